@@ -1,0 +1,7 @@
+//! Real servers on this machine, for tests, the sandbox and the benchmarks: started in a folder
+//! of their own on loopback addresses of their own, and ended whatever happens to who started
+//! them.
+
+pub mod bed;
+
+pub use bed::{Bed, Process};

@@ -1,0 +1,15 @@
+//! Compiles the .proto files with protox, a compiler written in Rust: no protoc is needed.
+
+use std::{env, fs, path::PathBuf};
+
+use protox::prost::Message as _;
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let files = ["events", "jobs", "control", "signals"].map(|n| format!("drover/v1/{n}.proto"));
+    println!("cargo:rerun-if-changed=proto");
+    let descriptors = protox::compile(files, ["proto"])?;
+    let out = PathBuf::from(env::var("OUT_DIR")?);
+    fs::write(out.join("drover.v1.binpb"), descriptors.encode_to_vec())?;
+    prost_build::Config::new().btree_map(["."]).compile_fds(descriptors)?;
+    Ok(())
+}

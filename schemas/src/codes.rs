@@ -1,0 +1,240 @@
+//! The codes under which Drover reports what went wrong: `DRV-0000`, stable for ever.
+//!
+//! A code says three things: what kind of thing happened, whether it may go away by itself
+//! (transient), and what to do about it now. Each has a page under `ops/errors/`, which a test
+//! holds against this list. A code is never given a second meaning; a new meaning is a new code.
+//!
+//! | numbers | what they are about |
+//! | --- | --- |
+//! | 0001-0099 | the command line, the configuration, the inventory |
+//! | 0100-0199 | the bus and the event log |
+//! | 0200-0299 | MySQL and MariaDB servers in general; freeze, thaw, retire |
+//! | 0300-0399 | dump and object store |
+//! | 0400-0499 | import, verify, open, close, drop |
+//! | 0500-0599 | DNS |
+//! | 0600-0699 | notification and publishing |
+//! | 0700-0799 | the orchestrator and the lifecycle |
+//! | 0800-0899 | the sandbox |
+
+use std::{fmt, str::FromStr};
+
+macro_rules! codes {
+    ($($number:literal $class:ident $name:ident $title:literal $remedy:literal;)*) => {
+        /// The code of a failure.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum Code {
+            $(#[doc = $title] $name = $number,)*
+        }
+
+        impl Code {
+            /// All codes, in order of their numbers.
+            pub const ALL: &[Self] = &[$(Self::$name,)*];
+
+            /// What happened, in a few words.
+            pub fn title(self) -> &'static str {
+                match self { $(Self::$name => $title,)* }
+            }
+
+            /// What to do now.
+            pub fn remedy(self) -> &'static str {
+                match self { $(Self::$name => $remedy,)* }
+            }
+
+            /// Whether it may go away by itself, so that the step is worth trying again.
+            pub fn is_transient(self) -> bool {
+                match self { $(Self::$name => codes!(@ $class),)* }
+            }
+        }
+    };
+    (@ transient) => { true };
+    (@ permanent) => { false };
+}
+
+codes! {
+    // ---- command line, configuration, inventory
+    1 permanent ConfigUnreadable "the configuration cannot be read" "Check the path and that it is a TOML file.";
+    2 permanent ConfigInvalid "the configuration is wrong" "Correct the key that is named.";
+    3 permanent SecretUnreadable "a secret's file cannot be used" "Create the file with the secret in it, mode 0600, owned by Drover's user.";
+    4 permanent ServiceUnknown "there is no such service" "Use one of: orchestrator dump import dns notify projector console, or all.";
+    10 permanent InventoryUnreadable "the inventory cannot be read" "Give a CSV file in UTF-8 with a header line.";
+    11 permanent InventoryHeader "the inventory's header is wrong" "The header names at least: database, source, destination, host_names, wave, owner.";
+    12 permanent InventoryRow "an inventory row cannot be read" "Correct the row: as many fields as the header, in UTF-8.";
+    13 permanent InventoryServerUnknown "an inventory row names an unknown server" "Add the server to the configuration, or correct the row.";
+    14 permanent InventoryDuplicate "an inventory row stands twice" "Keep one row for each database of a source, and one for each host name.";
+    15 permanent InventoryHostName "a host name is malformed or outside the configured zones" "Correct the name, or add its zone to [[dns.zones]]; all names of one database lie in one zone.";
+    16 permanent InventoryDatabaseMissing "the database does not exist at the source" "Correct the row, or remove it.";
+    17 permanent InventoryNameTaken "the database's name is taken at the destination" "Choose another destination, or remove what is there.";
+    18 permanent InventoryConflict "the database was planned before, otherwise" "Plan the changed rows in a new campaign.";
+    19 permanent InventoryName "a database's or owner's name is not usable" "A name has 1 to 64 characters without NUL; system schemas do not move; an owner is an e-mail address or empty.";
+    20 permanent CampaignUnknown "there is no such campaign" "See the name's spelling, or plan it first.";
+    21 permanent MigrationUnknown "there is no such migration" "See the ids with: drover status CAMPAIGN --json.";
+    22 permanent NothingToDo "nothing matches" "See what there is with: drover failures CAMPAIGN.";
+
+    // ---- bus
+    100 transient BusUnreachable "NATS cannot be reached" "Check [nats] url and that nats-server runs.";
+    101 permanent BusTooOld "nats-server is older than 2.12" "Install nats-server 2.12 or newer: older ones ignore options that Drover depends on.";
+    102 permanent BusNoJetStream "nats-server runs without JetStream" "Start nats-server with JetStream enabled (-js, or jetstream {} in its configuration).";
+    103 permanent BusConfiguration "a stream or consumer is not as it must be" "Something else made or changed it; see the page.";
+    104 transient BusFailed "NATS did not do what was asked" "Look at nats-server's log; Drover tries again.";
+    105 transient BusConflict "the history has moved on" "Nothing: it is read again and decided again.";
+    106 permanent EventUndecodable "a message cannot be decoded" "Upgrade this service: the message is of a newer version, or not Drover's.";
+    107 permanent BusDenied "NATS refused the credentials or a subject" "Check the [nats] credentials and the account's permissions.";
+
+    // ---- MySQL in general, freeze, thaw, retire
+    200 transient ServerUnreachable "a MySQL server cannot be reached" "Check that it runs, and its host and port in the configuration.";
+    201 permanent ServerDenied "a MySQL server refused Drover's account" "Check the account's user name and password file in the configuration.";
+    202 permanent ServerRightMissing "Drover's account lacks a right" "Grant what the message names.";
+    203 transient ServerFailed "a MySQL server failed a statement" "See the error number in the message; Drover tries again.";
+    204 permanent ServerRefused "a MySQL server refused a statement" "See the error number in the message.";
+    205 permanent LedgerOutdated "the server's ledger is ahead of this order" "Nothing where another instance was faster; otherwise the log has lost events.";
+    206 transient LedgerBusy "another instance is working on this migration" "Nothing: it is tried again.";
+    207 permanent ServerUnsupported "the server is too old or of another kind" "Drover moves MariaDB 10.5 and MySQL 8.0.22 or newer.";
+    210 permanent DatabaseMissing "the database is not at the source" "See whether it was dropped or renamed since it was planned.";
+    211 permanent ForeignWriter "something outside the database may write to it with another's rights" "See the page: remove the object or right that the message names, or list the account under trusted_accounts.";
+    212 permanent PreparedTransactions "the source holds prepared XA transactions" "Commit or roll them back (XA RECOVER lists them).";
+    213 transient SessionsRemain "sessions older than the freeze do not end" "Look for a long rollback in SHOW PROCESSLIST; Drover tries again.";
+    214 permanent SourceIsReplica "the source takes in writes by replication" "Name the primary as the source, or stop replication into this database.";
+    215 permanent NotFrozen "the source is not frozen by this migration" "Run: drover reconcile.";
+
+    // ---- dump, store
+    300 transient DumpFailed "the dump program failed" "See its message; Drover tries again.";
+    301 permanent DumpRefused "the dump program cannot dump this database" "See the page for what the message names.";
+    302 permanent ProgramMissing "a program is not installed" "Install the package that the message names.";
+    310 transient StoreFailed "the object store failed" "Check that it can be reached and has room.";
+    311 permanent StoreCorrupt "an object is not what was written" "The stored object differs from its checksum; the migration starts again with: drover retry.";
+    312 permanent StoreMissing "an object is missing from the store" "See whether something else deletes from the store.";
+    313 permanent StoreConfiguration "the object store's configuration is wrong" "Correct [store].";
+
+    // ---- import, verify, open
+    400 permanent NameTaken "the destination has a database of this name" "Remove or rename it if it is not needed, then: drover retry.";
+    401 permanent AccountTaken "the destination has an account of this name with another password" "Rename one of the two accounts, then: drover retry.";
+    402 permanent ImportRefused "the destination refused the dump" "See the error number in the message.";
+    403 transient ImportFailed "the import stopped" "Look at the destination's error log; Drover tries again.";
+    404 permanent CopyDiffers "the copy is not equal to the source" "See the tables named in the message.";
+    405 permanent AccountUnsupported "the destination cannot hold an account as it is" "See the page: the account's plugin or options are not known there.";
+    406 permanent SealUnreadable "the accounts' seal cannot be opened" "Check seal_to and seal_identity_file of the destination.";
+    407 permanent ReachableEarly "an account at the destination reaches the database before it opens" "Revoke the grant that the message names.";
+
+    // ---- DNS
+    500 transient DnsUnreachable "a DNS server cannot be reached" "Check that it runs, and its address in [[dns.zones]].";
+    501 permanent DnsRefused "the DNS server refused the update" "Check the TSIG key and the zone's update policy.";
+    502 permanent DnsChanged "the record was changed by someone else" "Put the record right, then: drover retry.";
+    503 permanent DnsMissing "the host name has no record" "Create the record, or remove the name from the inventory.";
+    504 transient DnsNotSeen "an authoritative server does not give the new answer yet" "Look at the zone's transfer; Drover tries again.";
+    505 transient DnsFailed "the DNS server failed" "Look at its log; Drover tries again.";
+    506 permanent DnsOutdated "the zone's mark is ahead of this order" "Nothing where another instance was faster; otherwise the log has lost events.";
+    507 permanent DnsConfiguration "the DNS configuration is wrong" "Correct [[dns.zones]] or the server's address.";
+
+    // ---- notify, publish
+    600 transient MailFailed "the mail server did not take the message" "Look at the mail server; Drover tries again.";
+    601 permanent MailRefused "the mail server refused the message for good" "Check the owner's address.";
+    602 transient WebhookFailed "the webhook did not take the message" "Look at the receiver; Drover tries again.";
+    603 permanent WebhookRefused "the webhook refused the message for good" "Look at the receiver: it answered that the message is wrong.";
+    604 permanent TemplateInvalid "a message's template is wrong" "Correct the template that is named.";
+    605 permanent NotifyConfiguration "the notification's configuration is wrong" "Correct [notify].";
+
+    // ---- orchestrator, lifecycle
+    700 permanent TransitionNotAllowed "the migration is not in a state for this" "See its state with: drover audit.";
+    701 permanent JobAbandoned "the job was given out many times and never ended" "See the services' logs for what ends them, then: drover retry.";
+    702 transient NoAnswer "no running service answers" "Start the service with: drover serve.";
+    703 permanent JobIncomplete "the job lacks what its step needs" "The log is damaged or of another version; run: drover audit.";
+
+    // ---- sandbox
+    800 permanent SandboxProgramMissing "a program that the sandbox needs is not installed" "Run ops/setup, or install the package that is named.";
+    801 permanent SandboxFailed "the sandbox did not come up" "See the log that is named.";
+    802 permanent CampaignIncomplete "not every migration completed" "See: drover failures.";
+    803 permanent CheckFailed "a check after the campaign failed" "See the databases that are named.";
+}
+
+impl Code {
+    /// The number in the code.
+    pub fn number(self) -> u16 {
+        self as u16
+    }
+}
+
+impl fmt::Display for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "DRV-{:04}", self.number())
+    }
+}
+
+impl FromStr for Code {
+    type Err = UnknownCode;
+    fn from_str(text: &str) -> Result<Self, UnknownCode> {
+        Self::ALL
+            .iter()
+            .copied()
+            .find(|code| code.to_string() == text)
+            .ok_or_else(|| UnknownCode(text.to_owned()))
+    }
+}
+
+/// Not a code of this version.
+#[derive(Debug, thiserror::Error)]
+#[error("{0:?} is not a code of this version")]
+pub struct UnknownCode(String);
+
+/// What every crate's errors become before they leave it: a code, and what happened to which
+/// thing. The message never holds a secret or a row of a customer's data.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{code} {title}: {message}", title = code.title())]
+pub struct Failure {
+    /// The kind of failure.
+    pub code: Code,
+    /// What happened, to which thing.
+    pub message: String,
+}
+
+impl Failure {
+    /// A failure of this kind.
+    pub fn new(code: Code, message: impl Into<String>) -> Self {
+        Self { code, message: message.into() }
+    }
+}
+
+/// An error and what caused it, in one line.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
+        source = cause.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeSet, fs, path::Path};
+
+    use super::*;
+
+    #[test]
+    fn numbers_are_unique_and_in_order() {
+        assert!(Code::ALL.windows(2).all(|pair| pair[0].number() < pair[1].number()));
+    }
+
+    #[test]
+    fn codes_are_read_as_they_are_written() {
+        for code in Code::ALL {
+            assert_eq!(code.to_string().parse::<Code>().unwrap(), *code);
+        }
+    }
+
+    #[test]
+    fn each_code_has_a_page_and_each_page_a_code() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../ops/errors");
+        let pages: BTreeSet<String> = fs::read_dir(folder)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .filter(|name| name.starts_with("DRV-"))
+            .collect();
+        let codes: BTreeSet<String> = Code::ALL.iter().map(|code| format!("{code}.md")).collect();
+        assert_eq!(pages, codes);
+    }
+}

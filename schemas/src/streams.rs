@@ -1,0 +1,166 @@
+//! The streams and consumers, as plain descriptions that `bus` turns into JetStream's.
+//!
+//! Each is read back after it was made: a server older than 2.12 accepts options that it does
+//! not know, and ignores them.
+
+use std::time::Duration;
+
+use crate::{
+    names::CampaignName,
+    subjects::{self, Host},
+    v1::Step,
+};
+
+/// The work queue.
+pub const JOBS: &str = "DROVER_JOBS";
+/// The derived facts.
+pub const SIGNALS: &str = "DROVER_SIGNALS";
+/// The key-value bucket of leases.
+pub const LEASES: &str = "DROVER_LEASES";
+/// What the names of campaigns' streams begin with.
+pub const EVENTS_PREFIX: &str = "DROVER_EVENTS_";
+
+/// How long signals are kept: a night and the day after it, for whoever looks in the morning.
+pub const SIGNALS_AGE_MAX: Duration = Duration::from_secs(48 * 3600);
+/// The most signals kept; past it the oldest go.
+pub const SIGNALS_BYTES_MAX: i64 = 256 << 20;
+/// The largest event, job or signal, in bytes. An inventory row with many labels is far below it.
+pub const MESSAGE_BYTES_MAX: i32 = 256 << 10;
+/// How long a job may go without a sign of life before it is given to another instance.
+pub const ACK_WAIT: Duration = Duration::from_secs(30);
+
+/// What keeps a message in a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Retention {
+    /// Until a limit; with none, for ever.
+    Limits,
+    /// Until it is acknowledged.
+    WorkQueue,
+}
+
+/// A stream as it must be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stream {
+    /// The stream's name.
+    pub name: String,
+    /// The subjects that it takes in.
+    pub subjects: Vec<String>,
+    /// What keeps a message in it.
+    pub retention: Retention,
+    /// 0: no limit.
+    pub messages_per_subject_max: i64,
+    /// Zero: no limit.
+    pub age_max: Duration,
+    /// -1: no limit.
+    pub bytes_max: i64,
+    /// Messages can neither be deleted nor purged.
+    pub append_only: bool,
+}
+
+/// The history of one campaign.
+pub fn events(campaign: &CampaignName) -> Stream {
+    Stream {
+        name: events_name(campaign),
+        subjects: vec![subjects::events_of(campaign)],
+        retention: Retention::Limits,
+        messages_per_subject_max: 0,
+        age_max: Duration::ZERO,
+        bytes_max: -1,
+        append_only: true,
+    }
+}
+
+/// The name of a campaign's stream.
+pub fn events_name(campaign: &CampaignName) -> String {
+    format!("{EVENTS_PREFIX}{campaign}")
+}
+
+/// Orders not yet done. One message a subject: an order that has been overtaken gives way to the
+/// next; that the same order is kept once, and that a stale one never replaces a newer one, is
+/// the compare-and-set of whoever publishes (`bus::jobs`).
+pub fn jobs() -> Stream {
+    Stream {
+        name: JOBS.to_owned(),
+        subjects: vec!["drover.jobs.>".to_owned()],
+        retention: Retention::WorkQueue,
+        messages_per_subject_max: 1,
+        age_max: Duration::ZERO,
+        bytes_max: -1,
+        append_only: false,
+    }
+}
+
+/// Derived facts, by age.
+pub fn signals() -> Stream {
+    Stream {
+        name: SIGNALS.to_owned(),
+        subjects: vec!["drover.signals.>".to_owned()],
+        retention: Retention::Limits,
+        messages_per_subject_max: 0,
+        age_max: SIGNALS_AGE_MAX,
+        bytes_max: SIGNALS_BYTES_MAX,
+        append_only: false,
+    }
+}
+
+/// A durable consumer of the work queue: one a service and host, its slots the bus's backpressure.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Consumer {
+    /// The durable's name.
+    pub name: String,
+    /// The subjects of its jobs; no two consumers' overlap.
+    pub filters: Vec<String>,
+    /// `max_ack_pending`: how many of the host's jobs are in work at once, over all instances.
+    pub slots: u32,
+}
+
+/// The consumer from which `service` takes its jobs at `host`.
+pub fn consumer(service: Service, host: &Host, slots: u32) -> Consumer {
+    Consumer {
+        name: format!("{}_{}", service.name(), host.token()),
+        filters: service.steps().iter().map(|step| subjects::jobs_of(*step, host)).collect(),
+        slots,
+    }
+}
+
+/// The services that take jobs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Service {
+    /// At the source.
+    Dump,
+    /// At the destination.
+    Import,
+    /// The host names.
+    Dns,
+    /// The customers and the information system.
+    Notify,
+}
+
+impl Service {
+    /// Its name on the command line, in consumers, events and metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Dump => "dump",
+            Self::Import => "import",
+            Self::Dns => "dns",
+            Self::Notify => "notify",
+        }
+    }
+
+    /// The steps that it does.
+    pub fn steps(self) -> &'static [Step] {
+        match self {
+            Self::Dump => &[Step::Freeze, Step::Dump, Step::Retire, Step::Thaw],
+            Self::Import => &[Step::Import, Step::Verify, Step::Open, Step::Close, Step::Drop],
+            Self::Dns => &[Step::Switch, Step::Revert],
+            Self::Notify => &[Step::Publish, Step::Announce, Step::Expire],
+        }
+    }
+
+    /// The service that does `step`; none for [`Step::Unspecified`].
+    pub fn of(step: Step) -> Option<Self> {
+        [Self::Dump, Self::Import, Self::Dns, Self::Notify]
+            .into_iter()
+            .find(|service| service.steps().contains(&step))
+    }
+}
