@@ -104,6 +104,7 @@ codes! {
     311 permanent StoreCorrupt "an object is not what was written" "The stored object differs from its checksum; the migration starts again with: drover retry.";
     312 permanent StoreMissing "an object is missing from the store" "See whether something else deletes from the store.";
     313 permanent StoreConfiguration "the object store's configuration is wrong" "Correct [store].";
+    314 permanent StoreTooLarge "an object is larger than the store takes" "Move this database by hand; see the page for the limit.";
 
     // ---- import, verify, open
     400 permanent NameTaken "the destination has a database of this name" "Remove or rename it if it is not needed, then: drover retry.";

@@ -87,6 +87,11 @@ pub fn step_name(step: Step) -> &'static str {
     }
 }
 
+/// For JSON: a step's field as its name.
+pub(crate) fn step_as_name<S: serde::Serializer>(step: &i32, to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_str(step_name(Step::try_from(*step).unwrap_or_default()))
+}
+
 /// `drover.jobs.<step>.<host>.<migration id>`.
 pub fn job(step: Step, host: &Host, migration: MigrationId) -> String {
     format!("drover.jobs.{}.{}.{migration}", step_name(step), host.token())

@@ -3,5 +3,7 @@
 //! them.
 
 pub mod bed;
+pub mod nats;
 
 pub use bed::{Bed, Process};
+pub use nats::Nats;

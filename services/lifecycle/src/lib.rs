@@ -1,1 +1,20 @@
-//! In the making.
+//! Decides; does nothing else.
+//!
+//! The life of a migration and of a campaign as pure functions: what an event makes of a state
+//! (`evolve`), which event a command or an outcome leads to (`decide`, [`conclude`]), and which
+//! job, timer or person a state waits for ([`Wait`]). There is no input or output here, no clock
+//! and no randomness: both are arguments, so that a test or a model checker holds every thread.
+
+pub mod admission;
+pub mod backoff;
+pub mod campaign;
+mod conclude;
+mod migration;
+mod phase;
+pub mod signature;
+pub mod steps;
+
+pub use conclude::{Conclusion, conclude};
+pub use migration::Migration;
+pub use phase::{At, Attempt, Command, Fact, Goal, NotAllowed, Phase, Settlement, Wait};
+pub use steps::{Forward, Undo};

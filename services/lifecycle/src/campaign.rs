@@ -1,0 +1,294 @@
+//! The state machine of a campaign.
+
+use std::collections::BTreeSet;
+
+use drover_schemas::{
+    ServerName,
+    envelope::campaign_kind,
+    v1::{
+        CampaignCompleted, CampaignCreated, CampaignPaused, CampaignResumed, CampaignStarted,
+        ConcurrencyChanged, Policy, campaign_event::Event,
+    },
+};
+
+use crate::phase::NotAllowed;
+
+/// Where a campaign stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// Planned; nothing is admitted yet.
+    Created,
+    /// Migrations are admitted.
+    Running,
+    /// The red button: no new admissions; migrations in flight finish.
+    Paused,
+    /// Each of its migrations has completed or was rolled back.
+    Completed,
+}
+
+impl Phase {
+    /// A word for it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Created => "planned",
+            Self::Running => "running",
+            Self::Paused => "paused",
+            Self::Completed => "completed",
+        }
+    }
+}
+
+/// What a person or the orchestrator wants of a campaign.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Command {
+    /// Begin to admit migrations, at most so many at once.
+    Start {
+        /// The campaign's slots; at least 1.
+        in_flight_max: u32,
+        /// Who says so.
+        by: String,
+    },
+    /// Admit none.
+    Pause {
+        /// Why.
+        reason: String,
+        /// Who says so.
+        by: String,
+    },
+    /// Admit again.
+    Resume {
+        /// Who says so.
+        by: String,
+    },
+    /// All migrations have ended.
+    Complete {
+        /// How many completed.
+        completed: u64,
+        /// How many were rolled back.
+        rolled_back: u64,
+    },
+}
+
+/// An event of a campaign with its place.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Fact {
+    /// The stream sequence.
+    pub revision: u64,
+    /// What happened.
+    pub event: Event,
+}
+
+/// The state of one campaign.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Campaign {
+    /// The stream sequence of its last fact.
+    pub revision: u64,
+    /// Where it stands.
+    pub phase: Phase,
+    /// Under which its migrations run.
+    pub policy: Policy,
+    /// Its slots.
+    pub in_flight_max: u32,
+    /// Hosts that are set aside.
+    pub quarantined: BTreeSet<ServerName>,
+}
+
+impl Campaign {
+    /// The state after a campaign's first fact.
+    ///
+    /// # Errors
+    /// When that is not [`CampaignCreated`].
+    pub fn begin(fact: Fact) -> Result<Self, NotAllowed> {
+        let what = campaign_kind(&fact.event);
+        let Event::CampaignCreated(CampaignCreated { policy }) = fact.event else {
+            return Err(NotAllowed { what, phase: "unknown".to_owned() });
+        };
+        Ok(Self {
+            revision: fact.revision,
+            phase: Phase::Created,
+            policy: policy.unwrap_or_default(),
+            in_flight_max: 0,
+            quarantined: BTreeSet::new(),
+        })
+    }
+
+    /// The state after a whole history; `None` for an empty one.
+    ///
+    /// # Errors
+    /// When a fact is not allowed where it stands.
+    pub fn replay(facts: impl IntoIterator<Item = Fact>) -> Result<Option<Self>, NotAllowed> {
+        let mut state: Option<Self> = None;
+        for fact in facts {
+            match &mut state {
+                None => state = Some(Self::begin(fact)?),
+                Some(campaign) => campaign.evolve(fact)?,
+            }
+        }
+        Ok(state)
+    }
+
+    /// Folds a fact into the state. A fact that is known already changes nothing.
+    ///
+    /// # Errors
+    /// When it is not allowed here; the state is unchanged then.
+    pub fn evolve(&mut self, fact: Fact) -> Result<(), NotAllowed> {
+        if fact.revision <= self.revision {
+            return Ok(());
+        }
+        self.phase = self.next_phase(&fact.event)?;
+        self.revision = fact.revision;
+        match fact.event {
+            Event::CampaignStarted(CampaignStarted { in_flight_max, .. })
+            | Event::ConcurrencyChanged(ConcurrencyChanged { in_flight_max, .. }) => {
+                self.in_flight_max = in_flight_max;
+            }
+            Event::HostQuarantined(quarantined) => {
+                self.quarantined.extend(quarantined.host.parse::<ServerName>());
+            }
+            Event::HostReleased(released) => {
+                self.quarantined.retain(|host| host.as_str() != released.host);
+            }
+            Event::CampaignCreated(_)
+            | Event::CampaignPaused(_)
+            | Event::CampaignResumed(_)
+            | Event::CampaignCompleted(_) => {}
+        }
+        Ok(())
+    }
+
+    fn next_phase(&self, event: &Event) -> Result<Phase, NotAllowed> {
+        match (event, self.phase) {
+            (Event::CampaignStarted(_), Phase::Created) => Ok(Phase::Running),
+            (Event::CampaignPaused(_), Phase::Created | Phase::Running) => Ok(Phase::Paused),
+            (Event::CampaignResumed(_), Phase::Paused) if self.in_flight_max == 0 => {
+                Ok(Phase::Created)
+            }
+            (Event::CampaignResumed(_), Phase::Paused) => Ok(Phase::Running),
+            (Event::CampaignCompleted(_), Phase::Running) => Ok(Phase::Completed),
+            (
+                Event::ConcurrencyChanged(_) | Event::HostQuarantined(_) | Event::HostReleased(_),
+                phase @ (Phase::Created | Phase::Running | Phase::Paused),
+            ) => Ok(phase),
+            (
+                Event::CampaignCreated(_)
+                | Event::CampaignStarted(_)
+                | Event::ConcurrencyChanged(_)
+                | Event::CampaignPaused(_)
+                | Event::CampaignResumed(_)
+                | Event::HostQuarantined(_)
+                | Event::HostReleased(_)
+                | Event::CampaignCompleted(_),
+                Phase::Created | Phase::Running | Phase::Paused | Phase::Completed,
+            ) => Err(self.not_allowed(campaign_kind(event))),
+        }
+    }
+
+    /// The fact that a command leads to; none when what it asks for is so already.
+    ///
+    /// # Errors
+    /// When the command is not allowed here.
+    pub fn decide(&self, command: Command) -> Result<Option<Event>, NotAllowed> {
+        let (what, event) = match command {
+            Command::Start { in_flight_max, .. } if self.phase == Phase::Running => {
+                if in_flight_max == self.in_flight_max {
+                    return Ok(None);
+                }
+                let reason = "started again with another limit".to_owned();
+                let event = ConcurrencyChanged { in_flight_max, reason };
+                ("a start", Event::ConcurrencyChanged(event))
+            }
+            Command::Start { in_flight_max, by } => {
+                ("a start", Event::CampaignStarted(CampaignStarted { in_flight_max, by }))
+            }
+            Command::Pause { .. } if self.phase == Phase::Paused => return Ok(None),
+            Command::Pause { reason, by } => {
+                ("a pause", Event::CampaignPaused(CampaignPaused { reason, by }))
+            }
+            Command::Resume { .. } if self.phase == Phase::Running => return Ok(None),
+            Command::Resume { by } => ("a resume", Event::CampaignResumed(CampaignResumed { by })),
+            Command::Complete { completed, rolled_back } => {
+                let event = CampaignCompleted { completed, rolled_back };
+                ("completion", Event::CampaignCompleted(event))
+            }
+        };
+        self.next_phase(&event).map_err(|_| self.not_allowed(what))?;
+        Ok(Some(event))
+    }
+
+    fn not_allowed(&self, what: &'static str) -> NotAllowed {
+        NotAllowed { what, phase: self.phase.name().to_owned() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn campaign() -> Campaign {
+        let event = Event::CampaignCreated(CampaignCreated { policy: Some(Policy::default()) });
+        Campaign::begin(Fact { revision: 1, event }).unwrap()
+    }
+
+    fn apply(campaign: &mut Campaign, command: Command) -> bool {
+        match campaign.decide(command).unwrap() {
+            Some(event) => {
+                let fact = Fact { revision: campaign.revision + 1, event };
+                campaign.evolve(fact).unwrap();
+                true
+            }
+            None => false,
+        }
+    }
+
+    fn start(in_flight_max: u32) -> Command {
+        Command::Start { in_flight_max, by: "me".into() }
+    }
+
+    fn pause() -> Command {
+        Command::Pause { reason: "night is over".into(), by: "me".into() }
+    }
+
+    fn resume() -> Command {
+        Command::Resume { by: "me".into() }
+    }
+
+    #[test]
+    fn the_red_button_and_back() {
+        let mut campaign = campaign();
+        assert!(apply(&mut campaign, start(400)));
+        assert!(apply(&mut campaign, pause()));
+        assert_eq!(campaign.phase, Phase::Paused);
+        assert!(!apply(&mut campaign, pause()), "pressed twice, recorded once");
+        assert!(campaign.decide(start(400)).is_err(), "a pause is ended by resume only");
+        assert!(apply(&mut campaign, resume()));
+        assert!(!apply(&mut campaign, resume()));
+        assert_eq!((campaign.phase, campaign.in_flight_max), (Phase::Running, 400));
+    }
+
+    #[test]
+    fn paused_before_its_start_it_still_waits_for_its_start() {
+        let mut campaign = campaign();
+        apply(&mut campaign, pause());
+        apply(&mut campaign, resume());
+        assert_eq!(campaign.phase, Phase::Created);
+    }
+
+    #[test]
+    fn starting_again_changes_the_limit_only() {
+        let mut campaign = campaign();
+        apply(&mut campaign, start(400));
+        assert!(!apply(&mut campaign, start(400)));
+        assert!(apply(&mut campaign, start(250)));
+        assert_eq!((campaign.phase, campaign.in_flight_max), (Phase::Running, 250));
+    }
+
+    #[test]
+    fn a_known_fact_changes_nothing() {
+        let mut campaign = campaign();
+        apply(&mut campaign, start(400));
+        let before = campaign.clone();
+        let event = campaign.decide(pause()).unwrap().unwrap();
+        campaign.evolve(Fact { revision: 1, event }).unwrap();
+        assert_eq!(campaign, before);
+    }
+}

@@ -1,0 +1,375 @@
+//! The state machine of one migration.
+//!
+//! 1. [`Migration::evolve`] folds a fact into the state. Facts are appended on the revision that
+//!    they were decided on, so in a sound log each is allowed where it stands; one that is not is
+//!    a typed error, and the log is damaged.
+//! 2. [`Migration::decide`] says which fact a command leads to.
+//! 3. [`Migration::wait`] says what the state waits for: none is ever forgotten, because every
+//!    state waits for a job, a slot, a person, or nothing any more.
+//!
+//! What a failure leads to is in the fact itself ([`StepFailed::next_attempt_at_unix_ms`]), so
+//! that history reads the same whatever the policy is today.
+
+use drover_schemas::{
+    CampaignName, MigrationId,
+    envelope::migration_kind,
+    v1::{
+        self, DestinationOpened, DnsSwitched, DumpPublished, DumpStored, Job, MigrationAdmitted,
+        MigrationCompleted, MigrationParked, MigrationPlanned, MigrationRolledBack, Policy,
+        RetryRequested, RollbackRequested, SourceFrozen, StepFailed, migration_event::Event,
+    },
+};
+
+use crate::{
+    phase::{
+        At, Attempt, Command, Fact, Goal, NotAllowed, Phase, Settlement, Wait, after_failure,
+        after_retry, after_rollback, caches_empty_at, first,
+    },
+    steps::{Forward, Undo},
+};
+
+/// The state of one migration.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Migration {
+    /// The stream sequence of its last fact.
+    pub revision: u64,
+    /// When that fact was found.
+    pub at_unix_ms: i64,
+    /// Where it stands.
+    pub phase: Phase,
+    /// Admissions so far.
+    pub run: u32,
+    /// The inventory's row.
+    pub planned: MigrationPlanned,
+    /// Of this run: the freeze.
+    pub frozen: Option<SourceFrozen>,
+    /// Of this run: the dump.
+    pub dump: Option<DumpStored>,
+    /// Of this run: the opening.
+    pub opened: Option<DestinationOpened>,
+    /// Of this run: the switch.
+    pub switched: Option<DnsSwitched>,
+    /// Of this run: the publication.
+    pub published: Option<DumpPublished>,
+    /// The last failure that stopped a step for good.
+    pub failure: Option<StepFailed>,
+}
+
+impl Migration {
+    /// The state after a migration's first fact.
+    ///
+    /// # Errors
+    /// When that fact is not [`MigrationPlanned`].
+    pub fn begin(fact: Fact) -> Result<Self, NotAllowed> {
+        let what = migration_kind(&fact.event);
+        let Event::MigrationPlanned(planned) = fact.event else {
+            return Err(NotAllowed { what, phase: "unknown".to_owned() });
+        };
+        Ok(Self {
+            revision: fact.revision,
+            at_unix_ms: fact.at_unix_ms,
+            phase: Phase::Planned,
+            run: 0,
+            planned,
+            frozen: None,
+            dump: None,
+            opened: None,
+            switched: None,
+            published: None,
+            failure: None,
+        })
+    }
+
+    /// The state after a whole history.
+    ///
+    /// # Errors
+    /// When a fact is not allowed where it stands. `None` for an empty history.
+    pub fn replay(facts: impl IntoIterator<Item = Fact>) -> Result<Option<Self>, NotAllowed> {
+        let mut state: Option<Self> = None;
+        for fact in facts {
+            match &mut state {
+                None => state = Some(Self::begin(fact)?),
+                Some(migration) => migration.evolve(fact)?,
+            }
+        }
+        Ok(state)
+    }
+
+    /// Folds a fact into the state. A fact that is known already changes nothing.
+    ///
+    /// # Errors
+    /// When it is not allowed here; the state is unchanged then.
+    pub fn evolve(&mut self, fact: Fact) -> Result<(), NotAllowed> {
+        if fact.revision <= self.revision {
+            return Ok(());
+        }
+        let phase = self.next_phase(&fact)?;
+        self.revision = fact.revision;
+        self.at_unix_ms = fact.at_unix_ms;
+        self.phase = phase;
+        self.keep(fact.event);
+        Ok(())
+    }
+
+    fn next_phase(&self, fact: &Fact) -> Result<Phase, NotAllowed> {
+        use Forward as F;
+        let phase = match (&fact.event, &self.phase) {
+            (Event::MigrationAdmitted(_), Phase::Planned) => first(F::Freeze),
+            (Event::SourceFrozen(_), Phase::Doing(F::Freeze, _)) => first(F::Dump),
+            (Event::DumpStored(_), Phase::Doing(F::Dump, _)) => first(F::Import),
+            (Event::ImportCompleted(_), Phase::Doing(F::Import, _)) => first(F::Verify),
+            (Event::CopyVerified(_), Phase::Doing(F::Verify, _)) => first(F::Open),
+            (Event::DestinationOpened(_), Phase::Doing(F::Open, _)) => first(F::Switch),
+            (Event::DnsSwitched(switched), Phase::Doing(F::Switch, _)) => {
+                let not_before_unix_ms = caches_empty_at(switched, fact.at_unix_ms);
+                Phase::Doing(F::Retire, Attempt { number: 1, not_before_unix_ms })
+            }
+            (Event::SourceRetired(_), Phase::Doing(F::Retire, _)) => first(F::Publish),
+            (Event::DumpPublished(_), Phase::Doing(F::Publish, _)) => first(F::Announce),
+            (Event::CustomerNotified(_), Phase::Doing(F::Announce, _)) => {
+                Phase::Settling(Settlement::Complete)
+            }
+            (Event::MigrationCompleted(_), Phase::Settling(Settlement::Complete)) => {
+                Phase::Completed(Attempt {
+                    number: 1,
+                    not_before_unix_ms: self.published.as_ref().map_or(0, |p| p.expires_at_unix_ms),
+                })
+            }
+            (Event::DumpExpired(_), Phase::Completed(_)) => Phase::Expired,
+            (Event::DnsReverted(_), Phase::Undoing(Undo::Revert, _, goal)) => {
+                self.undone(Undo::Revert, *goal)
+            }
+            (Event::DestinationClosed(_), Phase::Undoing(Undo::Close, _, goal)) => {
+                self.undone(Undo::Close, *goal)
+            }
+            (Event::DestinationDropped(_), Phase::Undoing(Undo::Drop, _, goal)) => {
+                self.undone(Undo::Drop, *goal)
+            }
+            (Event::SourceThawed(_), Phase::Undoing(Undo::Thaw, _, goal)) => {
+                self.undone(Undo::Thaw, *goal)
+            }
+            (Event::MigrationParked(_), Phase::Settling(Settlement::Park { at, undone })) => {
+                Phase::Parked { at: *at, undone: *undone }
+            }
+            (Event::MigrationRolledBack(_), Phase::Settling(Settlement::RollBack)) => {
+                Phase::RolledBack
+            }
+            (Event::StepFailed(failed), phase) => {
+                after_failure(failed, phase).ok_or_else(|| self.not_allowed("StepFailed"))?
+            }
+            (Event::RetryRequested(_), phase) => {
+                after_retry(phase).ok_or_else(|| self.not_allowed("RetryRequested"))?
+            }
+            (Event::RollbackRequested(_), phase) => {
+                after_rollback(phase).ok_or_else(|| self.not_allowed("RollbackRequested"))?
+            }
+            (
+                Event::MigrationPlanned(_)
+                | Event::MigrationAdmitted(_)
+                | Event::SourceFrozen(_)
+                | Event::DumpStored(_)
+                | Event::ImportCompleted(_)
+                | Event::CopyVerified(_)
+                | Event::DestinationOpened(_)
+                | Event::DnsSwitched(_)
+                | Event::SourceRetired(_)
+                | Event::DumpPublished(_)
+                | Event::CustomerNotified(_)
+                | Event::MigrationCompleted(_)
+                | Event::DumpExpired(_)
+                | Event::DnsReverted(_)
+                | Event::DestinationClosed(_)
+                | Event::DestinationDropped(_)
+                | Event::SourceThawed(_)
+                | Event::MigrationParked(_)
+                | Event::MigrationRolledBack(_),
+                Phase::Planned
+                | Phase::Doing(..)
+                | Phase::Undoing(..)
+                | Phase::Settling(_)
+                | Phase::Parked { .. }
+                | Phase::RolledBack
+                | Phase::Completed(_)
+                | Phase::ExpiryFailed
+                | Phase::Expired,
+            ) => return Err(self.not_allowed(migration_kind(&fact.event))),
+        };
+        Ok(phase)
+    }
+
+    fn undone(&self, step: Undo, goal: Goal) -> Phase {
+        match (step.next(self.switched.is_some()), goal) {
+            (Some(next), goal) => Phase::Undoing(next, Attempt::FIRST, goal),
+            (None, Goal::RollBack) => Phase::Settling(Settlement::RollBack),
+            (None, Goal::Park) => {
+                Phase::Settling(Settlement::Park { at: At::Undo(step, goal), undone: true })
+            }
+        }
+    }
+
+    /// Keeps of a fact what later jobs need; a new run forgets the one before.
+    fn keep(&mut self, event: Event) {
+        match event {
+            Event::MigrationAdmitted(admitted) => {
+                self.run = admitted.run;
+                self.frozen = None;
+                self.dump = None;
+                self.opened = None;
+                self.switched = None;
+                self.published = None;
+                self.failure = None;
+            }
+            Event::SourceFrozen(frozen) => self.frozen = Some(frozen),
+            Event::DumpStored(dump) => self.dump = Some(dump),
+            Event::DestinationOpened(opened) => self.opened = Some(opened),
+            Event::DnsSwitched(switched) => self.switched = Some(switched),
+            Event::DumpPublished(published) => self.published = Some(published),
+            Event::StepFailed(failed) => {
+                if failed.next_attempt_at_unix_ms == 0 {
+                    self.failure = Some(failed);
+                }
+            }
+            Event::MigrationPlanned(_)
+            | Event::ImportCompleted(_)
+            | Event::CopyVerified(_)
+            | Event::SourceRetired(_)
+            | Event::CustomerNotified(_)
+            | Event::MigrationCompleted(_)
+            | Event::DumpExpired(_)
+            | Event::MigrationParked(_)
+            | Event::RetryRequested(_)
+            | Event::RollbackRequested(_)
+            | Event::MigrationRolledBack(_)
+            | Event::DnsReverted(_)
+            | Event::DestinationClosed(_)
+            | Event::DestinationDropped(_)
+            | Event::SourceThawed(_) => {}
+        }
+    }
+
+    /// The fact that a command leads to.
+    ///
+    /// # Errors
+    /// When the command is not allowed here.
+    pub fn decide(&self, command: Command) -> Result<Event, NotAllowed> {
+        let (what, event) = match command {
+            Command::Admit => {
+                ("admission", Event::MigrationAdmitted(MigrationAdmitted { run: self.run + 1 }))
+            }
+            Command::Settle => ("settlement", self.settlement()?),
+            Command::Retry { by } => ("a retry", Event::RetryRequested(RetryRequested { by })),
+            Command::RollBack { by, reason } => {
+                ("a rollback", Event::RollbackRequested(RollbackRequested { by, reason }))
+            }
+        };
+        let fact = Fact { revision: self.revision + 1, at_unix_ms: self.at_unix_ms, event };
+        self.next_phase(&fact).map_err(|_| self.not_allowed(what))?;
+        Ok(fact.event)
+    }
+
+    fn settlement(&self) -> Result<Event, NotAllowed> {
+        let Phase::Settling(settlement) = &self.phase else {
+            return Err(self.not_allowed("settlement"));
+        };
+        Ok(match settlement {
+            Settlement::Complete => Event::MigrationCompleted(MigrationCompleted {}),
+            Settlement::RollBack => Event::MigrationRolledBack(MigrationRolledBack {}),
+            Settlement::Park { undone, .. } => {
+                let failed = self.failure.clone().unwrap_or_default();
+                Event::MigrationParked(MigrationParked {
+                    step: failed.step,
+                    code: failed.code,
+                    signature: failed.signature,
+                    message: failed.message,
+                    undone: *undone,
+                })
+            }
+        })
+    }
+
+    /// What this state waits for.
+    pub fn wait(&self) -> Wait {
+        let job = |step, attempt: &Attempt| Wait::Job {
+            step,
+            not_before_unix_ms: attempt.not_before_unix_ms,
+        };
+        match &self.phase {
+            Phase::Planned => Wait::Admission,
+            Phase::Doing(forward, attempt) => job(forward.step(), attempt),
+            Phase::Undoing(undo, attempt, _) => job(undo.step(), attempt),
+            Phase::Completed(attempt) => job(v1::Step::Expire, attempt),
+            Phase::Settling(_) => Wait::Settlement,
+            Phase::Parked { .. } | Phase::ExpiryFailed => Wait::Person,
+            Phase::RolledBack | Phase::Expired => Wait::Nothing,
+        }
+    }
+
+    /// The order for the step that this state waits for; none when it waits for something else.
+    pub fn job(
+        &self,
+        campaign: &CampaignName,
+        id: MigrationId,
+        policy: &Policy,
+        now_unix_ms: i64,
+    ) -> Option<Job> {
+        let (step, attempt) = match &self.phase {
+            Phase::Doing(forward, attempt) => (forward.step(), attempt),
+            Phase::Undoing(undo, attempt, _) => (undo.step(), attempt),
+            Phase::Completed(attempt) => (v1::Step::Expire, attempt),
+            Phase::Planned
+            | Phase::Settling(_)
+            | Phase::Parked { .. }
+            | Phase::RolledBack
+            | Phase::ExpiryFailed
+            | Phase::Expired => return None,
+        };
+        Some(Job {
+            campaign: campaign.to_string(),
+            migration_id: id.to_string(),
+            step: step.into(),
+            revision: self.revision,
+            run: self.run,
+            attempt: attempt.number,
+            issued_at_unix_ms: now_unix_ms,
+            policy: Some(*policy),
+            planned: Some(self.planned.clone()),
+            frozen: self.frozen.clone(),
+            dump: self.dump.clone(),
+            opened: self.opened,
+            switched: self.switched.clone(),
+            published: self.published.clone(),
+        })
+    }
+
+    /// Whether it takes up a slot of the campaign, its source and its destination: from its
+    /// admission until the host names are switched, or until it is undone.
+    pub fn holds_slot(&self) -> bool {
+        match &self.phase {
+            Phase::Doing(forward, _) => forward.is_undone_by_itself(),
+            Phase::Undoing(..) => true,
+            Phase::Planned
+            | Phase::Settling(_)
+            | Phase::Parked { .. }
+            | Phase::RolledBack
+            | Phase::Completed(_)
+            | Phase::ExpiryFailed
+            | Phase::Expired => false,
+        }
+    }
+
+    /// Whether nothing more will happen to the customer's database.
+    pub fn has_ended(&self) -> bool {
+        match &self.phase {
+            Phase::Completed(_) | Phase::ExpiryFailed | Phase::Expired | Phase::RolledBack => true,
+            Phase::Planned
+            | Phase::Doing(..)
+            | Phase::Undoing(..)
+            | Phase::Settling(_)
+            | Phase::Parked { .. } => false,
+        }
+    }
+
+    fn not_allowed(&self, what: &'static str) -> NotAllowed {
+        NotAllowed { what, phase: self.phase.name().to_owned() }
+    }
+}

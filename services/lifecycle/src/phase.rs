@@ -1,0 +1,245 @@
+//! Where a migration stands, and where failure and a person's word lead from there.
+
+use drover_schemas::v1::{self, DnsSwitched, StepFailed, migration_event::Event};
+
+use crate::steps::{Forward, Undo};
+
+/// Where a migration stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Phase {
+    /// Waits for a slot.
+    Planned,
+    /// On its way.
+    Doing(Forward, Attempt),
+    /// On its way back.
+    Undoing(Undo, Attempt, Goal),
+    /// All its steps are done; the closing fact is to be appended.
+    Settling(Settlement),
+    /// A person decides.
+    Parked {
+        /// What stopped it, and from where a retry goes on.
+        at: At,
+        /// The source is as it was before, and the destination holds nothing of it.
+        undone: bool,
+    },
+    /// It was taken back on a person's word.
+    RolledBack,
+    /// The customer is at the destination; the dump waits for its end.
+    Completed(Attempt),
+    /// The dump could not be deleted.
+    ExpiryFailed,
+    /// Nothing is left to do.
+    Expired,
+}
+
+/// One try of a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Attempt {
+    /// Counts from 1 within a run.
+    pub number: u32,
+    /// Not before this time; 0: at once.
+    pub not_before_unix_ms: i64,
+}
+
+impl Attempt {
+    pub(crate) const FIRST: Self = Self { number: 1, not_before_unix_ms: 0 };
+
+    fn after(failed: &StepFailed) -> Self {
+        Self { number: failed.attempt + 1, not_before_unix_ms: failed.next_attempt_at_unix_ms }
+    }
+}
+
+/// Why a migration goes back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Goal {
+    /// A step failed for good.
+    Park,
+    /// A person said so.
+    RollBack,
+}
+
+/// How a migration comes to rest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Settlement {
+    /// With [`MigrationCompleted`].
+    Complete,
+    /// With [`MigrationRolledBack`].
+    RollBack,
+    /// With [`MigrationParked`].
+    Park {
+        /// What stopped it.
+        at: At,
+        /// Nothing is left of it.
+        undone: bool,
+    },
+}
+
+/// A step, and where it was going.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum At {
+    /// Towards the destination.
+    Forward(Forward),
+    /// Back.
+    Undo(Undo, Goal),
+}
+
+/// What a migration waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wait {
+    /// A slot.
+    Admission,
+    /// A job at work, or one to be ordered when its time has come.
+    Job {
+        /// What is to be done.
+        step: v1::Step,
+        /// Not before this time; 0: at once.
+        not_before_unix_ms: i64,
+    },
+    /// The orchestrator, to append the closing fact.
+    Settlement,
+    /// A person.
+    Person,
+    /// Nothing any more.
+    Nothing,
+}
+
+/// What a person or the orchestrator wants of a migration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Command {
+    /// A slot is free.
+    Admit,
+    /// Append the closing fact.
+    Settle,
+    /// Try again what is parked.
+    Retry {
+        /// Who says so.
+        by: String,
+    },
+    /// Take it back.
+    RollBack {
+        /// Who says so.
+        by: String,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// An event with its place and time.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Fact {
+    /// The stream sequence.
+    pub revision: u64,
+    /// When the fact was found.
+    pub at_unix_ms: i64,
+    /// What happened.
+    pub event: Event,
+}
+
+/// A transition that the life of a migration does not have.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{what} is not allowed while the migration is {phase}")]
+pub struct NotAllowed {
+    /// The event or command.
+    pub what: &'static str,
+    /// Where the migration stands.
+    pub phase: String,
+}
+
+impl Phase {
+    /// A word for it, for messages, tables and metrics: the step's name while one is done.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Planned => "planned",
+            Self::Doing(forward, _) => drover_schemas::subjects::step_name(forward.step()),
+            Self::Undoing(undo, ..) => drover_schemas::subjects::step_name(undo.step()),
+            Self::Settling(_) => "settling",
+            Self::Parked { .. } => "parked",
+            Self::RolledBack => "rolled back",
+            Self::Completed(_) | Self::ExpiryFailed | Self::Expired => "completed",
+        }
+    }
+}
+
+pub(crate) fn first(step: Forward) -> Phase {
+    Phase::Doing(step, Attempt::FIRST)
+}
+
+/// When no cache holds the old addresses any more.
+pub(crate) fn caches_empty_at(switched: &DnsSwitched, switched_at_unix_ms: i64) -> i64 {
+    let ttl = switched.changes.iter().map(|change| change.old_ttl_seconds).max().unwrap_or(0);
+    switched_at_unix_ms.saturating_add(i64::from(ttl) * 1000)
+}
+
+pub(crate) fn after_failure(failed: &StepFailed, phase: &Phase) -> Option<Phase> {
+    let again = failed.next_attempt_at_unix_ms > 0;
+    let next = Attempt::after(failed);
+    let step = failed.step();
+    match phase {
+        Phase::Doing(forward, _) if forward.step() == step => Some(if again {
+            Phase::Doing(*forward, next)
+        } else if forward.is_undone_by_itself() {
+            Phase::Undoing(forward.first_undo(), Attempt::FIRST, Goal::Park)
+        } else {
+            Phase::Settling(Settlement::Park { at: At::Forward(*forward), undone: false })
+        }),
+        Phase::Undoing(undo, _, goal) if undo.step() == step => Some(if again {
+            Phase::Undoing(*undo, next, *goal)
+        } else {
+            Phase::Settling(Settlement::Park { at: At::Undo(*undo, *goal), undone: false })
+        }),
+        Phase::Completed(_) if step == v1::Step::Expire => {
+            Some(if again { Phase::Completed(next) } else { Phase::ExpiryFailed })
+        }
+        Phase::Doing(..)
+        | Phase::Undoing(..)
+        | Phase::Completed(_)
+        | Phase::Planned
+        | Phase::Settling(_)
+        | Phase::Parked { .. }
+        | Phase::RolledBack
+        | Phase::ExpiryFailed
+        | Phase::Expired => None,
+    }
+}
+
+pub(crate) fn after_retry(phase: &Phase) -> Option<Phase> {
+    match phase {
+        Phase::Parked { undone: true, .. } | Phase::RolledBack => Some(Phase::Planned),
+        Phase::Parked { at: At::Forward(forward), undone: false } => Some(first(*forward)),
+        Phase::Parked { at: At::Undo(undo, goal), undone: false } => {
+            Some(Phase::Undoing(*undo, Attempt::FIRST, *goal))
+        }
+        Phase::ExpiryFailed => Some(Phase::Completed(Attempt::FIRST)),
+        Phase::Planned
+        | Phase::Doing(..)
+        | Phase::Undoing(..)
+        | Phase::Settling(_)
+        | Phase::Completed(_)
+        | Phase::Expired => None,
+    }
+}
+
+pub(crate) fn after_rollback(phase: &Phase) -> Option<Phase> {
+    let back = |undo| Some(Phase::Undoing(undo, Attempt::FIRST, Goal::RollBack));
+    let settled = Some(Phase::Settling(Settlement::RollBack));
+    match phase {
+        Phase::Planned => settled,
+        Phase::Doing(forward, _) => back(forward.first_undo()),
+        Phase::Undoing(_, _, Goal::RollBack) => None,
+        Phase::Undoing(undo, attempt, Goal::Park) => {
+            Some(Phase::Undoing(*undo, *attempt, Goal::RollBack))
+        }
+        Phase::Parked { undone: true, .. }
+        | Phase::Settling(Settlement::Park { undone: true, .. }) => settled,
+        Phase::Parked { at, undone: false }
+        | Phase::Settling(Settlement::Park { at, undone: false }) => match at {
+            At::Forward(forward) => back(forward.first_undo()),
+            At::Undo(undo, _) => back(*undo),
+        },
+        Phase::Settling(Settlement::Complete)
+        | Phase::Completed(_)
+        | Phase::ExpiryFailed
+        | Phase::Expired => back(Undo::Revert),
+        Phase::Settling(Settlement::RollBack) | Phase::RolledBack => None,
+    }
+}

@@ -1,0 +1,415 @@
+//! A migration under random outcomes, deaths, duplicates and a person's words, against a small
+//! model of the servers, their ledgers and the zone.
+//!
+//! What a service does to a server is modelled as its real counterpart: refused when the
+//! server's ledger has seen a higher revision, and idempotent otherwise. What it appends is
+//! refused when the log has moved on. Everything else is the real lifecycle.
+
+use drover_lifecycle::{Command, Fact, Migration, Phase, Wait, conclude};
+use drover_schemas::{
+    CampaignName, Code, Failure, MigrationId,
+    v1::{self, Job, Policy, RetryPolicy, Step, migration_event::Event},
+};
+use proptest::prelude::*;
+
+fn ids() -> (CampaignName, MigrationId) {
+    let campaign: CampaignName = "night".parse().unwrap();
+    let id = MigrationId::new(&campaign, &"a".parse().unwrap(), "db");
+    (campaign, id)
+}
+
+fn planned() -> Migration {
+    let planned = v1::MigrationPlanned {
+        campaign: "night".into(),
+        database: "db".into(),
+        source: "a".into(),
+        destination: "b".into(),
+        host_names: vec!["db.example.net".into()],
+        ..Default::default()
+    };
+    let event = Event::MigrationPlanned(planned);
+    Migration::begin(Fact { revision: 1, at_unix_ms: 0, event }).unwrap()
+}
+
+fn policy() -> Policy {
+    let retry = RetryPolicy { attempts_max: 3, backoff_base_ms: 10, backoff_max_ms: 100 };
+    Policy { retry: Some(retry), session_grace_ms: 0, dump_retention_days: 30 }
+}
+
+fn event_of(step: Step) -> Event {
+    match step {
+        Step::Freeze => Event::SourceFrozen(v1::SourceFrozen::default()),
+        Step::Dump => Event::DumpStored(v1::DumpStored::default()),
+        Step::Import => Event::ImportCompleted(v1::ImportCompleted::default()),
+        Step::Verify => Event::CopyVerified(v1::CopyVerified::default()),
+        Step::Open => Event::DestinationOpened(v1::DestinationOpened::default()),
+        Step::Switch => Event::DnsSwitched(v1::DnsSwitched {
+            changes: vec![v1::DnsChange { old_ttl_seconds: 300, ..Default::default() }],
+        }),
+        Step::Retire => Event::SourceRetired(v1::SourceRetired::default()),
+        Step::Publish => Event::DumpPublished(v1::DumpPublished::default()),
+        Step::Announce => Event::CustomerNotified(v1::CustomerNotified::default()),
+        Step::Expire => Event::DumpExpired(v1::DumpExpired::default()),
+        Step::Revert => Event::DnsReverted(v1::DnsReverted::default()),
+        Step::Close => Event::DestinationClosed(v1::DestinationClosed::default()),
+        Step::Drop => Event::DestinationDropped(v1::DestinationDropped::default()),
+        Step::Thaw => Event::SourceThawed(v1::SourceThawed::default()),
+        Step::Unspecified => unreachable!(),
+    }
+}
+
+#[derive(Debug, Default)]
+struct Servers {
+    source_ledger: u64,
+    frozen: bool,
+    destination_ledger: u64,
+    copy: bool,
+    verified: bool,
+    open: bool,
+    zone_mark: u64,
+    switched: bool,
+}
+
+impl Servers {
+    /// Does what the job says; false where a ledger refuses it.
+    fn effect(&mut self, job: &Job) -> bool {
+        let ledger = match job.step() {
+            Step::Freeze | Step::Retire | Step::Thaw => &mut self.source_ledger,
+            Step::Import | Step::Verify | Step::Open | Step::Close | Step::Drop => {
+                &mut self.destination_ledger
+            }
+            Step::Switch | Step::Revert => &mut self.zone_mark,
+            Step::Dump | Step::Publish | Step::Announce | Step::Expire | Step::Unspecified => {
+                return true;
+            }
+        };
+        if job.revision < *ledger {
+            return false;
+        }
+        *ledger = job.revision;
+        match job.step() {
+            Step::Freeze | Step::Retire => self.frozen = true,
+            Step::Thaw => self.frozen = false,
+            Step::Import => (self.copy, self.verified) = (true, false),
+            Step::Verify => self.verified = self.copy,
+            Step::Open => self.open = true,
+            Step::Close => self.open = false,
+            Step::Drop => (self.copy, self.verified) = (false, false),
+            Step::Switch => self.switched = true,
+            Step::Revert => self.switched = false,
+            Step::Dump | Step::Publish | Step::Announce | Step::Expire | Step::Unspecified => {}
+        }
+        true
+    }
+
+    fn check(&self) -> Result<(), TestCaseError> {
+        prop_assert!(self.frozen || !self.open, "both sides take writes: {self:?}");
+        prop_assert!(!self.switched || (self.open && self.verified), "name too early: {self:?}");
+        Ok(())
+    }
+}
+
+/// What happens next. A number chooses among the jobs that were ever ordered, so that they come
+/// late, twice, and out of order.
+#[derive(Debug, Clone)]
+enum Happening {
+    Done(usize),
+    DiedAfterEffect(usize),
+    FailedBefore(usize, bool),
+    FailedAfter(usize, bool),
+    Retry,
+    RollBack,
+}
+
+fn happening() -> impl Strategy<Value = Happening> {
+    let n = 0usize..4;
+    prop_oneof![
+        12 => n.clone().prop_map(Happening::Done),
+        2 => n.clone().prop_map(Happening::DiedAfterEffect),
+        2 => (n.clone(), any::<bool>()).prop_map(|(n, t)| Happening::FailedBefore(n, t)),
+        2 => (n, any::<bool>()).prop_map(|(n, t)| Happening::FailedAfter(n, t)),
+        1 => Just(Happening::Retry),
+        1 => Just(Happening::RollBack),
+    ]
+}
+
+struct World {
+    state: Migration,
+    log: Vec<Fact>,
+    servers: Servers,
+    jobs: Vec<Job>,
+    now: i64,
+}
+
+impl World {
+    fn new() -> Self {
+        let state = planned();
+        let event = Event::MigrationPlanned(state.planned.clone());
+        let log = vec![Fact { revision: 1, at_unix_ms: 0, event }];
+        Self { state, log, servers: Servers::default(), jobs: Vec::new(), now: 1 }
+    }
+
+    /// Appends on a revision, as the bus does: nothing happens when the log has moved on.
+    fn append(&mut self, on: u64, event: Event) -> Result<(), TestCaseError> {
+        if on == self.state.revision {
+            let fact = Fact { revision: on + 3, at_unix_ms: self.now, event };
+            self.state.evolve(fact.clone()).map_err(|e| TestCaseError::fail(e.to_string()))?;
+            self.log.push(fact);
+        }
+        Ok(())
+    }
+
+    /// What the orchestrator does of itself.
+    fn orchestrate(&mut self) -> Result<(), TestCaseError> {
+        loop {
+            match self.state.wait() {
+                Wait::Admission => self.command(Command::Admit)?,
+                Wait::Settlement => self.command(Command::Settle)?,
+                Wait::Job { not_before_unix_ms, .. } => {
+                    self.now = self.now.max(not_before_unix_ms) + 1;
+                    let (campaign, id) = ids();
+                    let job = self.state.job(&campaign, id, &policy(), self.now);
+                    let job = job.ok_or_else(|| TestCaseError::fail("waits for no job"))?;
+                    if self.jobs.last().is_none_or(|last| last.revision != job.revision) {
+                        self.jobs.push(job);
+                    }
+                    return Ok(());
+                }
+                Wait::Person | Wait::Nothing => return Ok(()),
+            }
+        }
+    }
+
+    fn command(&mut self, command: Command) -> Result<(), TestCaseError> {
+        match self.state.decide(command) {
+            Ok(event) => self.append(self.state.revision, event),
+            Err(_) => Ok(()),
+        }
+    }
+
+    fn job(&self, back: usize) -> Option<Job> {
+        let last = self.jobs.len().checked_sub(1)?;
+        self.jobs.get(last.saturating_sub(back)).cloned()
+    }
+
+    fn finish(&mut self, job: &Job, outcome: Result<Event, Failure>) -> Result<(), TestCaseError> {
+        let event = conclude(job, outcome, self.now, 0.5);
+        self.append(job.revision, event)
+    }
+
+    fn happen(&mut self, happening: Happening) -> Result<(), TestCaseError> {
+        let failure = |transient| {
+            let code = if transient { Code::ServerFailed } else { Code::ServerRefused };
+            Err(Failure::new(code, "as the test wants it"))
+        };
+        let outdated = || Err(Failure::new(Code::LedgerOutdated, "the ledger is ahead"));
+        let by = || "a person".to_owned();
+        match happening {
+            Happening::Done(n) => {
+                if let Some(job) = self.job(n) {
+                    let done = self.servers.effect(&job);
+                    let outcome = if done { Ok(event_of(job.step())) } else { outdated() };
+                    self.finish(&job, outcome)?;
+                }
+            }
+            Happening::DiedAfterEffect(n) => {
+                if let Some(job) = self.job(n) {
+                    self.servers.effect(&job);
+                }
+            }
+            Happening::FailedBefore(n, transient) => {
+                if let Some(job) = self.job(n) {
+                    self.finish(&job, failure(transient))?;
+                }
+            }
+            Happening::FailedAfter(n, transient) => {
+                if let Some(job) = self.job(n) {
+                    self.servers.effect(&job);
+                    self.finish(&job, failure(transient))?;
+                }
+            }
+            Happening::Retry => self.command(Command::Retry { by: by() })?,
+            Happening::RollBack => {
+                self.command(Command::RollBack { by: by(), reason: "test".into() })?;
+            }
+        }
+        self.servers.check()
+    }
+
+    /// From here on all goes well: it must come to rest, and the servers must show it.
+    fn come_to_rest(&mut self) -> Result<(), TestCaseError> {
+        for _ in 0..60 {
+            self.orchestrate()?;
+            if matches!(self.state.wait(), Wait::Person | Wait::Nothing) {
+                return self.check_at_rest();
+            }
+            self.happen(Happening::Done(0))?;
+        }
+        Err(TestCaseError::fail(format!("never comes to rest: {:?}", self.state.phase)))
+    }
+
+    fn check_at_rest(&self) -> Result<(), TestCaseError> {
+        let Servers { frozen, open, switched, .. } = self.servers;
+        match &self.state.phase {
+            Phase::Expired | Phase::ExpiryFailed => prop_assert!(frozen && open && switched),
+            Phase::RolledBack | Phase::Parked { undone: true, .. } => {
+                prop_assert!(!frozen && !open && !switched, "{:?}", self.servers);
+            }
+            Phase::Parked { undone: false, .. } => {}
+            other => return Err(TestCaseError::fail(format!("at rest as {other:?}"))),
+        }
+        Ok(())
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    #[test]
+    fn whatever_happens_the_rules_hold_and_it_comes_to_rest(
+        happenings in prop::collection::vec(happening(), 0..40)
+    ) {
+        let mut world = World::new();
+        for happening in happenings {
+            world.orchestrate()?;
+            world.happen(happening)?;
+        }
+        world.come_to_rest()?;
+        let replayed = Migration::replay(world.log.clone()).map_err(|e| TestCaseError::fail(e.to_string()))?;
+        prop_assert_eq!(replayed.as_ref(), Some(&world.state), "the log tells the same");
+    }
+
+    #[test]
+    fn facts_out_of_order_or_lost_are_refused_or_known(
+        picks in prop::collection::vec(0usize..14, 1..30)
+    ) {
+        let mut world = World::new();
+        world.come_to_rest()?;
+        let mut state = planned();
+        for (n, pick) in picks.into_iter().enumerate() {
+            let before = state.clone();
+            let mut fact = world.log[pick % world.log.len()].clone();
+            fact.revision = (n as u64 % 3) * 100 + fact.revision;
+            if state.evolve(fact.clone()).is_err() || fact.revision <= before.revision {
+                prop_assert_eq!(&state, &before, "a refused or known fact changes nothing");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_plain_life_of_a_migration() {
+    let mut world = World::new();
+    world.come_to_rest().unwrap();
+    let kinds: Vec<&str> = world
+        .log
+        .iter()
+        .map(|fact| drover_schemas::envelope::migration_kind(&fact.event))
+        .collect();
+    assert_eq!(
+        kinds,
+        [
+            "MigrationPlanned",
+            "MigrationAdmitted",
+            "SourceFrozen",
+            "DumpStored",
+            "ImportCompleted",
+            "CopyVerified",
+            "DestinationOpened",
+            "DnsSwitched",
+            "SourceRetired",
+            "DumpPublished",
+            "CustomerNotified",
+            "MigrationCompleted",
+            "DumpExpired"
+        ]
+    );
+}
+
+#[test]
+fn each_step_that_fails_for_good_before_the_switch_is_undone_from_there_and_retried() {
+    let steps = [Step::Freeze, Step::Dump, Step::Import, Step::Verify, Step::Open, Step::Switch];
+    for (failing, effect) in steps.into_iter().flat_map(|step| [(step, false), (step, true)]) {
+        let mut world = World::new();
+        world.orchestrate().unwrap();
+        while world.job(0).unwrap().step() != failing {
+            world.happen(Happening::Done(0)).unwrap();
+            world.orchestrate().unwrap();
+        }
+        let failure = if effect {
+            Happening::FailedAfter(0, false)
+        } else {
+            Happening::FailedBefore(0, false)
+        };
+        world.happen(failure).unwrap();
+        world.come_to_rest().unwrap();
+        assert!(
+            matches!(world.state.phase, Phase::Parked { undone: true, .. }),
+            "{failing:?}: {:?}",
+            world.state.phase
+        );
+        assert!(!world.servers.copy, "{failing:?} leaves no copy");
+        world.happen(Happening::Retry).unwrap();
+        world.come_to_rest().unwrap();
+        assert_eq!(world.state.phase, Phase::Expired, "{failing:?}");
+        assert_eq!(world.state.run, 2);
+    }
+}
+
+#[test]
+fn after_the_switch_nothing_is_undone_without_a_persons_word() {
+    for failing in [Step::Retire, Step::Publish, Step::Announce] {
+        let mut world = World::new();
+        world.orchestrate().unwrap();
+        while world.job(0).unwrap().step() != failing {
+            world.happen(Happening::Done(0)).unwrap();
+            world.orchestrate().unwrap();
+        }
+        world.happen(Happening::FailedBefore(0, false)).unwrap();
+        world.come_to_rest().unwrap();
+        assert!(matches!(world.state.phase, Phase::Parked { undone: false, .. }));
+        assert!(world.servers.switched && world.servers.open);
+        world.happen(Happening::Retry).unwrap();
+        world.come_to_rest().unwrap();
+        assert_eq!(world.state.phase, Phase::Expired);
+    }
+}
+
+#[test]
+fn a_copy_that_was_switched_to_is_closed_but_kept_by_a_rollback() {
+    let mut world = World::new();
+    world.come_to_rest().unwrap();
+    world.happen(Happening::RollBack).unwrap();
+    world.come_to_rest().unwrap();
+    assert_eq!(world.state.phase, Phase::RolledBack);
+    assert!(world.servers.copy && !world.servers.open);
+}
+
+#[test]
+fn retirement_waits_until_no_cache_holds_the_old_address() {
+    let mut world = World::new();
+    world.orchestrate().unwrap();
+    while world.job(0).unwrap().step() != Step::Switch {
+        world.happen(Happening::Done(0)).unwrap();
+        world.orchestrate().unwrap();
+    }
+    world.happen(Happening::Done(0)).unwrap();
+    let switched_at = world.now;
+    assert_eq!(
+        world.state.wait(),
+        Wait::Job { step: Step::Retire, not_before_unix_ms: switched_at + 300_000 }
+    );
+    assert!(!world.state.holds_slot(), "the wait keeps nobody else from going");
+}
+
+#[test]
+fn transient_failures_are_tried_again_until_the_attempts_are_used_up() {
+    let mut world = World::new();
+    for attempt in 1..=3 {
+        world.orchestrate().unwrap();
+        assert_eq!(world.job(0).unwrap().attempt, attempt);
+        world.happen(Happening::FailedBefore(0, true)).unwrap();
+    }
+    world.come_to_rest().unwrap();
+    assert!(matches!(world.state.phase, Phase::Parked { undone: true, .. }));
+}
