@@ -3,7 +3,11 @@
 //! them.
 
 pub mod bed;
+pub mod mariadb;
+pub mod bind;
 pub mod nats;
 
 pub use bed::{Bed, Process};
+pub use mariadb::Mariadb;
+pub use bind::{Bind, Follow};
 pub use nats::Nats;
