@@ -79,6 +79,7 @@ codes! {
     105 transient BusConflict "the history has moved on" "Nothing: it is read again and decided again.";
     106 permanent EventUndecodable "a message cannot be decoded" "Upgrade this service: the message is of a newer version, or not Drover's.";
     107 permanent BusDenied "NATS refused the credentials or a subject" "Check the [nats] credentials and the account's permissions.";
+    108 permanent HistoryShortened "the event log has lost its end" "The bus was restored from older data: run drover reconcile CAMPAIGN --repair, then start the service again.";
 
     // ---- MySQL in general, freeze, thaw, retire
     200 transient ServerUnreachable "a MySQL server cannot be reached" "Check that it runs, and its host and port in the configuration.";
@@ -95,6 +96,7 @@ codes! {
     213 transient SessionsRemain "sessions older than the freeze do not end" "Look for a long rollback in SHOW PROCESSLIST; Drover tries again.";
     214 permanent SourceIsReplica "the source takes in writes by replication" "Name the primary as the source, or stop replication into this database.";
     215 permanent NotFrozen "the source is not frozen by this migration" "Run: drover reconcile.";
+    216 permanent DatabaseHeld "another migration holds this database" "Finish or roll back the other migration first; the message names it.";
 
     // ---- dump, store
     300 transient DumpFailed "the dump program failed" "See its message; Drover tries again.";

@@ -127,7 +127,7 @@ mod tests {
     #[test]
     fn ids_are_stable() {
         let id = MigrationId::new(&"night-1".parse().unwrap(), &"src-1".parse().unwrap(), "wp");
-        assert_eq!(id.to_string(), "00000000-0000-0000-0000-000000000000");
+        assert_eq!(id.to_string(), "b8138132-3afd-5247-92ac-c432a77ee259");
     }
 
     #[test]

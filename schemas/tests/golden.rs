@@ -1,0 +1,205 @@
+//! Messages as they were once written, which every later version must still read.
+//!
+//! `schemas/examples/events/` holds one message of each event, as bytes and as the text that it
+//! decodes to. `DROVER_BLESS=1 cargo test -p drover-schemas` adds the missing ones; it never
+//! changes one that is there.
+
+#![allow(clippy::unwrap_used, reason = "a failed test may panic anywhere")]
+
+use std::{collections::BTreeMap, env, fs, path::PathBuf};
+
+use drover_schemas::{
+    envelope::{campaign_kind, migration_kind},
+    v1::{self, CampaignEvent, Job, MigrationEvent, campaign_event, migration_event},
+};
+use prost::Message;
+
+fn folder() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("examples/events")
+}
+
+fn dns_change() -> v1::DnsChange {
+    v1::DnsChange {
+        host_name: "shop-17.db.example.net".into(),
+        record_type: "CNAME".into(),
+        old_values: vec!["src-1.example.net".into()],
+        new_values: vec!["dst-1.example.net".into()],
+        old_ttl_seconds: 300,
+        new_ttl_seconds: 60,
+    }
+}
+
+fn planned() -> v1::MigrationPlanned {
+    v1::MigrationPlanned {
+        campaign: "night-1".into(),
+        database: "shop `17` ü".into(),
+        source: "src-1".into(),
+        destination: "dst-1".into(),
+        host_names: vec!["shop-17.db.example.net".into()],
+        wave: "cluster-3".into(),
+        owner: "owner@example.org".into(),
+        labels: BTreeMap::from([("plan".into(), "pro".into())]),
+    }
+}
+
+fn dump() -> v1::DumpStored {
+    v1::DumpStored {
+        dump_object: "night-1/m/1-1-00/dump.sql.zst".into(),
+        manifest_object: "night-1/m/1-1-00/manifest.json".into(),
+        accounts_object: "night-1/m/1-1-00/accounts.age".into(),
+        dump_bytes: 31_337,
+        dump_sha256: "00".repeat(32),
+        manifest_sha256: "11".repeat(32),
+        tables: 12,
+        rows: 4_711,
+    }
+}
+
+fn failed() -> v1::StepFailed {
+    v1::StepFailed {
+        step: v1::Step::Import.into(),
+        attempt: 2,
+        code: "DRV-0402".into(),
+        signature: "DRV-0402 error 1153".into(),
+        message: "error 1153".into(),
+        transient: false,
+        next_attempt_at_unix_ms: 0,
+        host: "dst-1".into(),
+    }
+}
+
+fn migration_events() -> Vec<migration_event::Event> {
+    use migration_event::Event;
+    let point = v1::ConsistencyPoint {
+        gtid: "0-1-42".into(),
+        binlog_file: "binlog.000003".into(),
+        binlog_position: 1_234,
+        at_unix_ms: 1_750_000_000_123,
+    };
+    vec![
+        Event::MigrationPlanned(planned()),
+        Event::MigrationAdmitted(v1::MigrationAdmitted { run: 1 }),
+        Event::SourceFrozen(v1::SourceFrozen {
+            consistency_point: Some(point),
+            frozen_at_unix_ms: 1_750_000_000_000,
+            accounts: 2,
+            sessions_ended: 3,
+            scheduled_events_stopped: 1,
+        }),
+        Event::DumpStored(dump()),
+        Event::ImportCompleted(v1::ImportCompleted { tables: 12, dump_bytes: 31_337 }),
+        Event::CopyVerified(v1::CopyVerified { tables: 12, rows: 4_711 }),
+        Event::DestinationOpened(v1::DestinationOpened {
+            accounts: 2,
+            opened_at_unix_ms: 1_750_000_000_900,
+        }),
+        Event::DnsSwitched(v1::DnsSwitched { changes: vec![dns_change()] }),
+        Event::SourceRetired(v1::SourceRetired { accounts: 2 }),
+        Event::DumpPublished(v1::DumpPublished {
+            link: "https://dumps.example.net/d".into(),
+            expires_at_unix_ms: 1_752_592_000_000,
+        }),
+        Event::CustomerNotified(v1::CustomerNotified {
+            channels: vec!["smtp".into(), "webhook".into()],
+            idempotency_key: "k".into(),
+        }),
+        Event::MigrationCompleted(v1::MigrationCompleted {}),
+        Event::DumpExpired(v1::DumpExpired {}),
+        Event::StepFailed(failed()),
+        Event::MigrationParked(v1::MigrationParked {
+            step: v1::Step::Import.into(),
+            code: failed().code,
+            signature: failed().signature,
+            message: failed().message,
+            undone: true,
+        }),
+        Event::RetryRequested(v1::RetryRequested { by: "op@console".into() }),
+        Event::RollbackRequested(v1::RollbackRequested {
+            by: "op@console".into(),
+            reason: "the customer asked".into(),
+        }),
+        Event::MigrationRolledBack(v1::MigrationRolledBack {}),
+        Event::DnsReverted(v1::DnsReverted { changes: vec![dns_change()] }),
+        Event::DestinationClosed(v1::DestinationClosed { accounts: 2 }),
+        Event::DestinationDropped(v1::DestinationDropped {}),
+        Event::SourceThawed(v1::SourceThawed { thawed_at_unix_ms: 1_750_000_001_500, accounts: 2 }),
+    ]
+}
+
+fn campaign_events() -> Vec<campaign_event::Event> {
+    use campaign_event::Event;
+    let retry = v1::RetryPolicy { attempts_max: 5, backoff_base_ms: 500, backoff_max_ms: 300_000 };
+    let policy =
+        v1::Policy { retry: Some(retry), session_grace_ms: 2_000, dump_retention_days: 30 };
+    let by = || "op@console".to_owned();
+    vec![
+        Event::CampaignCreated(v1::CampaignCreated { policy: Some(policy) }),
+        Event::CampaignStarted(v1::CampaignStarted { in_flight_max: 400, by: by() }),
+        Event::ConcurrencyChanged(v1::ConcurrencyChanged {
+            in_flight_max: 250,
+            reason: "started again with another limit".into(),
+        }),
+        Event::CampaignPaused(v1::CampaignPaused { reason: "the red button".into(), by: by() }),
+        Event::CampaignResumed(v1::CampaignResumed { by: by() }),
+        Event::HostQuarantined(v1::HostQuarantined {
+            host: "src-9".into(),
+            reason: "20 of 20 failed".into(),
+        }),
+        Event::HostReleased(v1::HostReleased { host: "src-9".into(), by: by() }),
+        Event::CampaignCompleted(v1::CampaignCompleted { completed: 199, rolled_back: 1 }),
+    ]
+}
+
+fn examples() -> BTreeMap<String, (Vec<u8>, String)> {
+    let mut out = BTreeMap::new();
+    for event in migration_events() {
+        let name = migration_kind(&event).to_owned();
+        let message = MigrationEvent { event: Some(event) };
+        out.insert(name, (message.encode_to_vec(), format!("{message:#?}\n")));
+    }
+    for event in campaign_events() {
+        let name = campaign_kind(&event).to_owned();
+        let message = CampaignEvent { event: Some(event) };
+        out.insert(name, (message.encode_to_vec(), format!("{message:#?}\n")));
+    }
+    out
+}
+
+#[test]
+fn every_event_that_was_ever_written_is_still_read() {
+    let bless = env::var_os("DROVER_BLESS").is_some();
+    fs::create_dir_all(folder()).unwrap();
+    for (name, (bytes, text)) in examples() {
+        let (binary, readable) =
+            (folder().join(format!("{name}.binpb")), folder().join(format!("{name}.txt")));
+        if bless && !binary.exists() {
+            fs::write(&binary, &bytes).unwrap();
+            fs::write(&readable, &text).unwrap();
+        }
+        let written = fs::read(&binary).unwrap();
+        let read = if text.starts_with("MigrationEvent") {
+            format!("{:#?}\n", MigrationEvent::decode(written.as_slice()).unwrap())
+        } else {
+            format!("{:#?}\n", CampaignEvent::decode(written.as_slice()).unwrap())
+        };
+        assert_eq!(read, fs::read_to_string(&readable).unwrap(), "{name}");
+    }
+}
+
+#[test]
+fn the_examples_are_of_every_kind_of_event() {
+    let set = prost_types::FileDescriptorSet::decode(drover_schemas::DESCRIPTOR).unwrap();
+    let messages = set.file.iter().flat_map(|file| &file.message_type);
+    let kinds: usize = messages
+        .filter(|message| ["MigrationEvent", "CampaignEvent"].contains(&message.name()))
+        .map(|message| message.field.len())
+        .sum();
+    assert_eq!(examples().len(), kinds);
+}
+
+#[test]
+fn fields_of_a_newer_version_do_not_disturb() {
+    let mut bytes = Job { campaign: "night-1".into(), ..Job::default() }.encode_to_vec();
+    bytes.extend([0xfa, 0x3e, 3, b'n', b'e', b'w']);
+    assert_eq!(Job::decode(bytes.as_slice()).unwrap().campaign, "night-1");
+}
