@@ -1,8 +1,7 @@
 //! Messages as they were once written, which every later version must still read.
 //!
-//! `schemas/examples/events/` holds one message of each event, as bytes and as the text that it
-//! decodes to. `DROVER_BLESS=1 cargo test -p drover-schemas` adds the missing ones; it never
-//! changes one that is there.
+//! `schemas/examples/events/` holds one message of each event. `DROVER_BLESS=1 cargo test -p
+//! drover-schemas` adds the missing ones; it never changes one that is there.
 
 #![allow(clippy::unwrap_used, reason = "a failed test may panic anywhere")]
 
@@ -150,39 +149,39 @@ fn campaign_events() -> Vec<campaign_event::Event> {
     ]
 }
 
-fn examples() -> BTreeMap<String, (Vec<u8>, String)> {
-    let mut out = BTreeMap::new();
-    for event in migration_events() {
+fn examples() -> BTreeMap<String, Vec<u8>> {
+    let migration = migration_events().into_iter().map(|event| {
         let name = migration_kind(&event).to_owned();
-        let message = MigrationEvent { event: Some(event) };
-        out.insert(name, (message.encode_to_vec(), format!("{message:#?}\n")));
-    }
-    for event in campaign_events() {
+        (name, MigrationEvent { event: Some(event) }.encode_to_vec())
+    });
+    let campaign = campaign_events().into_iter().map(|event| {
         let name = campaign_kind(&event).to_owned();
-        let message = CampaignEvent { event: Some(event) };
-        out.insert(name, (message.encode_to_vec(), format!("{message:#?}\n")));
+        (name, CampaignEvent { event: Some(event) }.encode_to_vec())
+    });
+    migration.chain(campaign).collect()
+}
+
+/// Decodes and encodes again. What a version does not know is lost on the way, so that the
+/// bytes are the same only when every field was understood.
+fn through(name: &str, bytes: &[u8]) -> Vec<u8> {
+    if migration_events().iter().any(|event| migration_kind(event) == name) {
+        MigrationEvent::decode(bytes).unwrap().encode_to_vec()
+    } else {
+        CampaignEvent::decode(bytes).unwrap().encode_to_vec()
     }
-    out
 }
 
 #[test]
 fn every_event_that_was_ever_written_is_still_read() {
     let bless = env::var_os("DROVER_BLESS").is_some();
     fs::create_dir_all(folder()).unwrap();
-    for (name, (bytes, text)) in examples() {
-        let (binary, readable) =
-            (folder().join(format!("{name}.binpb")), folder().join(format!("{name}.txt")));
-        if bless && !binary.exists() {
-            fs::write(&binary, &bytes).unwrap();
-            fs::write(&readable, &text).unwrap();
+    for (name, bytes) in examples() {
+        let file = folder().join(format!("{name}.binpb"));
+        if bless && !file.exists() {
+            fs::write(&file, &bytes).unwrap();
         }
-        let written = fs::read(&binary).unwrap();
-        let read = if text.starts_with("MigrationEvent") {
-            format!("{:#?}\n", MigrationEvent::decode(written.as_slice()).unwrap())
-        } else {
-            format!("{:#?}\n", CampaignEvent::decode(written.as_slice()).unwrap())
-        };
-        assert_eq!(read, fs::read_to_string(&readable).unwrap(), "{name}");
+        let written = fs::read(&file).unwrap();
+        assert_eq!(through(&name, &written), written, "{name}");
     }
 }
 
