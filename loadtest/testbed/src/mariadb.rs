@@ -97,6 +97,7 @@ impl Mariadb {
         let address = bed.address()?;
         let data = bed.dir().join(&name);
         copy_folder(&template(&bed)?, &data)?;
+        fs::create_dir(bed.dir().join(format!("{name}.tmp")))?;
         let root_password = secret();
         let drover_password = secret();
         write_private(&bed.dir().join(format!("{name}.drover.password")), &drover_password)?;
@@ -263,6 +264,8 @@ fn arguments(bed: &Bed, name: &str, address: IpAddr, settings: &Settings) -> Vec
     let mut arguments = vec![
         "--no-defaults".to_owned(),
         format!("--datadir={}", bed.dir().join(name).display()),
+        // Its own: a server that starts removes every temporary table in its folder, whose ever.
+        format!("--tmpdir={}", file("tmp")),
         format!("--socket={}", file("sock")),
         format!("--pid-file={}", file("pid")),
         format!("--bind-address={address}"),
@@ -335,7 +338,10 @@ fn template(bed: &Bed) -> Result<PathBuf> {
         // Not --user: with that the script also changes owners in the system's plugin folder.
         command.arg("--loose-user=root");
     }
+    let temporary = bed.dir().join("mariadb-template.tmp");
+    fs::create_dir(&temporary)?;
     let output = command
+        .env("TMPDIR", temporary)
         .arg(format!("--datadir={}", building.display()))
         .args(["--auth-root-authentication-method=normal", "--skip-test-db"])
         .args(["--skip-name-resolve", "--innodb-log-file-size=4M"])
