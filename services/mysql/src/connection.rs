@@ -1,0 +1,301 @@
+//! A server, and one connection of Drover's own account to it.
+//!
+//! 1. A session does the whole of a step, its lock included: what a paused or partitioned instance
+//!    has not yet said when its session ends is never said.
+//! 2. The server ends a session that says nothing for [`SILENCE_S_MAX`], so that the locks of an
+//!    instance that was stopped go away by themselves. Nothing connects again by itself.
+//! 3. Each session says at its start what it depends on: `sql_mode`, time zone, commits.
+
+use std::sync::Arc;
+
+use drover_schemas::{Code, ServerName};
+use mysql_async::{
+    Conn, Opts, OptsBuilder, SslOpts,
+    prelude::{FromRow, Queryable as _},
+};
+
+use crate::{Error, Options, options::Tls};
+
+/// After how long without a statement the server ends a session, in seconds. Longer than any
+/// pause between two statements of a step, shorter than what an operator would wait.
+pub const SILENCE_S_MAX: u32 = 60;
+
+/// How long a statement waits for a table or row that another session holds, in seconds; one that
+/// fails for it is tried again.
+const LOCK_WAIT_S_MAX: u32 = 10;
+
+/// How long a connection may take to be made, in seconds.
+const CONNECT_S_MAX: u64 = 10;
+
+/// What a session may send at once; the server's own limit applies as well.
+const PACKET_BYTES_MAX: usize = 1 << 30;
+
+/// The two kinds of servers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Flavour {
+    /// MariaDB 10.5 or newer.
+    MariaDb,
+    /// MySQL 8.0.22 or newer.
+    MySql,
+}
+
+/// What a server said of itself when the session began.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct About {
+    /// Its kind.
+    pub flavour: Flavour,
+    /// Major, minor and patch.
+    pub version: (u16, u16, u16),
+    /// `lower_case_table_names`: anything but 0 compares names without regard to case.
+    pub lower_case_table_names: u8,
+    /// Drover's account as the server matched it: user and host.
+    pub account: (String, String),
+    /// The session's id, as in the process list.
+    pub id: u64,
+    /// Whether a commit is on disk when it returns (`innodb_flush_log_at_trx_commit = 1`).
+    pub durable: bool,
+    /// Whether there is a binary log.
+    pub binlog: bool,
+}
+
+/// A server of the configuration. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Server {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    name: ServerName,
+    options: Options,
+}
+
+impl Server {
+    /// A server; nothing is connected yet. An error when its password file cannot be read.
+    pub fn new(name: ServerName, options: Options) -> Result<Self, Error> {
+        options.password()?;
+        Ok(Self { inner: Arc::new(Inner { name, options }) })
+    }
+
+    /// Its name in the configuration.
+    pub fn name(&self) -> &ServerName {
+        &self.inner.name
+    }
+
+    /// Its part of the configuration.
+    pub fn options(&self) -> &Options {
+        &self.inner.options
+    }
+
+    /// An error about this server that has a code of its own.
+    pub(crate) fn found(&self, code: Code, what: impl Into<String>) -> Error {
+        Error::Found { code, server: self.name().to_string(), what: what.into() }
+    }
+
+    /// The driver's options for Drover's account here.
+    pub fn driver_options(&self) -> Result<Opts, Error> {
+        let options = self.options();
+        let builder = OptsBuilder::default()
+            .ip_or_hostname(options.host.clone())
+            .tcp_port(options.port)
+            .user(Some(options.user.clone()))
+            .pass(options.password()?)
+            .prefer_socket(false)
+            .tcp_nodelay(true)
+            .max_allowed_packet(Some(PACKET_BYTES_MAX))
+            .wait_timeout(Some(SILENCE_S_MAX as usize))
+            .ssl_opts(options.tls.as_ref().map(ssl));
+        Ok(builder.into())
+    }
+
+    /// A connection, its settings made and the server's kind and version checked.
+    pub async fn session(&self) -> Result<Session, Error> {
+        let opts = self.driver_options()?;
+        let connecting = Conn::new(opts);
+        let limit = std::time::Duration::from_secs(CONNECT_S_MAX);
+        let conn = match tokio::time::timeout(limit, connecting).await {
+            Ok(made) => made.map_err(|e| self.statement_error("connecting", &e))?,
+            Err(_) => {
+                return Err(Error::Unreachable {
+                    server: self.name().to_string(),
+                    doing: "connecting",
+                    reason: format!("no answer within {CONNECT_S_MAX} s"),
+                });
+            }
+        };
+        Session::begin(self.clone(), conn).await
+    }
+
+    pub(crate) fn statement_error(&self, doing: &'static str, error: &mysql_async::Error) -> Error {
+        Error::of_statement(self.name().as_str(), &self.options().user, doing, error)
+    }
+}
+
+fn ssl(tls: &Tls) -> SslOpts {
+    let mut opts = SslOpts::default();
+    if let Some(file) = &tls.ca_file {
+        opts = opts.with_root_certs(vec![file.clone().into()]).with_disable_built_in_roots(true);
+    }
+    if let Some(name) = &tls.server_name {
+        opts = opts.with_danger_tls_hostname_override(Some(name.clone()));
+    }
+    opts
+}
+
+/// One connection of Drover's account.
+#[derive(Debug)]
+pub struct Session {
+    conn: Conn,
+    server: Server,
+    about: About,
+}
+
+type Said = (String, u8, String, u64, u8, u8);
+
+impl Session {
+    async fn begin(server: Server, mut conn: Conn) -> Result<Self, Error> {
+        let doing = "beginning a session";
+        let failed = |e| server.statement_error(doing, &e);
+        let said: Option<Said> = conn
+            .query_first(
+                "SELECT VERSION(), @@lower_case_table_names, CURRENT_USER(), CONNECTION_ID(), \
+                 @@innodb_flush_log_at_trx_commit, @@log_bin",
+            )
+            .await
+            .map_err(failed)?;
+        let Some((version, lower_case_table_names, account, id, flush, binlog)) = said else {
+            return Err(Error::Unexpected {
+                server: server.name().to_string(),
+                doing,
+                what: "no answer".to_owned(),
+            });
+        };
+        let Some((flavour, number)) = supported(&version) else {
+            return Err(Error::Unsupported { server: server.name().to_string(), version });
+        };
+        let (user, host) = account.rsplit_once('@').unwrap_or((&account, ""));
+        let about = About {
+            flavour,
+            version: number,
+            lower_case_table_names,
+            account: (user.to_owned(), host.to_owned()),
+            id,
+            durable: flush == 1,
+            binlog: binlog == 1,
+        };
+        conn.query_drop(settings(flavour)).await.map_err(failed)?;
+        Ok(Self { conn, server, about })
+    }
+
+    /// The server.
+    pub fn server(&self) -> &Server {
+        &self.server
+    }
+
+    /// What the server said of itself.
+    pub fn about(&self) -> &About {
+        &self.about
+    }
+
+    /// The driver's connection, for what this type has no method for.
+    pub fn conn(&mut self) -> &mut Conn {
+        &mut self.conn
+    }
+
+    /// Runs a statement, or several with semicolons between them; `doing` is for the error's text.
+    pub async fn run(&mut self, doing: &'static str, sql: &str) -> Result<(), Error> {
+        self.conn.query_drop(sql).await.map_err(|e| self.server.statement_error(doing, &e))
+    }
+
+    /// The rows of a query.
+    pub async fn rows<T>(&mut self, doing: &'static str, sql: &str) -> Result<Vec<T>, Error>
+    where
+        T: FromRow + Send + 'static,
+    {
+        let rows: Vec<mysql_async::Row> =
+            self.conn.query(sql).await.map_err(|e| self.server.statement_error(doing, &e))?;
+        rows.into_iter()
+            .map(|row| {
+                mysql_async::from_row_opt(row)
+                    .map_err(|_| self.unexpected(doing, "a row of another shape".to_owned()))
+            })
+            .collect()
+    }
+
+    /// The first row of a query that has one.
+    pub async fn one<T>(&mut self, doing: &'static str, sql: &str) -> Result<T, Error>
+    where
+        T: FromRow + Send + 'static,
+    {
+        let first = self.rows(doing, sql).await?.into_iter().next();
+        first.ok_or_else(|| self.unexpected(doing, "no row".to_owned()))
+    }
+
+    /// The server's clock, in milliseconds since 1970.
+    pub async fn now_unix_ms(&mut self) -> Result<i64, Error> {
+        let (now,): (i64,) = self
+            .one("reading the clock", "SELECT CAST(FLOOR(UNIX_TIMESTAMP(NOW(3)) * 1000) AS SIGNED)")
+            .await?;
+        Ok(now)
+    }
+
+    /// Ends the session; its locks are free when this returns.
+    pub async fn end(self) -> Result<(), Error> {
+        let server = self.server;
+        self.conn.disconnect().await.map_err(|e| server.statement_error("ending a session", &e))
+    }
+
+    pub(crate) fn unexpected(&self, doing: &'static str, what: String) -> Error {
+        Error::Unexpected { server: self.server.name().to_string(), doing, what }
+    }
+}
+
+/// The settings of every session. `NO_AUTO_CREATE_USER` (MariaDB; MySQL has no other way): a GRANT
+/// never makes an account that was dropped in the meantime. `old_mode` is the server's own.
+fn settings(flavour: Flavour) -> String {
+    let common = format!(
+        "autocommit = 1, time_zone = '+00:00', wait_timeout = {SILENCE_S_MAX}, \
+         lock_wait_timeout = {LOCK_WAIT_S_MAX}, innodb_lock_wait_timeout = {LOCK_WAIT_S_MAX}, \
+         tx_isolation = 'READ-COMMITTED'"
+    );
+    match flavour {
+        Flavour::MariaDb => format!(
+            "SET SESSION {common}, max_statement_time = 0, \
+             sql_mode = 'STRICT_ALL_TABLES,NO_AUTO_CREATE_USER,NO_ENGINE_SUBSTITUTION'"
+        ),
+        Flavour::MySql => format!(
+            "SET SESSION {}, max_execution_time = 0, \
+             sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION'",
+            common.replace("tx_isolation", "transaction_isolation")
+        ),
+    }
+}
+
+/// The kind and version in what `VERSION()` says, when Drover knows how to move it.
+fn supported(version: &str) -> Option<(Flavour, (u16, u16, u16))> {
+    let mut parts = version.split(['.', '-', '+']).map(|part| part.parse::<u16>().ok());
+    let number = (parts.next()??, parts.next()??, parts.next()??);
+    let (flavour, oldest) = if version.contains("MariaDB") {
+        (Flavour::MariaDb, (10, 5, 0))
+    } else {
+        (Flavour::MySql, (8, 0, 22))
+    };
+    (number >= oldest).then_some((flavour, number))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn old_servers_are_refused() {
+        let maria = |v| Some((Flavour::MariaDb, v));
+        assert_eq!(supported("10.11.14-MariaDB-0+deb12u2-log"), maria((10, 11, 14)));
+        assert_eq!(supported("11.8.3-MariaDB"), maria((11, 8, 3)));
+        assert_eq!(supported("8.0.22"), Some((Flavour::MySql, (8, 0, 22))));
+        assert_eq!(supported("9.7.0-commercial"), Some((Flavour::MySql, (9, 7, 0))));
+        for old in ["10.4.34-MariaDB", "5.7.44-log", "8.0.21", "", "x.y.z"] {
+            assert_eq!(supported(old), None, "{old}");
+        }
+    }
+}

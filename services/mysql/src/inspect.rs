@@ -1,0 +1,45 @@
+//! What a server has, before anything is moved: for planning and the pre-flight.
+
+use std::collections::BTreeSet;
+
+use crate::{
+    Error, Server,
+    ident::{account, literals},
+};
+
+/// How many names go to the server in one query: some hundred bytes each, far under the smallest
+/// usual packet (16 MB).
+const NAMES_A_QUERY: usize = 20_000;
+
+/// Which of these databases exist on a server: one round trip for [`NAMES_A_QUERY`] of them.
+pub async fn existing(server: &Server, databases: &[String]) -> Result<BTreeSet<String>, Error> {
+    let mut session = server.session().await?;
+    let mut found = BTreeSet::new();
+    for names in databases.chunks(NAMES_A_QUERY) {
+        let sql = format!(
+            "SELECT SCHEMA_NAME FROM information_schema.SCHEMATA WHERE SCHEMA_NAME IN ({})",
+            literals(names.iter().map(String::as_str))
+        );
+        let rows: Vec<String> = session.rows("looking for databases", &sql).await?;
+        let there: BTreeSet<String> = rows.into_iter().collect();
+        // The server may compare without regard to case; whether it then is the same database
+        // depends on its file system's setting.
+        let folded = session.about().lower_case_table_names != 0;
+        found.extend(
+            names
+                .iter()
+                .filter(|name| {
+                    there.contains(*name) || folded && there.contains(&name.to_lowercase())
+                })
+                .cloned(),
+        );
+    }
+    session.end().await?;
+    Ok(found)
+}
+
+/// The statement that gives Drover's account what it needs on a source or destination. Who hands
+/// on privileges must hold them, with the right to grant, so the list is long.
+pub fn grants_needed(user: &str, host: &str) -> String {
+    format!("GRANT ALL PRIVILEGES ON *.* TO {} WITH GRANT OPTION", account(user, host))
+}

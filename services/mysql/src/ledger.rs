@@ -1,0 +1,489 @@
+//! The server's ledger: the schema `drover`, in which each server keeps what was done to it.
+//!
+//! 1. It is truth of its own. The event log may lose its tail; what a step changed here, at which
+//!    revision, and what it takes to undo it, is committed here before the change is begun.
+//! 2. It is the fence. A step takes the migration's lock, reads the row, and refuses to act when
+//!    the row's revision is above its order's; an undo for which there is nothing to undo leaves a
+//!    row too (a tombstone), so that the step which comes too late is refused.
+//! 3. Everything happens on the session that holds the lock ([`Locked`]), so that who lost the
+//!    session, and with it the lock, can change nothing any more.
+//! 4. Two migrations of one database (in two campaigns) exclude each other: the database has a
+//!    lock of its own, taken with the migration's.
+//! 5. The undo is kept twice: as data, from which a second attempt goes on (`ledger.undo`), and as
+//!    statements in order (table `undo`), which the server itself can run when Drover cannot.
+//!
+//! No password hash is in it.
+
+use drover_schemas::{CampaignName, Code, MigrationId, v1};
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::{Error, Server, Session, ident::literal};
+
+/// How long a step waits for the lock of its migration, in seconds. An instance that still works
+/// on it says so to the bus; this one is tried again.
+pub const LOCK_S_MAX: u32 = 5;
+
+/// How many undo statements go to the server in one.
+const STATEMENTS_A_PACKET: usize = 200;
+
+/// Who orders, for what, and on which revision of the migration's history.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Order {
+    /// The migration's campaign.
+    pub campaign: CampaignName,
+    /// The migration.
+    pub migration: MigrationId,
+    /// The database's name.
+    pub database: String,
+    /// The stream sequence of the migration's last event when the order was decided.
+    pub revision: u64,
+    /// The migration's run, from 1.
+    pub run: u32,
+    /// The step's attempt in this run, from 1.
+    pub attempt: u32,
+}
+
+impl TryFrom<&v1::Job> for Order {
+    type Error = Error;
+
+    fn try_from(job: &v1::Job) -> Result<Self, Error> {
+        let planned =
+            job.planned.as_ref().ok_or_else(|| Error::Order("plan is missing".to_owned()))?;
+        Ok(Self {
+            campaign: job.campaign.parse().map_err(|e| Error::Order(format!("campaign: {e}")))?,
+            migration: job.migration_id.parse().map_err(|e| Error::Order(format!("id: {e}")))?,
+            database: planned.database.clone(),
+            revision: job.revision,
+            run: job.run,
+            attempt: job.attempt,
+        })
+    }
+}
+
+/// Which end of the move a row is about: one server may be both.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    /// The database comes from here.
+    Source,
+    /// The database goes here.
+    Destination,
+}
+
+impl Side {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Source => "source",
+            Self::Destination => "destination",
+        }
+    }
+}
+
+macro_rules! states {
+    ($($(#[$doc:meta])* $name:ident $text:literal,)*) => {
+        /// What was begun or done here for a migration. `…ing`: the intent is written, the change
+        /// may have happened in part.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum State {
+            $($(#[$doc])* $name,)*
+        }
+
+        impl State {
+            /// The word in the ledger.
+            pub fn name(self) -> &'static str {
+                match self { $(Self::$name => $text,)* }
+            }
+
+            fn read(text: &str) -> Option<Self> {
+                match text { $($text => Some(Self::$name),)* _ => None }
+            }
+        }
+    };
+}
+
+states! {
+    /// Source: the customer's writes are being taken away.
+    Freezing "freezing",
+    /// Source: no write has been possible since the consistency point.
+    Frozen "frozen",
+    /// Source: what was taken away is being put back.
+    Thawing "thawing",
+    /// Source: as it was; or nothing was done, and a late freeze is refused.
+    Thawed "thawed",
+    /// Source: read access is being taken away too.
+    Retiring "retiring",
+    /// Source: out of the customer's reach.
+    Retired "retired",
+    /// Destination: the copy is being loaded.
+    Importing "importing",
+    /// Destination: the copy is there, out of the customer's reach.
+    Imported "imported",
+    /// Destination: accounts and grants are being made.
+    Opening "opening",
+    /// Destination: the customer reads and writes.
+    Open "open",
+    /// Destination: accounts and grants are being taken away.
+    Closing "closing",
+    /// Destination: the copy is there, out of the customer's reach again; or nothing was there,
+    /// and a late import or open is refused.
+    Closed "closed",
+    /// Destination: the copy is being dropped.
+    Dropping "dropping",
+    /// Destination: nothing of this migration is here, and a late import is refused.
+    Dropped "dropped",
+}
+
+/// A row of the ledger.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// What was begun or done last.
+    pub state: State,
+    /// The highest revision that acted here.
+    pub revision: u64,
+    /// The run that acted last.
+    pub run: u32,
+    /// The attempt that acted last.
+    pub attempt: u32,
+    /// What it takes to undo it, as JSON; empty: nothing.
+    pub undo: String,
+    /// What the last completed step found, as JSON; empty: nothing.
+    pub facts: String,
+}
+
+/// A session that holds a migration's lock on a server, and the ledger's row that it found.
+#[derive(Debug)]
+pub struct Locked {
+    session: Session,
+    order: Order,
+    side: Side,
+    entry: Option<Entry>,
+}
+
+/// The tables. Names in full, as none is selected.
+const TABLES: &str = "\
+CREATE DATABASE IF NOT EXISTS drover CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
+CREATE TABLE IF NOT EXISTS drover.ledger (
+  migration CHAR(36) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+  side ENUM('source','destination') NOT NULL,
+  campaign VARCHAR(63) NOT NULL,
+  database_name VARCHAR(64) NOT NULL,
+  state VARCHAR(16) NOT NULL,
+  revision BIGINT UNSIGNED NOT NULL,
+  run INT UNSIGNED NOT NULL,
+  attempt INT UNSIGNED NOT NULL,
+  undo LONGTEXT NOT NULL,
+  facts LONGTEXT NOT NULL,
+  began_at DATETIME(3) NOT NULL,
+  changed_at DATETIME(3) NOT NULL,
+  PRIMARY KEY (migration, side),
+  KEY (database_name)
+) ENGINE=InnoDB;
+CREATE TABLE IF NOT EXISTS drover.undo (
+  migration CHAR(36) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+  side ENUM('source','destination') NOT NULL,
+  position INT UNSIGNED NOT NULL,
+  statement LONGTEXT NOT NULL,
+  PRIMARY KEY (migration, side, position)
+) ENGINE=InnoDB;
+CREATE TABLE IF NOT EXISTS drover.account (
+  user VARCHAR(128) NOT NULL,
+  host VARCHAR(255) NOT NULL,
+  migration CHAR(36) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+  made BOOLEAN NOT NULL,
+  PRIMARY KEY (user, host, migration),
+  KEY (migration)
+) ENGINE=InnoDB";
+
+/// No such database; no such table.
+const NO_LEDGER: [u16; 2] = [1049, 1146];
+
+type LedgerRow = (String, u64, u32, u32, String, String);
+
+impl Locked {
+    /// Opens a session, takes the locks, and reads the row.
+    ///
+    /// # Errors
+    /// [`Error::LedgerBusy`] when another instance holds the lock for [`LOCK_S_MAX`];
+    /// [`Error::LedgerOutdated`] when the row's revision is above the order's;
+    /// `DatabaseHeld` when another migration has done something to the same database that is not
+    /// undone.
+    pub async fn take(server: &Server, order: &Order, side: Side) -> Result<Self, Error> {
+        let mut session = server.session().await?;
+        lock(&mut session, &migration_lock(order.migration), order).await?;
+        lock(&mut session, &database_lock(&order.database), order).await?;
+        let entry = read(&mut session, order.migration, side).await?;
+        if let Some(entry) = entry.as_ref().filter(|entry| entry.revision > order.revision) {
+            return Err(outdated(server, order, entry));
+        }
+        Ok(Self { session, order: order.clone(), side, entry })
+    }
+
+    /// The session that holds the lock.
+    pub fn session(&mut self) -> &mut Session {
+        &mut self.session
+    }
+
+    /// The server.
+    pub fn server(&self) -> Server {
+        self.session.server().clone()
+    }
+
+    /// The order.
+    pub fn order(&self) -> &Order {
+        &self.order
+    }
+
+    /// The row as it was read or last written.
+    pub fn entry(&self) -> Option<&Entry> {
+        self.entry.as_ref()
+    }
+
+    /// The row's state, when there is a row.
+    pub fn state(&self) -> Option<State> {
+        self.entry.as_ref().map(|entry| entry.state)
+    }
+
+    /// The row's undo, when there is one and it can be read.
+    pub fn undo<T: DeserializeOwned>(&self) -> Result<Option<T>, Error> {
+        self.json("the ledger's undo", |entry| &entry.undo)
+    }
+
+    /// The row's facts, when there are some and they can be read.
+    pub fn facts<T: DeserializeOwned>(&self) -> Result<Option<T>, Error> {
+        self.json("the ledger's facts", |entry| &entry.facts)
+    }
+
+    fn json<T: DeserializeOwned>(
+        &self,
+        doing: &'static str,
+        part: impl Fn(&Entry) -> &String,
+    ) -> Result<Option<T>, Error> {
+        match self.entry.as_ref().map(part) {
+            None => Ok(None),
+            Some(text) if text.is_empty() => Ok(None),
+            Some(text) => serde_json::from_str(text)
+                .map(Some)
+                .map_err(|e| self.session.unexpected(doing, format!("cannot be read ({e})"))),
+        }
+    }
+
+    /// The error for an order that the row's state does not allow.
+    pub fn refused(&self) -> Error {
+        match &self.entry {
+            Some(entry) => outdated(self.session.server(), &self.order, entry),
+            None => Error::LedgerOutdated {
+                server: self.session.server().name().to_string(),
+                migration: self.order.migration.to_string(),
+                state: "empty".to_owned(),
+                ledger: 0,
+                order: self.order.revision,
+            },
+        }
+    }
+
+    /// Whether no other migration holds the same database at this side of this server: none has
+    /// frozen or retired it as a source, or has its copy here as a destination.
+    pub async fn check_not_held(&mut self) -> Result<(), Error> {
+        let free = match self.side {
+            Side::Source => "'thawed'",
+            Side::Destination => "'dropped'",
+        };
+        let sql = format!(
+            "SELECT migration, campaign, state FROM drover.ledger WHERE database_name = {} \
+             AND side = '{}' AND migration <> '{}' AND state NOT IN ({free}) LIMIT 1",
+            literal(&self.order.database),
+            self.side.name(),
+            self.order.migration,
+        );
+        let held: Vec<(String, String, String)> =
+            self.session.rows("reading the ledger", &sql).await?;
+        match held.into_iter().next() {
+            None => Ok(()),
+            Some((migration, campaign, state)) => Err(self.session.server().found(
+                Code::DatabaseHeld,
+                format!("migration {migration} of campaign {campaign} has it {state}"),
+            )),
+        }
+    }
+
+    /// Writes the row, keeping its undo: committed when this returns.
+    pub async fn write(&mut self, state: State, facts: &impl Serialize) -> Result<(), Error> {
+        let facts = self.to_json(facts)?;
+        let undo = self.entry.as_ref().map_or_else(String::new, |entry| entry.undo.clone());
+        let sql = self.upsert(state, &undo, &facts);
+        self.session.run("writing the ledger", &sql).await?;
+        self.wrote(state, undo, facts).await
+    }
+
+    /// Writes the row with this undo, as data and as statements: committed, and on disk, when this
+    /// returns. The facts stay as they were.
+    pub async fn write_undo(
+        &mut self,
+        state: State,
+        undo: &impl Serialize,
+        statements: &[String],
+    ) -> Result<(), Error> {
+        let undo = self.to_json(undo)?;
+        let facts = self.entry.as_ref().map_or_else(String::new, |entry| entry.facts.clone());
+        let key = self.key();
+        let mut sql = format!(
+            "START TRANSACTION; {}; DELETE FROM drover.undo WHERE {key}",
+            self.upsert(state, &undo, &facts)
+        );
+        for (chunk, some) in statements.chunks(STATEMENTS_A_PACKET).enumerate() {
+            let values: Vec<String> = some
+                .iter()
+                .enumerate()
+                .map(|(i, text)| {
+                    let position = chunk * STATEMENTS_A_PACKET + i;
+                    let (migration, side) = (self.order.migration, self.side.name());
+                    format!("('{migration}','{side}',{position},{})", literal(text))
+                })
+                .collect();
+            sql.push_str("; INSERT INTO drover.undo VALUES ");
+            sql.push_str(&values.join(","));
+        }
+        sql.push_str("; COMMIT");
+        self.session.run("writing the ledger", &sql).await?;
+        self.wrote(state, undo, facts).await
+    }
+
+    /// Writes the row without any undo: there is nothing left to undo.
+    pub async fn write_clean(&mut self, state: State, facts: &impl Serialize) -> Result<(), Error> {
+        let facts = self.to_json(facts)?;
+        let sql = format!(
+            "START TRANSACTION; {}; DELETE FROM drover.undo WHERE {}; COMMIT",
+            self.upsert(state, "", &facts),
+            self.key()
+        );
+        self.session.run("writing the ledger", &sql).await?;
+        self.wrote(state, String::new(), facts).await
+    }
+
+    /// The undo's statements, in order.
+    pub async fn statements(&mut self) -> Result<Vec<String>, Error> {
+        let sql =
+            format!("SELECT statement FROM drover.undo WHERE {} ORDER BY position", self.key());
+        self.session.rows("reading the ledger", &sql).await
+    }
+
+    /// Ends the session, and with it the locks.
+    pub async fn release(self) -> Result<(), Error> {
+        self.session.end().await
+    }
+
+    fn to_json(&self, value: &impl Serialize) -> Result<String, Error> {
+        serde_json::to_string(value)
+            .map_err(|e| self.session.unexpected("writing the ledger", e.to_string()))
+    }
+
+    fn key(&self) -> String {
+        format!("migration = '{}' AND side = '{}'", self.order.migration, self.side.name())
+    }
+
+    fn upsert(&self, state: State, undo: &str, facts: &str) -> String {
+        let order = &self.order;
+        format!(
+            "INSERT INTO drover.ledger VALUES ('{}','{}',{},{},'{}',{},{},{},{},{},\
+             UTC_TIMESTAMP(3),UTC_TIMESTAMP(3)) ON DUPLICATE KEY UPDATE state = VALUES(state), \
+             revision = VALUES(revision), run = VALUES(run), attempt = VALUES(attempt), \
+             undo = VALUES(undo), facts = VALUES(facts), changed_at = VALUES(changed_at)",
+            order.migration,
+            self.side.name(),
+            literal(order.campaign.as_str()),
+            literal(&order.database),
+            state.name(),
+            order.revision,
+            order.run,
+            order.attempt,
+            literal(undo),
+            literal(facts),
+        )
+    }
+
+    async fn wrote(&mut self, state: State, undo: String, facts: String) -> Result<(), Error> {
+        // Where commits are not on disk by themselves, a power cut could keep the change that
+        // follows and lose this row.
+        if !self.session.about().durable {
+            self.session.run("writing the ledger to disk", "FLUSH ENGINE LOGS").await?;
+        }
+        let Order { revision, run, attempt, .. } = self.order;
+        self.entry = Some(Entry { state, revision, run, attempt, undo, facts });
+        Ok(())
+    }
+}
+
+/// The row of a migration; the tables are made when they are missing.
+pub async fn read(
+    session: &mut Session,
+    migration: MigrationId,
+    side: Side,
+) -> Result<Option<Entry>, Error> {
+    let sql = format!(
+        "SELECT state, revision, run, attempt, undo, facts FROM drover.ledger \
+         WHERE migration = '{migration}' AND side = '{}'",
+        side.name()
+    );
+    let doing = "reading the ledger";
+    let rows: Vec<LedgerRow> = match session.rows(doing, &sql).await {
+        Err(error) if error.number().is_some_and(|number| NO_LEDGER.contains(&number)) => {
+            session.run("making the ledger", TABLES).await?;
+            session.rows(doing, &sql).await?
+        }
+        other => other?,
+    };
+    let Some((state, revision, run, attempt, undo, facts)) = rows.into_iter().next() else {
+        return Ok(None);
+    };
+    let Some(known) = State::read(&state) else {
+        return Err(session.unexpected(doing, format!("the state {state} is of a newer version")));
+    };
+    Ok(Some(Entry { state: known, revision, run, attempt, undo, facts }))
+}
+
+/// The name of a migration's lock (at most 64 characters, the servers' limit).
+pub fn migration_lock(migration: MigrationId) -> String {
+    format!("drover:{migration}")
+}
+
+/// The name of a migration's lock on its copy, which the import's loader holds.
+pub fn copy_lock(migration: MigrationId) -> String {
+    format!("drover:copy:{migration}")
+}
+
+/// The name of a database's lock.
+fn database_lock(database: &str) -> String {
+    hashed_lock("database", database)
+}
+
+/// The name of an account's lock: migrations that share an account open and close side by side.
+pub(crate) fn account_lock(account: &str) -> String {
+    hashed_lock("account", account)
+}
+
+fn hashed_lock(kind: &str, name: &str) -> String {
+    format!("drover:{kind}:{}", &blake3::hash(name.as_bytes()).to_hex()[..32])
+}
+
+/// Takes a lock of the server for the life of the session.
+pub async fn lock(session: &mut Session, name: &str, order: &Order) -> Result<(), Error> {
+    let sql = format!("SELECT GET_LOCK({}, {LOCK_S_MAX})", literal(name));
+    let (got,): (Option<i64>,) = session.one("taking the lock", &sql).await?;
+    if got == Some(1) {
+        return Ok(());
+    }
+    Err(Error::LedgerBusy {
+        server: session.server().name().to_string(),
+        migration: order.migration.to_string(),
+        seconds: LOCK_S_MAX,
+    })
+}
+
+fn outdated(server: &Server, order: &Order, entry: &Entry) -> Error {
+    Error::LedgerOutdated {
+        server: server.name().to_string(),
+        migration: order.migration.to_string(),
+        state: entry.state.name().to_owned(),
+        ledger: entry.revision,
+        order: order.revision,
+    }
+}
