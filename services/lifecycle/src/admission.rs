@@ -68,7 +68,8 @@ impl Admission {
         lane.quarantined.clone_from(quarantined);
     }
 
-    /// Puts a migration at the end of its source's line.
+    /// Puts a migration at the end of its source's line. It cannot be taken out again: who is
+    /// given one that left for another reason releases its slots and asks again.
     pub fn enqueue(&mut self, campaign: &CampaignName, id: MigrationId, route: &Route) {
         let lane = self.lanes.entry(campaign.clone()).or_default();
         let line = lane.lines.entry(route.source.clone()).or_default();
@@ -76,18 +77,6 @@ impl Admission {
             lane.turns.push_back(route.source.clone());
         }
         line.push_back((id, route.destination.clone()));
-    }
-
-    /// Takes a migration out of its line, where it left for another reason than its turn.
-    pub fn withdraw(&mut self, campaign: &CampaignName, id: MigrationId, route: &Route) {
-        if let Some(lane) = self.lanes.get_mut(campaign)
-            && let Some(line) = lane.lines.get_mut(&route.source)
-        {
-            line.retain(|(waiting, _)| *waiting != id);
-            if line.is_empty() {
-                lane.turns.retain(|source| *source != route.source);
-            }
-        }
     }
 
     /// Counts a migration as being in flight. [`Self::admit`] has done so for those it gave out.

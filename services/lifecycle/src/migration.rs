@@ -369,6 +369,11 @@ impl Migration {
         }
     }
 
+    /// Whether it was taken back on a person's word.
+    pub fn is_rolled_back(&self) -> bool {
+        self.phase == Phase::RolledBack
+    }
+
     fn not_allowed(&self, what: &'static str) -> NotAllowed {
         NotAllowed { what, phase: self.phase.name().to_owned() }
     }

@@ -1,0 +1,422 @@
+//! What the orchestrator knows: every campaign and migration, folded from the log, and the slots.
+//!
+//! No input or output: the service feeds it facts and asks it what to do. So two orchestrators
+//! that have read the same log know the same, and one that waits is ready at once.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use drover_lifecycle::{
+    Fact, Migration, NotAllowed, Wait,
+    admission::{Admission, Route, Slots},
+    campaign::{self, Campaign},
+};
+use drover_schemas::{
+    CampaignName, MigrationId, ServerName,
+    v1::{Job, MigrationPlanned, campaign_event, migration_event},
+};
+
+/// One migration, by its campaign.
+pub type Key = (CampaignName, MigrationId);
+
+/// What is to be done about a migration.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Action {
+    /// Put this order on the work queue.
+    Order(Box<Job>),
+    /// Look again at this time.
+    Timer {
+        /// When.
+        at_unix_ms: i64,
+        /// Of no meaning any more when the migration has moved on from here.
+        revision: u64,
+    },
+    /// Append the closing fact.
+    Settle,
+}
+
+/// Whether a migration counts against the limits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Slot {
+    None,
+    Queued,
+    /// Taken from the line; its admission is on its way to the log.
+    Admitting,
+    Taken,
+}
+
+#[derive(Debug)]
+struct Entry {
+    migration: Migration,
+    route: Route,
+    slot: Slot,
+}
+
+#[derive(Debug, Default)]
+struct Herd {
+    campaign: Option<Campaign>,
+    migrations: HashMap<MigrationId, Entry>,
+    ended: u64,
+    rolled_back: u64,
+    sequence: u64,
+}
+
+/// Why a fact was set aside.
+#[derive(Debug, thiserror::Error)]
+pub enum Refused {
+    /// The log is damaged, or of a newer version.
+    #[error(transparent)]
+    NotAllowed(#[from] NotAllowed),
+    /// A server's name that is none.
+    #[error(transparent)]
+    Name(#[from] drover_schemas::names::InvalidName),
+}
+
+/// Every campaign and migration.
+#[derive(Debug)]
+pub struct Board {
+    herds: BTreeMap<CampaignName, Herd>,
+    admission: Admission,
+    /// Migrations that wait for a job that is due: they are looked at again from time to time.
+    working: BTreeSet<Key>,
+}
+
+impl Board {
+    /// Nothing known yet, with these servers' slots.
+    pub fn new(slots: HashMap<ServerName, Slots>) -> Self {
+        Self { herds: BTreeMap::new(), admission: Admission::new(slots), working: BTreeSet::new() }
+    }
+
+    /// Takes in a campaign's fact.
+    ///
+    /// # Errors
+    /// When it is not allowed where it stands; nothing has changed then.
+    pub fn take_campaign(
+        &mut self,
+        name: &CampaignName,
+        revision: u64,
+        event: campaign_event::Event,
+    ) -> Result<(), Refused> {
+        let herd = self.herds.entry(name.clone()).or_default();
+        herd.sequence = herd.sequence.max(revision);
+        let fact = campaign::Fact { revision, event };
+        match &mut herd.campaign {
+            None => herd.campaign = Some(Campaign::begin(fact)?),
+            Some(campaign) => campaign.evolve(fact)?,
+        }
+        if let Some(campaign) = &herd.campaign {
+            let admitting = campaign.phase == campaign::Phase::Running;
+            self.admission.limit(name, campaign.in_flight_max, admitting, &campaign.quarantined);
+        }
+        Ok(())
+    }
+
+    /// Takes in a migration's fact.
+    ///
+    /// # Errors
+    /// When it is not allowed where it stands; nothing has changed then.
+    pub fn take_migration(
+        &mut self,
+        key: &Key,
+        revision: u64,
+        at_unix_ms: i64,
+        event: migration_event::Event,
+    ) -> Result<(), Refused> {
+        let herd = self.herds.entry(key.0.clone()).or_default();
+        herd.sequence = herd.sequence.max(revision);
+        let fact = Fact { revision, at_unix_ms, event };
+        let entry = match herd.migrations.entry(key.1) {
+            std::collections::hash_map::Entry::Vacant(vacant) => {
+                let migration = Migration::begin(fact)?;
+                let route = route(&migration.planned)?;
+                vacant.insert(Entry { migration, route, slot: Slot::None })
+            }
+            std::collections::hash_map::Entry::Occupied(occupied) => {
+                let entry = occupied.into_mut();
+                let before = (entry.migration.has_ended(), entry.migration.is_rolled_back());
+                entry.migration.evolve(fact)?;
+                let after = (entry.migration.has_ended(), entry.migration.is_rolled_back());
+                herd.ended = herd.ended + u64::from(after.0) - u64::from(before.0);
+                herd.rolled_back = herd.rolled_back + u64::from(after.1) - u64::from(before.1);
+                entry
+            }
+        };
+        entry.settle_slot(key, &mut self.admission);
+        if !matches!(entry.migration.wait(), Wait::Job { .. }) {
+            self.working.remove(key);
+        }
+        Ok(())
+    }
+
+    /// What is to be done about a migration now.
+    pub fn action(&mut self, key: &Key, now_unix_ms: i64) -> Option<Action> {
+        let herd = self.herds.get(&key.0)?;
+        let migration = &herd.migrations.get(&key.1)?.migration;
+        match migration.wait() {
+            Wait::Job { not_before_unix_ms, .. } if not_before_unix_ms > now_unix_ms => {
+                let revision = migration.revision;
+                Some(Action::Timer { at_unix_ms: not_before_unix_ms, revision })
+            }
+            Wait::Job { .. } => {
+                let policy = herd.campaign.as_ref()?.policy;
+                let job = migration.job(&key.0, key.1, &policy, now_unix_ms)?;
+                self.working.insert(key.clone());
+                Some(Action::Order(Box::new(job)))
+            }
+            Wait::Settlement => Some(Action::Settle),
+            Wait::Admission | Wait::Person | Wait::Nothing => None,
+        }
+    }
+
+    /// The next migration for which there is a slot everywhere. Its slots are taken until its
+    /// admission was read from the log, or [`Self::not_admitted`].
+    pub fn admit(&mut self) -> Option<Key> {
+        loop {
+            let key = self.admission.admit()?;
+            let entry = self.herds.get_mut(&key.0).and_then(|herd| herd.migrations.get_mut(&key.1));
+            match entry {
+                Some(entry) if entry.slot == Slot::Queued => {
+                    entry.slot = Slot::Admitting;
+                    return Some(key);
+                }
+                // It left the line for another reason, and stands in it once more than it should.
+                Some(entry) => self.admission.release(&key.0, &entry.route),
+                None => return None,
+            }
+        }
+    }
+
+    /// The admission did not come to the log: the slots are free again, the migration waits.
+    pub fn not_admitted(&mut self, key: &Key) {
+        if let Some(entry) =
+            self.herds.get_mut(&key.0).and_then(|herd| herd.migrations.get_mut(&key.1))
+            && entry.slot == Slot::Admitting
+        {
+            self.admission.release(&key.0, &entry.route);
+            entry.slot = Slot::Queued;
+            self.admission.enqueue(&key.0, key.1, &entry.route);
+        }
+    }
+
+    /// A migration's state.
+    pub fn migration(&self, key: &Key) -> Option<&Migration> {
+        self.herds.get(&key.0)?.migrations.get(&key.1).map(|entry| &entry.migration)
+    }
+
+    /// A campaign's state.
+    pub fn campaign(&self, name: &CampaignName) -> Option<&Campaign> {
+        self.herds.get(name)?.campaign.as_ref()
+    }
+
+    /// The migrations of a campaign, in the order in which they were planned or last moved.
+    pub fn keys_of(&self, name: &CampaignName) -> Vec<Key> {
+        let Some(herd) = self.herds.get(name) else { return Vec::new() };
+        let mut ids: Vec<(u64, MigrationId)> =
+            herd.migrations.iter().map(|(id, entry)| (entry.migration.revision, *id)).collect();
+        ids.sort_unstable();
+        ids.into_iter().map(|(_, id)| (name.clone(), id)).collect()
+    }
+
+    /// The migrations whose job is due.
+    pub fn working(&self) -> Vec<Key> {
+        self.working.iter().cloned().collect()
+    }
+
+    /// How many of a running campaign's migrations completed and were rolled back, once all have.
+    pub fn all_ended(&self, name: &CampaignName) -> Option<(u64, u64)> {
+        let herd = self.herds.get(name)?;
+        let running = herd.campaign.as_ref()?.phase == campaign::Phase::Running;
+        let total = herd.migrations.len() as u64;
+        (running && total > 0 && herd.ended == total)
+            .then_some((herd.ended - herd.rolled_back, herd.rolled_back))
+    }
+
+    /// Of each campaign: its name, the last sequence taken in, migrations in flight, and whether
+    /// it admits.
+    pub fn overview(&self) -> Vec<(CampaignName, u64, u32, bool)> {
+        self.herds
+            .iter()
+            .map(|(name, herd)| {
+                let running = herd
+                    .campaign
+                    .as_ref()
+                    .is_some_and(|campaign| campaign.phase == campaign::Phase::Running);
+                (name.clone(), herd.sequence, self.admission.in_flight(name), running)
+            })
+            .collect()
+    }
+}
+
+impl Entry {
+    /// Brings the slots in line with the state.
+    fn settle_slot(&mut self, (campaign, id): &Key, admission: &mut Admission) {
+        let target = match self.migration.wait() {
+            Wait::Admission => Slot::Queued,
+            Wait::Job { .. } | Wait::Settlement | Wait::Person | Wait::Nothing => {
+                if self.migration.holds_slot() { Slot::Taken } else { Slot::None }
+            }
+        };
+        let (holds, shall_hold) = (self.slot.is_held(), target.is_held());
+        if holds && !shall_hold {
+            admission.release(campaign, &self.route);
+        }
+        if shall_hold && !holds {
+            admission.take(campaign, &self.route);
+        }
+        if target == Slot::Queued && self.slot != Slot::Queued {
+            admission.enqueue(campaign, *id, &self.route);
+        }
+        self.slot = target;
+    }
+}
+
+impl Slot {
+    fn is_held(self) -> bool {
+        match self {
+            Self::Admitting | Self::Taken => true,
+            Self::None | Self::Queued => false,
+        }
+    }
+}
+
+fn route(planned: &MigrationPlanned) -> Result<Route, Refused> {
+    Ok(Route { source: planned.source.parse()?, destination: planned.destination.parse()? })
+}
+
+#[cfg(test)]
+mod tests {
+    use drover_lifecycle::Command;
+    use drover_schemas::v1::{self, Policy, Step, campaign_event, migration_event::Event};
+
+    use super::*;
+
+    struct Log {
+        board: Board,
+        campaign: CampaignName,
+        sequence: u64,
+    }
+
+    impl Log {
+        fn new(slots: u32, in_flight_max: u32) -> Self {
+            let slots = Slots { as_source: slots, as_destination: slots };
+            let hosts = ["a", "b"].map(|host| (host.parse().unwrap(), slots));
+            let board = Board::new(hosts.into_iter().collect());
+            let mut log = Self { board, campaign: "night".parse().unwrap(), sequence: 0 };
+            let policy = Some(Policy::default());
+            log.campaign(campaign_event::Event::CampaignCreated(v1::CampaignCreated { policy }));
+            log.campaign(campaign_event::Event::CampaignStarted(v1::CampaignStarted {
+                in_flight_max,
+                by: "me".into(),
+            }));
+            log
+        }
+
+        fn campaign(&mut self, event: campaign_event::Event) {
+            self.sequence += 1;
+            self.board.take_campaign(&self.campaign, self.sequence, event).unwrap();
+        }
+
+        fn migration(&mut self, key: &Key, event: Event) {
+            self.sequence += 1;
+            self.board.take_migration(key, self.sequence, 0, event).unwrap();
+        }
+
+        fn plan(&mut self, n: u32) -> Key {
+            let database = format!("db{n}");
+            let id = MigrationId::new(&self.campaign, &"a".parse().unwrap(), &database);
+            let key = (self.campaign.clone(), id);
+            let planned = MigrationPlanned {
+                database,
+                source: "a".into(),
+                destination: "b".into(),
+                ..Default::default()
+            };
+            self.migration(&key, Event::MigrationPlanned(planned));
+            key
+        }
+
+        fn admit(&mut self) -> Option<Key> {
+            let key = self.board.admit()?;
+            let event = self.board.migration(&key)?.decide(Command::Admit).unwrap();
+            self.migration(&key, event);
+            Some(key)
+        }
+    }
+
+    #[test]
+    fn a_slot_comes_free_when_the_host_names_are_switched() {
+        let mut log = Log::new(1, 10);
+        let (first, second) = (log.plan(1), log.plan(2));
+        assert_eq!(log.admit(), Some(first.clone()));
+        assert_eq!(log.admit(), None);
+        for event in [
+            Event::SourceFrozen(v1::SourceFrozen::default()),
+            Event::DumpStored(v1::DumpStored::default()),
+            Event::ImportCompleted(v1::ImportCompleted::default()),
+            Event::CopyVerified(v1::CopyVerified::default()),
+            Event::DestinationOpened(v1::DestinationOpened::default()),
+        ] {
+            log.migration(&first, event);
+            assert_eq!(log.admit(), None);
+        }
+        log.migration(&first, Event::DnsSwitched(v1::DnsSwitched::default()));
+        assert_eq!(log.admit(), Some(second));
+    }
+
+    #[test]
+    fn an_admission_that_was_overtaken_gives_its_slots_back() {
+        let mut log = Log::new(1, 10);
+        let (first, second) = (log.plan(1), log.plan(2));
+        assert_eq!(log.board.admit(), Some(first.clone()));
+        let rollback = Command::RollBack { by: "me".into(), reason: String::new() };
+        let event = log.board.migration(&first).unwrap().decide(rollback).unwrap();
+        log.migration(&first, event);
+        log.board.not_admitted(&first);
+        assert_eq!(log.board.action(&first, 0), Some(Action::Settle));
+        assert_eq!(log.admit(), Some(second));
+    }
+
+    #[test]
+    fn an_admission_that_failed_stands_in_line_again_once() {
+        let mut log = Log::new(1, 10);
+        let first = log.plan(1);
+        assert_eq!(log.board.admit(), Some(first.clone()));
+        log.board.not_admitted(&first);
+        assert_eq!(log.admit(), Some(first));
+        assert_eq!(log.board.admit(), None);
+    }
+
+    #[test]
+    fn what_another_orchestrator_admitted_counts() {
+        let mut log = Log::new(2, 1);
+        let (first, _) = (log.plan(1), log.plan(2));
+        log.migration(&first, Event::MigrationAdmitted(v1::MigrationAdmitted { run: 1 }));
+        assert_eq!(log.board.admit(), None, "the campaign has one slot");
+        let action = log.board.action(&first, 0);
+        assert!(matches!(action, Some(Action::Order(job)) if job.step() == Step::Freeze));
+    }
+
+    #[test]
+    fn a_pause_stops_admissions_and_a_resume_goes_on() {
+        let mut log = Log::new(2, 10);
+        let first = log.plan(1);
+        let event = v1::CampaignPaused { reason: "test".into(), by: "me".into() };
+        log.campaign(campaign_event::Event::CampaignPaused(event));
+        assert_eq!(log.board.admit(), None);
+        let event = v1::CampaignResumed { by: "me".into() };
+        log.campaign(campaign_event::Event::CampaignResumed(event));
+        assert_eq!(log.board.admit(), Some(first));
+    }
+
+    #[test]
+    fn the_campaign_ends_with_its_last_migration() {
+        let mut log = Log::new(2, 10);
+        let key = log.plan(1);
+        assert_eq!(log.board.all_ended(&log.campaign), None);
+        let rollback = Command::RollBack { by: "me".into(), reason: String::new() };
+        for command in [rollback, Command::Settle] {
+            let event = log.board.migration(&key).unwrap().decide(command).unwrap();
+            log.migration(&key, event);
+        }
+        assert_eq!(log.board.all_ended(&log.campaign), Some((0, 1)));
+    }
+}
