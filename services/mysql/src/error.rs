@@ -117,6 +117,16 @@ pub enum Error {
         /// What was found.
         what: String,
     },
+    /// The dump that was to be loaded could not be read. The source may be the error of whoever
+    /// reads it, with a code of its own.
+    #[error("{server}: reading the dump")]
+    Reading {
+        /// The server that it was to be loaded into.
+        server: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
     /// An order lacks a part, or a part cannot be read.
     #[error("the job's {0}")]
     Order(String),
@@ -135,6 +145,11 @@ const TRANSIENT: [u16; 24] = [
     1020, 1021, 1030, 1040, 1041, 1053, 1078, 1080, 1152, 1158, 1159, 1160, 1161, 1203, 1205, 1206,
     1213, 1317, 1412, 1637, 1927, 1969, 3024, 4031,
 ];
+
+/// Whether an error of this number may go away by itself.
+pub(crate) fn is_transient(number: u16) -> bool {
+    TRANSIENT.contains(&number)
+}
 
 impl Error {
     /// What a statement's error is called, told by the driver.
@@ -194,6 +209,7 @@ impl Error {
             | Self::LedgerOutdated { .. }
             | Self::LedgerBusy { .. }
             | Self::Found { .. }
+            | Self::Reading { .. }
             | Self::Order(_) => None,
         }
     }
@@ -205,12 +221,13 @@ impl Error {
             Self::Denied { .. } => Code::ServerDenied,
             Self::PasswordFile { .. } => Code::SecretUnreadable,
             Self::RightMissing { .. } => Code::ServerRightMissing,
-            Self::Statement { number, .. } if TRANSIENT.contains(number) => Code::ServerFailed,
+            Self::Statement { number, .. } if is_transient(*number) => Code::ServerFailed,
             Self::Statement { .. } | Self::Unexpected { .. } => Code::ServerRefused,
             Self::Unsupported { .. } => Code::ServerUnsupported,
             Self::LedgerOutdated { .. } => Code::LedgerOutdated,
             Self::LedgerBusy { .. } => Code::LedgerBusy,
             Self::Found { code, .. } => *code,
+            Self::Reading { .. } => Code::ImportFailed,
             Self::Order(_) => Code::JobIncomplete,
         }
     }

@@ -191,6 +191,12 @@ CREATE TABLE IF NOT EXISTS drover.account (
   made BOOLEAN NOT NULL,
   PRIMARY KEY (user, host, migration),
   KEY (migration)
+) ENGINE=InnoDB;
+CREATE TABLE IF NOT EXISTS drover.copy (
+  migration CHAR(36) CHARACTER SET ascii COLLATE ascii_bin NOT NULL PRIMARY KEY,
+  database_name VARCHAR(64) NOT NULL,
+  loader CHAR(36) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+  made BOOLEAN NOT NULL
 ) ENGINE=InnoDB";
 
 /// No such database; no such table.
@@ -240,6 +246,12 @@ impl Locked {
     /// The row's state, when there is a row.
     pub fn state(&self) -> Option<State> {
         self.entry.as_ref().map(|entry| entry.state)
+    }
+
+    /// Whether the order is of a later revision than the row: another order than the one that
+    /// wrote it, not the same again.
+    pub fn is_newer(&self) -> bool {
+        self.entry.as_ref().is_none_or(|entry| entry.revision < self.order.revision)
     }
 
     /// The row's undo, when there is one and it can be read.
