@@ -141,6 +141,8 @@ codes! {
     701 permanent JobAbandoned "the job was given out many times and never ended" "See the services' logs for what ends them, then: drover retry.";
     702 transient NoAnswer "no running service answers" "Start the service with: drover serve.";
     703 permanent JobIncomplete "the job lacks what its step needs" "The log is damaged or of another version; run: drover audit.";
+    720 transient ProjectionFailed "the projections' file failed" "Check the disk under [projector] database; the file can be deleted, it is rebuilt from the log.";
+    721 permanent ProjectionForeign "the projections' file belongs to another program" "Name another file in [projector] database.";
 
     // ---- sandbox
     800 permanent SandboxProgramMissing "a program that the sandbox needs is not installed" "Run ops/setup, or install the package that is named.";

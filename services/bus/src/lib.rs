@@ -1,1 +1,43 @@
-//! In the making.
+//! Everything that is said to NATS JetStream, and nothing about what it is for.
+//!
+//! | module | what |
+//! | --- | --- |
+//! | `connect` | the connection; requests in bounded time |
+//! | `streams` | streams and consumers made, and read back |
+//! | `append` | events onto histories, with compare-and-set |
+//! | `follow` | histories read: followed, replayed, whole, the last event |
+//! | `jobs` | orders onto the work queue |
+//! | `worker` | the loop that does jobs |
+//! | `lease` | the one active instance |
+//! | `control` | requests to running services; signals |
+//! | [`metrics`] | what is counted |
+//!
+//! The history decides. Everything else on the bus may be lost, doubled or late, and is told so
+//! by the compare-and-set of an append: whoever acts on an old view of a history is refused.
+
+mod append;
+mod connect;
+mod control;
+mod error;
+mod follow;
+mod jobs;
+mod lease;
+pub mod metrics;
+mod options;
+mod pull;
+mod record;
+mod streams;
+mod worker;
+
+#[cfg(test)]
+mod tests {}
+
+pub use append::Append;
+pub use connect::{Bus, VERSION_MIN};
+pub use error::Error;
+pub use follow::{From, Item, Items};
+pub use jobs::Ordered;
+pub use lease::{Held, LEASE_TIME, Lease};
+pub use options::Options;
+pub use record::Recorded;
+pub use worker::DELIVERIES_MAX;

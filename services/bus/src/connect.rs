@@ -1,0 +1,383 @@
+//! The connection, and the few requests that everything else is made of.
+//!
+//! 1. The first connection is tried for a bounded time; afterwards the client reconnects by
+//!    itself for ever, and only single requests fail.
+//! 2. A request waits for its answer at most [`REQUEST_WAIT`]. When the connection was lost and
+//!    came back in the meantime, the answer is most likely lost, and it waits only
+//!    [`RECONNECT_GRACE`] longer.
+//! 3. A server tells of a refused subject apart from the request that it refuses, which then has
+//!    no answer at all. So refusals are remembered, and looked up where an answer stays away.
+
+use std::{
+    collections::VecDeque,
+    future,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use async_nats::{
+    Client, ConnectErrorKind, ConnectOptions, Event, HeaderMap, Message, Request, RequestErrorKind,
+    ServerError,
+    header::NATS_EXPECTED_LAST_SUBJECT_SEQUENCE,
+    jetstream::{self, ErrorCode, publish::PublishAck, response::Response, stream::Stream},
+};
+use bytes::Bytes;
+use serde::{Serialize, de::DeserializeOwned};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep, timeout},
+};
+
+use crate::{Error, metrics, options::Options};
+
+/// The oldest nats-server, as (major, minor), that knows every option that Drover depends on;
+/// older ones accept them and ignore them.
+pub const VERSION_MIN: (u32, u32) = (2, 12);
+
+/// How long a request waits for its answer. Far above what a healthy server takes, below what
+/// makes a person think that a command hangs.
+const REQUEST_WAIT: Duration = Duration::from_secs(5);
+/// How long a request goes on waiting after the connection came back: what was queued meanwhile
+/// is sent first, and is answered within milliseconds.
+const RECONNECT_GRACE: Duration = Duration::from_millis(500);
+/// Between two attempts of the first connection.
+const CONNECT_PAUSE: Duration = Duration::from_millis(200);
+/// How many refusals are remembered: they are read right after they arrive.
+const REFUSALS_MAX: usize = 64;
+/// JetStream's API.
+pub(crate) const API: &str = "$JS.API";
+
+/// A connection to NATS. Cheap to clone; ends with its last clone.
+#[derive(Clone)]
+pub struct Bus {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    client: Client,
+    context: jetstream::Context,
+    address: String,
+    replicas: usize,
+    link: Arc<Link>,
+}
+
+/// What the client tells about the connection.
+struct Link {
+    /// How often a connection was made.
+    connections: watch::Sender<u64>,
+    refusals: Mutex<VecDeque<String>>,
+}
+
+/// Why a message was not stored, or not known to be.
+#[derive(Debug)]
+pub(crate) enum Unstored {
+    /// The subject's last message is another than expected.
+    Wrong,
+    /// Another message on the subject is being stored just now.
+    Busy,
+    /// No answer came: it may be stored, or be stored yet.
+    Unknown(Error),
+    /// The server refused it.
+    Refused(Error),
+}
+
+impl Bus {
+    /// Connects as `name`, which the server shows in its list of connections.
+    ///
+    /// Tries for `connect_wait_ms`. The errors tell apart what a person must do next:
+    /// [`Error::Unreachable`], [`Error::Denied`], [`Error::TooOld`], [`Error::NoJetStream`].
+    pub async fn connect(options: &Options, name: &str) -> Result<Self, Error> {
+        let servers = options.servers()?;
+        let link =
+            Arc::new(Link { connections: watch::Sender::new(0), refusals: Mutex::default() });
+        let deadline = Instant::now() + options.connect_wait();
+        let client = loop {
+            let settings = client_options(options, name, &link)?;
+            match settings.connect(servers.clone()).await {
+                Ok(client) => break client,
+                Err(error) => {
+                    let error = connect_error(&options.url, &error);
+                    if !error.is_passing() || Instant::now() >= deadline {
+                        return Err(error);
+                    }
+                    tracing::debug!(%error, "NATS is not there yet");
+                    sleep(CONNECT_PAUSE).await;
+                }
+            }
+        };
+        let version = client.server_info().version;
+        if !is_new_enough(&version) {
+            return Err(Error::TooOld { server: options.url.clone(), version });
+        }
+        let context = jetstream::new(client.clone());
+        let bus = Self {
+            inner: Arc::new(Inner {
+                client,
+                context,
+                address: options.url.clone(),
+                replicas: options.replicas,
+                link,
+            }),
+        };
+        // The client reports its first connection a little later; what is counted from here on
+        // is that the connection came back.
+        let mut connections = bus.connections();
+        let reported = connections.wait_for(|count| *count > 0);
+        let _ = timeout(REQUEST_WAIT, reported).await;
+        bus.find_jetstream().await?;
+        Ok(bus)
+    }
+
+    /// The server's address, as configured.
+    pub fn address(&self) -> &str {
+        &self.inner.address
+    }
+
+    pub(crate) fn client(&self) -> &Client {
+        &self.inner.client
+    }
+
+    pub(crate) fn context(&self) -> &jetstream::Context {
+        &self.inner.context
+    }
+
+    pub(crate) fn replicas(&self) -> usize {
+        self.inner.replicas
+    }
+
+    /// Counts the connections made; changes when the connection came back.
+    pub(crate) fn connections(&self) -> watch::Receiver<u64> {
+        self.inner.link.connections.subscribe()
+    }
+
+    async fn find_jetstream(&self) -> Result<(), Error> {
+        let server = self.address().to_owned();
+        let doing = "asking for JetStream";
+        match self.api_response::<serde_json::Value>("INFO", &(), doing).await {
+            Ok(Response::Ok(_)) => Ok(()),
+            Ok(Response::Err { error }) => match error.error_code() {
+                ErrorCode::JETSTREAM_NOT_ENABLED | ErrorCode::JETSTREAM_NOT_ENABLED_FOR_ACCOUNT => {
+                    Err(Error::NoJetStream { server, reason: error.to_string() })
+                }
+                _ => Err(Error::Failed { doing: doing.to_owned(), reason: error.to_string() }),
+            },
+            // The account may not ask, which says nothing about what else it may do.
+            Err(Error::Denied { .. }) => Ok(()),
+            Err(Error::Failed { reason, .. }) => Err(Error::NoJetStream { server, reason }),
+            Err(other) => Err(other),
+        }
+    }
+
+    /// Sends a request and waits for its answer, in bounded time.
+    pub(crate) async fn request(
+        &self,
+        subject: &str,
+        headers: Option<HeaderMap>,
+        payload: Bytes,
+        wait: Duration,
+    ) -> Result<Message, Error> {
+        let mut request = Request::new().payload(payload).timeout(Some(wait));
+        if let Some(headers) = headers {
+            request = request.headers(headers);
+        }
+        let mut connections = self.connections();
+        let came_back = async {
+            if connections.changed().await.is_err() {
+                future::pending::<()>().await;
+            }
+            sleep(RECONNECT_GRACE).await;
+        };
+        let unreachable = |reason: &str| Error::Unreachable {
+            doing: format!("request on {subject}"),
+            reason: format!("{}: {reason}", self.address()),
+        };
+        let error = tokio::select! {
+            answer = self.client().send_request(subject.to_owned(), request) => match answer {
+                Ok(message) => return Ok(message),
+                Err(error) => error,
+            },
+            () = came_back => return Err(unreachable("the connection was lost before an answer")),
+        };
+        let doing = format!("request on {subject}");
+        Err(match error.kind() {
+            RequestErrorKind::TimedOut => match self.refusal_of(subject) {
+                Some(reason) => Error::Denied { doing, reason },
+                None => unreachable(&format!("no answer within {} ms", wait.as_millis())),
+            },
+            RequestErrorKind::NoResponders => Error::Failed {
+                doing,
+                reason: "nothing listens there: no JetStream, no such stream or consumer, or no \
+                         leader for it at the moment"
+                    .to_owned(),
+            },
+            RequestErrorKind::InvalidSubject
+            | RequestErrorKind::MaxPayloadExceeded
+            | RequestErrorKind::Other => Error::Failed { doing, reason: error.to_string() },
+        })
+    }
+
+    /// A request to JetStream's API, its answer decoded.
+    pub(crate) async fn api<T: DeserializeOwned>(
+        &self,
+        subject: &str,
+        payload: &impl Serialize,
+        doing: &str,
+    ) -> Result<T, Error> {
+        match self.api_response(subject, payload, doing).await? {
+            Response::Ok(answer) => Ok(answer),
+            Response::Err { error } => {
+                Err(Error::Failed { doing: doing.to_owned(), reason: error.to_string() })
+            }
+        }
+    }
+
+    /// As [`Bus::api`], with the API's own errors for the caller to tell apart.
+    pub(crate) async fn api_response<T: DeserializeOwned>(
+        &self,
+        subject: &str,
+        payload: &impl Serialize,
+        doing: &str,
+    ) -> Result<Response<T>, Error> {
+        let failed = |error: serde_json::Error| Error::Failed {
+            doing: doing.to_owned(),
+            reason: error.to_string(),
+        };
+        let payload = serde_json::to_vec(payload).map_err(failed)?;
+        let subject = format!("{API}.{subject}");
+        let answer = self.request(&subject, None, payload.into(), REQUEST_WAIT).await?;
+        serde_json::from_slice(&answer.payload).map_err(failed)
+    }
+
+    /// Stores a message if the last one on its subject is `expected` (0: none); its sequence.
+    pub(crate) async fn store(
+        &self,
+        subject: &str,
+        expected: Option<u64>,
+        mut headers: HeaderMap,
+        payload: Bytes,
+        wait: Option<Duration>,
+    ) -> Result<u64, Unstored> {
+        if let Some(expected) = expected {
+            headers.insert(NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, expected.to_string());
+        }
+        let wait = wait.unwrap_or(REQUEST_WAIT);
+        let answer = self.request(subject, Some(headers), payload, wait).await.map_err(
+            |error| match error {
+                Error::Unreachable { .. } => Unstored::Unknown(error),
+                other => Unstored::Refused(other),
+            },
+        )?;
+        let refused = |reason: String| {
+            Unstored::Refused(Error::Failed { doing: format!("storing on {subject}"), reason })
+        };
+        match serde_json::from_slice::<Response<PublishAck>>(&answer.payload) {
+            Ok(Response::Ok(ack)) => Ok(ack.sequence),
+            Ok(Response::Err { error }) => Err(match error.error_code() {
+                ErrorCode::STREAM_WRONG_LAST_SEQUENCE => Unstored::Wrong,
+                ErrorCode::STREAM_WRONG_LAST_SEQUENCE_CONSTANT => Unstored::Busy,
+                _ => refused(error.to_string()),
+            }),
+            Err(error) => Err(refused(error.to_string())),
+        }
+    }
+
+    /// A handle on a stream, made without asking the server.
+    pub(crate) async fn stream(&self, name: &str) -> Result<Stream<()>, Error> {
+        self.context().get_stream_no_info(name).await.map_err(|error| Error::Failed {
+            doing: format!("stream {name}"),
+            reason: error.to_string(),
+        })
+    }
+
+    /// What the server said when it refused `subject`, or nothing.
+    pub(crate) fn refusal_of(&self, subject: &str) -> Option<String> {
+        let refusals = self.inner.link.refusals.lock().unwrap_or_else(PoisonError::into_inner);
+        refusals.iter().rev().find(|text| text.contains(&format!("\"{subject}\""))).cloned()
+    }
+}
+
+impl Link {
+    fn take(&self, event: &Event) {
+        match event {
+            Event::Connected => {
+                self.connections.send_modify(|count| *count += 1);
+                metrics::connected();
+                tracing::info!("connected to NATS");
+            }
+            Event::Disconnected => tracing::warn!("the connection to NATS is lost"),
+            Event::ServerError(ServerError::Other(text)) => {
+                tracing::warn!(text, "NATS refused something");
+                let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
+                if refusals.len() == REFUSALS_MAX {
+                    refusals.pop_front();
+                }
+                refusals.push_back(text.clone());
+            }
+            Event::ServerError(
+                error @ (ServerError::AuthorizationViolation | ServerError::SlowConsumer(_)),
+            ) => tracing::warn!(%error, "NATS reports"),
+            Event::SlowConsumer(subscription) => {
+                tracing::warn!(subscription, "messages were dropped: they came too fast");
+            }
+            Event::LameDuckMode | Event::Draining | Event::Closed | Event::ClientError(_) => {
+                tracing::debug!(%event, "NATS connection");
+            }
+        }
+    }
+}
+
+fn client_options(
+    options: &Options,
+    name: &str,
+    link: &Arc<Link>,
+) -> Result<ConnectOptions, Error> {
+    let link = Arc::clone(link);
+    Ok(options.client()?.name(name).max_reconnects(None).event_callback(move |event| {
+        link.take(&event);
+        future::ready(())
+    }))
+}
+
+fn connect_error(url: &str, error: &async_nats::ConnectError) -> Error {
+    let (doing, reason) = (format!("connecting to {url}"), error.to_string());
+    match error.kind() {
+        ConnectErrorKind::Authentication | ConnectErrorKind::AuthorizationViolation => {
+            Error::Denied { doing, reason }
+        }
+        ConnectErrorKind::ServerParse
+        | ConnectErrorKind::Dns
+        | ConnectErrorKind::TimedOut
+        | ConnectErrorKind::Tls
+        | ConnectErrorKind::Io
+        | ConnectErrorKind::MaxReconnects => Error::Unreachable { doing, reason },
+    }
+}
+
+fn is_new_enough(version: &str) -> bool {
+    let mut numbers = version.split(['.', '-']).map_while(|number| number.parse::<u32>().ok());
+    match (numbers.next(), numbers.next()) {
+        (Some(major), Some(minor)) => (major, minor) >= VERSION_MIN,
+        (_, None) | (None, _) => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_compared_as_numbers() {
+        for (version, enough) in [
+            ("2.12.0", true),
+            ("2.12.0-RC.1", true),
+            ("2.15.1", true),
+            ("3.0.0", true),
+            ("2.9.10", false),
+            ("2.11.99", false),
+            ("", false),
+            ("dev", false),
+        ] {
+            assert_eq!(is_new_enough(version), enough, "{version}");
+        }
+    }
+}

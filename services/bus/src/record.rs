@@ -1,0 +1,87 @@
+//! An event as it stands in its stream: CloudEvents headers around a protobuf message.
+
+use async_nats::{HeaderMap, Subject};
+use bytes::Bytes;
+use chrono::{DateTime, Utc};
+use drover_schemas::{
+    CampaignName,
+    envelope::{CONTENT_TYPE, CloudEvent, header},
+    subjects::{self, Aggregate},
+};
+use uuid::Uuid;
+
+use crate::Error;
+
+/// CloudEvents' version.
+const SPEC_VERSION: &str = "1.0";
+
+/// An event and its place in its campaign's history.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Recorded {
+    /// The campaign.
+    pub campaign: CampaignName,
+    /// Whose history it belongs to.
+    pub aggregate: Aggregate,
+    /// Its place in the campaign's stream: the revision of its aggregate.
+    pub sequence: u64,
+    /// The event.
+    pub event: CloudEvent,
+}
+
+/// The headers of an event.
+pub(crate) fn headers(aggregate: Aggregate, event: &CloudEvent) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    headers.insert(header::SPEC_VERSION, SPEC_VERSION);
+    headers.insert(header::ID, event.id.to_string());
+    headers.insert(header::TYPE, event.kind.as_str());
+    headers.insert(header::SOURCE, event.source.as_str());
+    headers.insert(header::TIME, event.time_text());
+    headers.insert(header::CONTENT_TYPE, CONTENT_TYPE);
+    match aggregate {
+        Aggregate::Campaign => headers.insert(header::SUBJECT, "campaign"),
+        Aggregate::Migration(id) => headers.insert(header::SUBJECT, id.to_string()),
+    }
+    headers
+}
+
+/// The event's identity, where the headers have one.
+pub(crate) fn id(headers: &HeaderMap) -> Option<Uuid> {
+    headers.get(header::ID)?.as_str().parse().ok()
+}
+
+/// The event in a stream's message.
+pub(crate) fn decode(
+    subject: &Subject,
+    sequence: u64,
+    headers: Option<&HeaderMap>,
+    payload: &Bytes,
+) -> Result<Recorded, Error> {
+    let undecodable =
+        |reason: String| Error::Undecodable { subject: subject.to_string(), sequence, reason };
+    let (campaign, aggregate) = subjects::parse_event(subject)
+        .ok_or_else(|| undecodable("not an event's subject".to_owned()))?;
+    let text = |name: &'static str| {
+        headers
+            .and_then(|headers| headers.get(name))
+            .map(|value| value.as_str())
+            .ok_or_else(|| undecodable(format!("it has no header {name}")))
+    };
+    let version = text(header::SPEC_VERSION)?;
+    if version != SPEC_VERSION {
+        return Err(undecodable(format!("it is of CloudEvents {version:?}")));
+    }
+    let id = text(header::ID)?
+        .parse::<Uuid>()
+        .map_err(|error| undecodable(format!("{}: {error}", header::ID)))?;
+    let time = DateTime::parse_from_rfc3339(text(header::TIME)?)
+        .map_err(|error| undecodable(format!("{}: {error}", header::TIME)))?
+        .with_timezone(&Utc);
+    let event = CloudEvent {
+        id,
+        kind: text(header::TYPE)?.to_owned(),
+        source: text(header::SOURCE)?.to_owned(),
+        time,
+        data: payload.to_vec(),
+    };
+    Ok(Recorded { campaign, aggregate, sequence, event })
+}

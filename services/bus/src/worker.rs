@@ -1,0 +1,427 @@
+//! The loop in which a service does its jobs: take one, do its step, append the event, say so.
+//!
+//! It may die between any two of these, and each place is safe:
+//!
+//! 1. Before the event, the job was not acknowledged: after the acknowledgement wait it is given
+//!    out again, here or elsewhere, and the step, which is idempotent, is done again.
+//! 2. After the event, the history has moved on: the job is dropped when it comes again.
+//! 3. Two instances on one job both append on the job's revision, and one of them loses.
+//!
+//! The slots are the consumer's: the bus gives out no more jobs than those, over all instances,
+//! and an instance asks for no more than it can begin at once, so no job lies waiting inside one.
+
+use std::{
+    future,
+    panic::AssertUnwindSafe,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use async_nats::jetstream::{AckKind, Message};
+use drover_schemas::{
+    CampaignName, Code, Failure, MigrationId,
+    envelope::CloudEvent,
+    streams::{self, Consumer, Service},
+    subjects::{Aggregate, step_name},
+    v1::{Job, Step, migration_event::Event},
+};
+use futures::FutureExt as _;
+use prost::Message as _;
+use tokio::{
+    task::JoinSet,
+    time::{Instant, interval_at, sleep, timeout},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    Bus, Error,
+    metrics::{self, Dropped, InFlight, Outcome},
+    pull::{Lost, Pull},
+};
+
+/// How often a job is given out before its migration is told that it never ends. What ends the
+/// service each time (a step that eats all memory, say) must not do so for ever.
+pub const DELIVERIES_MAX: i64 = 20;
+/// How long what runs may go on after the shutdown began. Below the 90 s after which a service
+/// manager usually kills, and long enough for nearly every step.
+const SHUTDOWN_GRACE: Duration = Duration::from_secs(60);
+/// How long a finished step's event is tried to be appended before the job is given back.
+const APPEND_WAIT: Duration = Duration::from_secs(300);
+/// Between attempts to reach the bus; doubled each time.
+const PAUSE_MIN: Duration = Duration::from_millis(100);
+/// The longest such pause.
+const PAUSE_MAX: Duration = Duration::from_secs(5);
+/// How long a job that could not be judged waits before it is given out again.
+const GIVE_BACK_DELAY: Duration = Duration::from_secs(1);
+/// How long the answer to an acknowledgement is waited for; without one the job comes again and
+/// is dropped.
+const ACK_ANSWER_WAIT: Duration = Duration::from_secs(2);
+
+/// The worker's times; shorter in tests.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Pace {
+    pub(crate) ack_wait: Duration,
+    pub(crate) append_wait: Duration,
+    pub(crate) shutdown_grace: Duration,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self {
+            ack_wait: streams::ACK_WAIT,
+            append_wait: APPEND_WAIT,
+            shutdown_grace: SHUTDOWN_GRACE,
+        }
+    }
+}
+
+impl Bus {
+    /// Does the jobs of `consumer`, which it makes where it is missing, until `shutdown`; then
+    /// takes no new one, and lets what runs finish for [`SHUTDOWN_GRACE`].
+    ///
+    /// `step` does a job's step: idempotent, and safe to be dropped at any await. `conclude`
+    /// makes the event that is appended of its outcome. An error is one of the first creation of
+    /// the consumer; afterwards the worker waits for the bus as long as it takes.
+    pub async fn work<S, F, C>(
+        &self,
+        consumer: &Consumer,
+        service: Service,
+        shutdown: CancellationToken,
+        step: S,
+        conclude: C,
+    ) -> Result<(), Error>
+    where
+        S: Fn(Job) -> F + Clone + Send + Sync + 'static,
+        F: Future<Output = Result<Event, Failure>> + Send + 'static,
+        C: Fn(&Job, Result<Event, Failure>) -> CloudEvent + Clone + Send + Sync + 'static,
+    {
+        self.work_at(Pace::default(), consumer, service, shutdown, step, conclude).await
+    }
+
+    pub(crate) async fn work_at<S, F, C>(
+        &self,
+        pace: Pace,
+        consumer: &Consumer,
+        service: Service,
+        shutdown: CancellationToken,
+        step: S,
+        conclude: C,
+    ) -> Result<(), Error>
+    where
+        S: Fn(Job) -> F + Clone + Send + Sync + 'static,
+        F: Future<Output = Result<Event, Failure>> + Send + 'static,
+        C: Fn(&Job, Result<Event, Failure>) -> CloudEvent + Clone + Send + Sync + 'static,
+    {
+        self.ensure_consumer_with(consumer, pace.ack_wait).await?;
+        let slots = consumer.slots as usize;
+        let mut source = Source { bus: self.clone(), pace, consumer, pull: None, pause: PAUSE_MIN };
+        let mut running = JoinSet::new();
+        loop {
+            let free = slots.saturating_sub(running.len());
+            tokio::select! {
+                biased;
+                () = shutdown.cancelled() => break,
+                Some(ended) = running.join_next(), if !running.is_empty() => {
+                    if let Err(error) = ended {
+                        tracing::error!(consumer = consumer.name, %error, "a job's task ended");
+                    }
+                }
+                message = source.next(free) => {
+                    let desk = Desk { bus: self.clone(), pace, service: service.name(), message };
+                    running.spawn(desk.handle(step.clone(), conclude.clone()));
+                }
+            }
+        }
+        source.close().await;
+        let ended =
+            timeout(pace.shutdown_grace, async { while running.join_next().await.is_some() {} });
+        if ended.await.is_err() {
+            tracing::warn!(
+                consumer = consumer.name,
+                jobs = running.len(),
+                "steps that did not end in time are dropped; they are done again elsewhere"
+            );
+            running.shutdown().await;
+        }
+        Ok(())
+    }
+}
+
+/// Where the jobs come from, over every loss of the connection.
+struct Source<'a> {
+    bus: Bus,
+    pace: Pace,
+    consumer: &'a Consumer,
+    pull: Option<Pull>,
+    pause: Duration,
+}
+
+impl Source<'_> {
+    /// The next job, once there is room for one. May be dropped while it waits.
+    async fn next(&mut self, free: usize) -> Message {
+        if free == 0 {
+            future::pending::<()>().await;
+        }
+        loop {
+            match self.try_next(free).await {
+                Ok(Some(message)) => {
+                    self.pause = PAUSE_MIN;
+                    return message;
+                }
+                Ok(None) => {}
+                Err(lost) => {
+                    self.pull = None;
+                    tracing::debug!(
+                        consumer = self.consumer.name,
+                        reason = lost.reason,
+                        "asking for jobs anew"
+                    );
+                    sleep(self.pause).await;
+                    self.pause = (self.pause * 2).min(PAUSE_MAX);
+                    if lost.is_gone {
+                        self.make_again().await;
+                    }
+                }
+            }
+        }
+    }
+
+    async fn try_next(&mut self, free: usize) -> Result<Option<Message>, Lost> {
+        let pull = match &mut self.pull {
+            Some(pull) => pull,
+            none @ None => {
+                let opened = Pull::open(&self.bus, streams::JOBS, &self.consumer.name).await;
+                none.insert(
+                    opened.map_err(|error| Lost { reason: error.to_string(), is_gone: false })?,
+                )
+            }
+        };
+        // By halves: few requests wait at the server, which keeps a limited number of them, and
+        // there is always one.
+        if pull.outstanding() * 2 <= free {
+            pull.ask(free - pull.outstanding()).await?;
+        }
+        pull.next().await
+    }
+
+    /// Makes the consumer again where it was deleted.
+    async fn make_again(&self) {
+        let made = self.bus.ensure_consumer_with(self.consumer, self.pace.ack_wait).await;
+        if let Err(error) = made {
+            tracing::warn!(consumer = self.consumer.name, %error, "the consumer is not there");
+        }
+    }
+
+    /// Asks for nothing more, and gives back what came and was not begun.
+    async fn close(self) {
+        let Some(pull) = self.pull else { return };
+        for message in pull.rest().await {
+            give_back(&message, None).await;
+        }
+    }
+}
+
+/// One job in work.
+struct Desk {
+    bus: Bus,
+    pace: Pace,
+    service: &'static str,
+    message: Message,
+}
+
+/// What a job's message says.
+struct Order {
+    job: Job,
+    campaign: CampaignName,
+    migration: MigrationId,
+    step: &'static str,
+    deliveries: i64,
+}
+
+impl Desk {
+    async fn handle<S, F, C>(self, step: S, conclude: C)
+    where
+        S: Fn(Job) -> F,
+        F: Future<Output = Result<Event, Failure>>,
+        C: Fn(&Job, Result<Event, Failure>) -> CloudEvent,
+    {
+        let _in_flight = InFlight::new(self.service);
+        let order = match self.read() {
+            Ok(order) => order,
+            Err(reason) => return self.set_aside(&reason).await,
+        };
+        tokio::select! {
+            () = self.say_in_progress() => {}
+            () = self.carry_out(&order, step, conclude) => {}
+        }
+    }
+
+    fn read(&self) -> Result<Order, String> {
+        let job = Job::decode(self.message.payload.clone()).map_err(|error| error.to_string())?;
+        let info = self.message.info().map_err(|error| error.to_string())?;
+        let step = match job.step() {
+            Step::Unspecified => return Err(format!("step {} is not known", job.step)),
+            step => step_name(step),
+        };
+        Ok(Order {
+            campaign: job.campaign.parse().map_err(|error| format!("campaign: {error}"))?,
+            migration: job.migration_id.parse().map_err(|error| format!("migration: {error}"))?,
+            step,
+            deliveries: info.delivered,
+            job,
+        })
+    }
+
+    /// Takes a message that is not a job from the queue. The migration is not forgotten: its
+    /// history says that it waits for a job, and the orchestrator orders it again.
+    async fn set_aside(&self, reason: &str) {
+        metrics::undecodable("job");
+        let subject = self.message.subject.as_str();
+        let bytes = self.message.payload.len();
+        tracing::error!(subject, bytes, reason, "a job is set aside: it cannot be decoded");
+        if let Err(error) = self.message.ack_with(AckKind::Term).await {
+            tracing::warn!(subject, %error, "it is still on the queue");
+        }
+    }
+
+    async fn say_in_progress(&self) {
+        let every = self.pace.ack_wait / 3;
+        let mut ticks = interval_at(Instant::now() + every, every);
+        loop {
+            ticks.tick().await;
+            if let Err(error) = self.message.ack_with(AckKind::Progress).await {
+                tracing::debug!(%error, "no sign of life could be given");
+            }
+        }
+    }
+
+    async fn carry_out<S, F, C>(&self, order: &Order, step: S, conclude: C)
+    where
+        S: Fn(Job) -> F,
+        F: Future<Output = Result<Event, Failure>>,
+        C: Fn(&Job, Result<Event, Failure>) -> CloudEvent,
+    {
+        match self.passed(order).await {
+            Ok(None) => {}
+            Ok(Some(reason)) => return self.drop_job(order, reason).await,
+            Err(error) => {
+                tracing::warn!(migration = %order.migration, step = order.step, %error,
+                    "the history cannot be read; the job is given back");
+                metrics::given_back(self.service);
+                return give_back(&self.message, Some(GIVE_BACK_DELAY)).await;
+            }
+        }
+        let Some(result) = self.run(order, step).await else { return };
+        let event = conclude(&order.job, result);
+        self.record(order, &event).await;
+    }
+
+    /// Whether the history has moved on since the job was decided, or lost what it rests on.
+    async fn passed(&self, order: &Order) -> Result<Option<Dropped>, Error> {
+        let aggregate = Aggregate::Migration(order.migration);
+        let revision = order.job.revision;
+        let last = self.bus.last_sequence(&order.campaign, aggregate).await?;
+        if last == revision {
+            return Ok(None);
+        }
+        if last > revision {
+            return Ok(Some(Dropped::Overtaken));
+        }
+        // A replica may be behind; the leader is not.
+        let last = self.bus.leader_last_sequence(&order.campaign, aggregate).await?;
+        Ok(match last.cmp(&revision) {
+            std::cmp::Ordering::Equal => None,
+            std::cmp::Ordering::Greater => Some(Dropped::Overtaken),
+            std::cmp::Ordering::Less => Some(Dropped::Ahead),
+        })
+    }
+
+    /// Runs the step; nothing when it panicked, so that the job comes again.
+    async fn run<S, F>(&self, order: &Order, step: S) -> Option<Result<Event, Failure>>
+    where
+        S: Fn(Job) -> F,
+        F: Future<Output = Result<Event, Failure>>,
+    {
+        if order.deliveries > DELIVERIES_MAX {
+            let message =
+                format!("step {} was given out {} times", order.step, order.deliveries - 1);
+            metrics::step_ended(self.service, order.step, Outcome::Abandoned, Duration::ZERO);
+            return Some(Err(Failure::new(Code::JobAbandoned, message)));
+        }
+        if order.deliveries == 1 {
+            metrics::handed_off(self.service, order.step, age(order.job.issued_at_unix_ms));
+        }
+        let start = Instant::now();
+        let Ok(result) = AssertUnwindSafe(step(order.job.clone())).catch_unwind().await else {
+            tracing::error!(migration = %order.migration, step = order.step, "the step panicked");
+            return None;
+        };
+        let outcome = if result.is_ok() { Outcome::Done } else { Outcome::Failed };
+        metrics::step_ended(self.service, order.step, outcome, start.elapsed());
+        Some(result)
+    }
+
+    /// Appends the event, however long the bus is away within [`APPEND_WAIT`], and acknowledges.
+    async fn record(&self, order: &Order, event: &CloudEvent) {
+        let aggregate = Aggregate::Migration(order.migration);
+        let (start, mut pause) = (Instant::now(), PAUSE_MIN);
+        loop {
+            let revision = order.job.revision;
+            match self.bus.append(&order.campaign, aggregate, revision, event).await {
+                Ok(_) => return self.acknowledge(order).await,
+                Err(Error::Conflict { .. }) => {
+                    return self.drop_job(order, Dropped::Conflict).await;
+                }
+                Err(error) if start.elapsed() < self.pace.append_wait => {
+                    tracing::warn!(migration = %order.migration, step = order.step, %error,
+                        "the step is done, its event is not stored yet");
+                    sleep(pause).await;
+                    pause = (pause * 2).min(PAUSE_MAX);
+                }
+                Err(error) => {
+                    tracing::error!(migration = %order.migration, step = order.step, %error,
+                        "the event cannot be stored; the job is given back");
+                    metrics::given_back(self.service);
+                    return give_back(&self.message, Some(GIVE_BACK_DELAY)).await;
+                }
+            }
+        }
+    }
+
+    async fn drop_job(&self, order: &Order, reason: Dropped) {
+        metrics::dropped(self.service, reason);
+        let (migration, step, revision) = (order.migration, order.step, order.job.revision);
+        match reason {
+            Dropped::Overtaken | Dropped::Conflict => tracing::debug!(
+                %migration, step, revision, reason = reason.name(), "a job is dropped"
+            ),
+            Dropped::Ahead => tracing::error!(
+                %migration, step, revision,
+                "a job is dropped: the log has lost the event that it rests on; \
+                 run drover reconcile"
+            ),
+        }
+        self.acknowledge(order).await;
+    }
+
+    /// Takes the job from the queue. When that fails it comes again, and is dropped then.
+    async fn acknowledge(&self, order: &Order) {
+        let Some(reply) = self.message.reply.as_deref() else { return };
+        let answer = self.bus.request(reply, None, AckKind::Ack.into(), ACK_ANSWER_WAIT).await;
+        if let Err(error) = answer {
+            tracing::debug!(migration = %order.migration, step = order.step, %error,
+                "no answer to the acknowledgement");
+        }
+    }
+}
+
+async fn give_back(message: &Message, delay: Option<Duration>) {
+    if let Err(error) = message.ack_with(AckKind::Nak(delay)).await {
+        tracing::debug!(%error, "the job goes back by itself after the acknowledgement wait");
+    }
+}
+
+/// The time since an instant by this machine's clock; zero where that lies ahead.
+fn age(unix_ms: i64) -> Duration {
+    let then = UNIX_EPOCH + Duration::from_millis(u64::try_from(unix_ms).unwrap_or(0));
+    SystemTime::now().duration_since(then).unwrap_or_default()
+}
