@@ -6,8 +6,10 @@ pub mod bed;
 pub mod mariadb;
 pub mod bind;
 pub mod nats;
+pub mod smtp;
 
 pub use bed::{Bed, Process};
 pub use mariadb::Mariadb;
 pub use bind::{Bind, Follow};
 pub use nats::Nats;
+pub use smtp::Smtp;
