@@ -1,0 +1,135 @@
+//! Loading a dump into a new database that no customer reaches yet.
+//!
+//! The order of things: the intent in the ledger; an end to whoever else loads; the checks that the
+//! name is free and that no account reaches it; the claim; the database; the claim's confirmation;
+//! the load; the result in the ledger. Run again after an end anywhere, it drops what it had made
+//! and begins anew.
+//!
+//! The session with the lock stays at hand while the client loads, and says so to the server, which
+//! would end it otherwise. When that session is lost, the import fails.
+
+use std::time::Duration;
+
+use drover_schemas::v1;
+use tokio::io::AsyncRead;
+use uuid::Uuid;
+
+use crate::{
+    Description, Error, Flavour, Locked, Order, Server,
+    connection::SILENCE_S_MAX,
+    copy::{self, Copy},
+    finish,
+    ident::{ident, literal},
+    ledger::{Side, State},
+    load::load,
+};
+
+/// How often the session with the lock speaks while the client loads: often enough that one word
+/// may be late.
+const WORD_EVERY: Duration = Duration::from_secs(SILENCE_S_MAX as u64 / 4);
+
+/// Creates the database as `description` says and loads `dump_bytes` bytes of SQL into it, those of
+/// the dump without its trailer. The same order run again, after it was done, does nothing.
+///
+/// # Errors
+/// `NameTaken`, `ReachableEarly`, `ImportRefused`, `ImportFailed`, `ProgramMissing`,
+/// [`Error::Reading`] with the reader's own error; [`Error::LedgerOutdated`] also for a copy that
+/// is open.
+pub async fn import(
+    server: &Server,
+    order: &Order,
+    description: &Description,
+    dump_bytes: u64,
+    reader: impl AsyncRead + Send + Unpin,
+) -> Result<v1::ImportCompleted, Error> {
+    let mut locked = Locked::take(server, order, Side::Destination).await?;
+    let result = import_in(&mut locked, description, dump_bytes, reader).await;
+    finish(locked, result).await
+}
+
+async fn import_in(
+    locked: &mut Locked,
+    description: &Description,
+    dump_bytes: u64,
+    reader: impl AsyncRead + Send + Unpin,
+) -> Result<v1::ImportCompleted, Error> {
+    let completed = v1::ImportCompleted { tables: description.tables(), dump_bytes };
+    if !begin(locked).await? {
+        return Ok(completed);
+    }
+    let loader = Uuid::new_v4();
+    create(locked, description, loader).await?;
+    let (server, order) = (locked.server(), locked.order().clone());
+    let flavour = locked.session().about().flavour;
+    let loading = load(&server, flavour, &order, loader, dump_bytes, reader);
+    tokio::pin!(loading);
+    loop {
+        tokio::select! {
+            result = &mut loading => break result?,
+            () = tokio::time::sleep(WORD_EVERY) => {
+                locked.session().run("holding the lock", "DO 1").await?;
+            }
+        }
+    }
+    locked.write(State::Imported, &()).await?;
+    Ok(completed)
+}
+
+/// Writes the intent, and makes room. False: this very order was done before.
+async fn begin(locked: &mut Locked) -> Result<bool, Error> {
+    let done_at = locked.entry().map(|entry| entry.revision);
+    match locked.state() {
+        Some(State::Imported) if done_at == Some(locked.order().revision) => return Ok(false),
+        Some(State::Closed | State::Dropped | State::Dropping)
+            if done_at == Some(locked.order().revision) =>
+        {
+            return Err(locked.refused());
+        }
+        None
+        | Some(
+            State::Importing | State::Imported | State::Closed | State::Dropping | State::Dropped,
+        ) => {}
+        Some(
+            State::Opening
+            | State::Open
+            | State::Closing
+            | State::Freezing
+            | State::Frozen
+            | State::Thawing
+            | State::Thawed
+            | State::Retiring
+            | State::Retired,
+        ) => return Err(locked.refused()),
+    }
+    locked.check_not_held().await?;
+    locked.write(State::Importing, &()).await?;
+    copy::end_loader(locked).await?;
+    match copy::look(locked).await? {
+        Copy::Absent => {}
+        Copy::Own => copy::drop_own(locked).await?,
+        Copy::Foreign => return Err(copy::taken(locked)),
+    }
+    Ok(true)
+}
+
+async fn create(locked: &mut Locked, description: &Description, loader: Uuid) -> Result<(), Error> {
+    copy::claim(locked, loader).await?;
+    let defaults = &description.defaults;
+    let comment = match locked.session().about().flavour {
+        Flavour::MariaDb => format!(" COMMENT {}", literal(&defaults.comment)),
+        Flavour::MySql => String::new(),
+    };
+    let sql = format!(
+        "CREATE DATABASE {} CHARACTER SET {} COLLATE {}{comment}",
+        ident(&locked.order().database),
+        ident(&defaults.charset),
+        ident(&defaults.collation),
+    );
+    match copy::make(locked, &sql).await {
+        Err(error) if error.number() == Some(DATABASE_EXISTS) => Err(copy::taken(locked)),
+        other => other,
+    }
+}
+
+/// It came to be between the look and the creation.
+const DATABASE_EXISTS: u16 = 1007;
