@@ -12,7 +12,7 @@ use drover_lifecycle::{
 };
 use drover_schemas::{
     CampaignName, MigrationId, ServerName,
-    v1::{Job, MigrationPlanned, campaign_event, migration_event},
+    v1::{CampaignStatus, Job, MigrationPlanned, campaign_event, migration_event},
 };
 
 /// One migration, by its campaign.
@@ -53,6 +53,9 @@ struct Entry {
 
 #[derive(Debug, Default)]
 struct Herd {
+    /// Its log was read to its end: before that nothing is admitted, because what the log says
+    /// further on is not known.
+    live: bool,
     campaign: Option<Campaign>,
     migrations: HashMap<MigrationId, Entry>,
     ended: u64,
@@ -103,11 +106,26 @@ impl Board {
             None => herd.campaign = Some(Campaign::begin(fact)?),
             Some(campaign) => campaign.evolve(fact)?,
         }
-        if let Some(campaign) = &herd.campaign {
-            let admitting = campaign.phase == campaign::Phase::Running;
-            self.admission.limit(name, campaign.in_flight_max, admitting, &campaign.quarantined);
-        }
+        herd.set_limits(name, &mut self.admission);
         Ok(())
+    }
+
+    /// A campaign's log was read to its end.
+    pub fn go_live(&mut self, name: &CampaignName) {
+        let herd = self.herds.entry(name.clone()).or_default();
+        herd.live = true;
+        herd.set_limits(name, &mut self.admission);
+    }
+
+    /// Whether a campaign's log was read to its end.
+    pub fn is_live(&self, name: &CampaignName) -> bool {
+        self.herds.get(name).is_some_and(|herd| herd.live)
+    }
+
+    /// The campaigns whose log was read to its end.
+    pub fn live(&self) -> Vec<CampaignName> {
+        let live = self.herds.iter().filter(|(_, herd)| herd.live);
+        live.map(|(name, _)| name.clone()).collect()
     }
 
     /// Takes in a migration's fact.
@@ -171,16 +189,16 @@ impl Board {
     /// admission was read from the log, or [`Self::not_admitted`].
     pub fn admit(&mut self) -> Option<Key> {
         loop {
-            let key = self.admission.admit()?;
-            let entry = self.herds.get_mut(&key.0).and_then(|herd| herd.migrations.get_mut(&key.1));
+            let (campaign, id, route) = self.admission.admit()?;
+            let key = (campaign, id);
+            let entry = self.herds.get_mut(&key.0).and_then(|herd| herd.migrations.get_mut(&id));
             match entry {
                 Some(entry) if entry.slot == Slot::Queued => {
                     entry.slot = Slot::Admitting;
                     return Some(key);
                 }
                 // It left the line for another reason, and stands in it once more than it should.
-                Some(entry) => self.admission.release(&key.0, &entry.route),
-                None => return None,
+                Some(_) | None => self.admission.release(&key.0, &route),
             }
         }
     }
@@ -207,13 +225,24 @@ impl Board {
         self.herds.get(name)?.campaign.as_ref()
     }
 
-    /// The migrations of a campaign, in the order in which they were planned or last moved.
-    pub fn keys_of(&self, name: &CampaignName) -> Vec<Key> {
-        let Some(herd) = self.herds.get(name) else { return Vec::new() };
-        let mut ids: Vec<(u64, MigrationId)> =
-            herd.migrations.iter().map(|(id, entry)| (entry.migration.revision, *id)).collect();
-        ids.sort_unstable();
-        ids.into_iter().map(|(_, id)| (name.clone(), id)).collect()
+    /// The migrations of a campaign that wait for a job, a time, or their closing fact.
+    pub fn waiting(&self, name: &CampaignName) -> Vec<Key> {
+        let waits = |entry: &Entry| match entry.migration.wait() {
+            Wait::Job { .. } | Wait::Settlement => true,
+            Wait::Admission | Wait::Person | Wait::Nothing => false,
+        };
+        let migrations = self.herds.get(name).map(|herd| &herd.migrations);
+        let migrations = migrations.into_iter().flatten().filter(|(_, entry)| waits(entry));
+        migrations.map(|(id, _)| (name.clone(), *id)).collect()
+    }
+
+    /// Forgets a campaign, whose log is read anew.
+    pub fn forget(&mut self, name: &CampaignName) {
+        let Some(herd) = self.herds.remove(name) else { return };
+        for entry in herd.migrations.values().filter(|entry| entry.slot.is_held()) {
+            self.admission.release(name, &entry.route);
+        }
+        self.working.retain(|(campaign, _)| campaign != name);
     }
 
     /// The migrations whose job is due.
@@ -224,25 +253,33 @@ impl Board {
     /// How many of a running campaign's migrations completed and were rolled back, once all have.
     pub fn all_ended(&self, name: &CampaignName) -> Option<(u64, u64)> {
         let herd = self.herds.get(name)?;
-        let running = herd.campaign.as_ref()?.phase == campaign::Phase::Running;
         let total = herd.migrations.len() as u64;
-        (running && total > 0 && herd.ended == total)
+        (herd.is_running() && total > 0 && herd.ended == total)
             .then_some((herd.ended - herd.rolled_back, herd.rolled_back))
     }
 
-    /// Of each campaign: its name, the last sequence taken in, migrations in flight, and whether
-    /// it admits.
-    pub fn overview(&self) -> Vec<(CampaignName, u64, u32, bool)> {
-        self.herds
-            .iter()
-            .map(|(name, herd)| {
-                let running = herd
-                    .campaign
-                    .as_ref()
-                    .is_some_and(|campaign| campaign.phase == campaign::Phase::Running);
-                (name.clone(), herd.sequence, self.admission.in_flight(name), running)
-            })
-            .collect()
+    /// What is known of each campaign.
+    pub fn overview(&self) -> Vec<CampaignStatus> {
+        let status = |(name, herd): (&CampaignName, &Herd)| CampaignStatus {
+            campaign: name.to_string(),
+            sequence: herd.sequence,
+            in_flight: self.admission.in_flight(name),
+            admitting: herd.live && herd.is_running(),
+        };
+        self.herds.iter().map(status).collect()
+    }
+}
+
+impl Herd {
+    fn is_running(&self) -> bool {
+        self.campaign.as_ref().is_some_and(|campaign| campaign.phase == campaign::Phase::Running)
+    }
+
+    fn set_limits(&self, name: &CampaignName, admission: &mut Admission) {
+        if let Some(campaign) = &self.campaign {
+            let admitting = self.live && self.is_running();
+            admission.limit(name, campaign.in_flight_max, admitting, &campaign.quarantined);
+        }
     }
 }
 
@@ -301,6 +338,7 @@ mod tests {
             let hosts = ["a", "b"].map(|host| (host.parse().unwrap(), slots));
             let board = Board::new(hosts.into_iter().collect());
             let mut log = Self { board, campaign: "night".parse().unwrap(), sequence: 0 };
+            log.board.go_live(&log.campaign);
             let policy = Some(Policy::default());
             log.campaign(campaign_event::Event::CampaignCreated(v1::CampaignCreated { policy }));
             log.campaign(campaign_event::Event::CampaignStarted(v1::CampaignStarted {
@@ -393,6 +431,29 @@ mod tests {
         assert_eq!(log.board.admit(), None, "the campaign has one slot");
         let action = log.board.action(&first, 0);
         assert!(matches!(action, Some(Action::Order(job)) if job.step() == Step::Freeze));
+    }
+
+    #[test]
+    fn nothing_is_admitted_before_the_log_was_read_to_its_end() {
+        let mut log = Log::new(2, 10);
+        log.plan(1);
+        let name = log.campaign.clone();
+        log.board.herds.get_mut(&name).unwrap().live = false;
+        log.campaign(campaign_event::Event::CampaignPaused(v1::CampaignPaused::default()));
+        log.campaign(campaign_event::Event::CampaignResumed(v1::CampaignResumed::default()));
+        assert_eq!(log.board.admit(), None);
+        log.board.go_live(&name);
+        assert!(log.board.admit().is_some());
+    }
+
+    #[test]
+    fn a_forgotten_campaign_gives_its_slots_back() {
+        let mut log = Log::new(1, 10);
+        log.plan(1);
+        assert!(log.admit().is_some());
+        let name = log.campaign.clone();
+        log.board.forget(&name);
+        assert_eq!(log.board.admission.in_flight(&name), 0);
     }
 
     #[test]

@@ -1,0 +1,164 @@
+//! What the active orchestrator does: orders, admissions, closing facts.
+//!
+//! Each is one exchange with the bus, and many are under way at once. All are safe to be done
+//! twice, late, or by two instances: they are bound to the revision that they were decided on.
+
+use chrono::Utc;
+use drover_bus::{Bus, Error, Ordered};
+use drover_lifecycle::{
+    Command, Migration,
+    campaign::{self, Campaign},
+    steps::host_of,
+};
+use drover_schemas::{
+    CampaignName,
+    envelope::CloudEvent,
+    subjects::Aggregate,
+    v1::{Job, MigrationParked, Signal, StepFailed, signal},
+};
+
+use crate::board::Key;
+
+/// What was done.
+#[derive(Debug)]
+pub enum Done {
+    /// An order was put on the queue, or not.
+    Ordered(Key, u64, Outcome),
+    /// A closing fact was appended, or not.
+    Settled(Key, u64, Outcome),
+    /// An admission was appended, or not.
+    Admitted(Key, Outcome),
+    /// Nothing follows from it.
+    Told,
+}
+
+/// How it went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// Done, by us or another.
+    Done,
+    /// The history has moved on: its next event says what to do.
+    Overtaken,
+    /// The bus failed: to be tried again.
+    Failed,
+}
+
+/// The hands of the active orchestrator. Cheap to clone.
+#[derive(Clone)]
+pub struct Hands {
+    /// The bus.
+    pub bus: Bus,
+    /// `drover/orchestrator/<instance>`.
+    pub source: String,
+}
+
+impl Hands {
+    /// Puts an order on the work queue.
+    pub async fn order(self, key: Key, job: Job) -> Done {
+        let revision = job.revision;
+        let host = job.planned.as_ref().map(|planned| host_of(job.step(), planned));
+        let Some(Ok(Some(host))) = host else {
+            tracing::error!(migration = %key.1, "a job for nowhere: the log is damaged");
+            return Done::Ordered(key, revision, Outcome::Overtaken);
+        };
+        let outcome = match self.bus.order(&job, &host).await {
+            Ok(Ordered::Stored | Ordered::AlreadyThere) => Outcome::Done,
+            Ok(Ordered::Overtaken) => Outcome::Overtaken,
+            Err(error) => failed(&key, &error),
+        };
+        Done::Ordered(key, revision, outcome)
+    }
+
+    /// Appends a migration's closing fact.
+    pub async fn settle(self, key: Key, migration: Migration) -> Done {
+        let outcome = self.append(&key, &migration, Command::Settle).await;
+        Done::Settled(key, migration.revision, outcome)
+    }
+
+    /// Appends a migration's admission.
+    pub async fn admit(self, key: Key, migration: Migration) -> Done {
+        let outcome = self.append(&key, &migration, Command::Admit).await;
+        Done::Admitted(key, outcome)
+    }
+
+    async fn append(&self, key: &Key, migration: &Migration, command: Command) -> Outcome {
+        let event = match migration.decide(command) {
+            Ok(event) => CloudEvent::migration(event, &self.source, Utc::now()),
+            Err(error) => {
+                tracing::error!(migration = %key.1, %error, "decided against the state");
+                return Outcome::Overtaken;
+            }
+        };
+        let aggregate = Aggregate::Migration(key.1);
+        match self.bus.append(&key.0, aggregate, migration.revision, &event).await {
+            Ok(_) => Outcome::Done,
+            Err(Error::Conflict { .. }) => Outcome::Overtaken,
+            Err(error) => failed(key, &error),
+        }
+    }
+
+    /// Appends that all of a campaign's migrations have ended.
+    pub async fn complete(
+        self,
+        name: CampaignName,
+        campaign: Campaign,
+        completed: u64,
+        rolled_back: u64,
+    ) -> Done {
+        let command = campaign::Command::Complete { completed, rolled_back };
+        if let Ok(Some(event)) = campaign.decide(command) {
+            let event = CloudEvent::campaign(event, &self.source, Utc::now());
+            let appended = self.bus.append(&name, Aggregate::Campaign, campaign.revision, &event);
+            if let Err(error) = appended.await {
+                tracing::warn!(campaign = %name, %error, "the campaign's end is not recorded yet");
+            }
+        }
+        Done::Told
+    }
+
+    /// Tells consoles of a failure.
+    pub async fn tell_failure(self, key: Key, revision: u64, failed: StepFailed) -> Done {
+        let step = drover_schemas::subjects::step_name(failed.step()).to_owned();
+        let signal = signal::Signal::Failure(drover_schemas::v1::FailureSignal {
+            migration_id: key.1.to_string(),
+            host: failed.host,
+            step,
+            code: failed.code,
+            signature: failed.signature,
+            transient: failed.transient,
+        });
+        self.tell(&key, "failure", revision, signal).await
+    }
+
+    /// Tells consoles that a person is needed.
+    pub async fn tell_parked(
+        self,
+        key: Key,
+        revision: u64,
+        database: String,
+        parked: MigrationParked,
+    ) -> Done {
+        let signal = signal::Signal::Parked(drover_schemas::v1::ParkedSignal {
+            migration_id: key.1.to_string(),
+            database,
+            code: parked.code,
+            signature: parked.signature,
+            undone: parked.undone,
+        });
+        self.tell(&key, "parked", revision, signal).await
+    }
+
+    async fn tell(&self, key: &Key, kind: &str, revision: u64, signal: signal::Signal) -> Done {
+        let id = format!("{}-{revision}", key.1);
+        let signal = Signal { signal: Some(signal) };
+        if let Err(error) = self.bus.signal(&key.0, kind, &signal, &id).await {
+            tracing::warn!(migration = %key.1, %error, "a signal was not sent");
+        }
+        Done::Told
+    }
+}
+
+fn failed(key: &Key, error: &Error) -> Outcome {
+    tracing::warn!(campaign = %key.0, migration = %key.1, %error, "tried again");
+    Outcome::Failed
+}

@@ -1,0 +1,355 @@
+//! The orchestrator's loop: news in, actions out.
+
+use std::{
+    cmp::Reverse,
+    collections::{BinaryHeap, HashMap, VecDeque},
+    time::Duration,
+};
+
+use chrono::Utc;
+use drover_bus::{Bus, Held, Item, Recorded};
+use drover_lifecycle::admission::Slots;
+use drover_schemas::{
+    CampaignName, ServerName,
+    subjects::{self, Aggregate},
+    v1::{ServiceStatus, campaign_event, migration_event},
+};
+use prost::Message as _;
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinSet,
+    time::{Instant, interval, sleep_until},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    Error,
+    act::{Done, Hands, Outcome},
+    board::{Action, Board, Key},
+    follow::{ITEMS_MAX, News, follow_all},
+};
+
+/// The service's name: of its lease, its control subject and its events' source.
+const NAME: &str = "orchestrator";
+/// How many exchanges with the bus are under way at once: enough to keep a server busy.
+const ACTS_MAX: usize = 256;
+/// Items taken in before the desk acts again.
+const BATCH_MAX: usize = 512;
+/// How often all that is due is ordered again. An order that is there is kept once, so this only
+/// costs; it is for an order that was lost between its decision and the queue.
+const SWEEP_EVERY: Duration = Duration::from_secs(30);
+/// Before an exchange that failed is tried again, in milliseconds.
+const AGAIN_MS: i64 = 1_000;
+
+type Timer = Reverse<(i64, Key, u64)>;
+
+/// The loop's state.
+pub struct Desk {
+    bus: Bus,
+    lease_time: Duration,
+    hands: Hands,
+    instance: String,
+    started_at_unix_ms: i64,
+    board: Board,
+    held: Option<Held>,
+    /// Migrations to be looked at.
+    touched: VecDeque<Key>,
+    timers: BinaryHeap<Timer>,
+    acts: JoinSet<Done>,
+    status: watch::Sender<Vec<u8>>,
+}
+
+impl Desk {
+    /// Knows nothing yet.
+    pub fn new(
+        bus: Bus,
+        lease_time: Duration,
+        slots: HashMap<ServerName, Slots>,
+        instance: String,
+    ) -> Self {
+        let source = format!("drover/{NAME}/{instance}");
+        Self {
+            hands: Hands { bus: bus.clone(), source },
+            bus,
+            lease_time,
+            instance,
+            started_at_unix_ms: now(),
+            board: Board::new(slots),
+            held: None,
+            touched: VecDeque::new(),
+            timers: BinaryHeap::new(),
+            acts: JoinSet::new(),
+            status: watch::Sender::default(),
+        }
+    }
+
+    /// Runs until `shutdown`.
+    pub async fn run(mut self, shutdown: CancellationToken) -> Result<(), Error> {
+        let (sender, mut news) = mpsc::channel(ITEMS_MAX);
+        let mut beside = JoinSet::new();
+        beside.spawn(follow_all(self.bus.clone(), sender, shutdown.clone()));
+        beside.spawn(answer(self.bus.clone(), self.status.subscribe(), shutdown.clone()));
+        let (hold, mut holds) = mpsc::channel(1);
+        let mut sweep = interval(SWEEP_EVERY);
+        let mut batch = Vec::with_capacity(BATCH_MAX);
+        self.seek_lease(&hold, &mut beside);
+        loop {
+            self.pump();
+            self.tell_status();
+            tokio::select! {
+                () = shutdown.cancelled() => break,
+                Some(held) = holds.recv() => self.activate(held),
+                () = lost(self.held.as_ref()) => {
+                    tracing::warn!("the lease is lost: waiting");
+                    self.held = None;
+                    self.seek_lease(&hold, &mut beside);
+                }
+                _ = news.recv_many(&mut batch, BATCH_MAX) => {
+                    for piece in batch.drain(..) {
+                        self.take_in(piece);
+                    }
+                }
+                Some(done) = self.acts.join_next(), if !self.acts.is_empty() => match done {
+                    Ok(done) => self.done(done),
+                    Err(error) => tracing::error!(%error, "an action's task ended"),
+                },
+                () = due(self.timers.peek()) => self.ring(),
+                _ = sweep.tick() => self.touched.extend(self.board.working()),
+            }
+        }
+        // What is under way is fenced, and safe to be left; but it is soon done.
+        while self.acts.join_next().await.is_some() {}
+        if let Some(held) = self.held.take() {
+            held.release().await;
+        }
+        beside.shutdown().await;
+        Ok(())
+    }
+
+    fn seek_lease(&self, hold: &mpsc::Sender<Held>, beside: &mut JoinSet<()>) {
+        let lease = self.bus.lease(NAME, &self.instance, self.lease_time);
+        let hold = hold.clone();
+        beside.spawn(async move {
+            loop {
+                match lease.acquire().await {
+                    Ok(held) => {
+                        // The receiver lives as long as the desk.
+                        let _ = hold.send(held).await;
+                        return;
+                    }
+                    Err(error) => tracing::warn!(%error, "the lease cannot be had"),
+                }
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        });
+    }
+
+    fn activate(&mut self, held: Held) {
+        tracing::info!(epoch = held.epoch(), "this orchestrator is the active one");
+        self.held = Some(held);
+        for campaign in self.board.live() {
+            self.touched.extend(self.board.waiting(&campaign));
+            self.end_campaign(&campaign);
+        }
+    }
+
+    fn is_active(&self) -> bool {
+        self.held.as_ref().is_some_and(Held::is_held)
+    }
+
+    fn take_in(&mut self, news: News) {
+        match news {
+            News::Anew(campaign) => self.board.forget(&campaign),
+            News::Item(campaign, Item::CaughtUp) => {
+                self.touched.extend(self.board.waiting(&campaign));
+                self.board.go_live(&campaign);
+                self.end_campaign(&campaign);
+            }
+            News::Item(campaign, Item::Undecodable { sequence, subject }) => {
+                tracing::error!(%campaign, sequence, subject, "set aside: its history stands still");
+            }
+            News::Item(_, Item::Event(recorded)) => {
+                let (sequence, aggregate) = (recorded.sequence, recorded.aggregate);
+                if let Err(reason) = self.take_event(recorded) {
+                    metrics::counter!("drover_facts_refused_total").increment(1);
+                    tracing::error!(sequence, ?aggregate, reason, "a fact was set aside");
+                }
+            }
+        }
+    }
+
+    fn take_event(&mut self, recorded: Recorded) -> Result<(), String> {
+        let Recorded { campaign, aggregate, sequence, event } = recorded;
+        let live = self.board.is_live(&campaign);
+        match aggregate {
+            Aggregate::Campaign => {
+                let fact = event.decode_campaign().map_err(|error| error.to_string())?;
+                let resumed = matches!(fact, campaign_event::Event::CampaignResumed(_));
+                self.board
+                    .take_campaign(&campaign, sequence, fact)
+                    .map_err(|error| error.to_string())?;
+                if resumed && live {
+                    self.end_campaign(&campaign);
+                }
+            }
+            Aggregate::Migration(id) => {
+                let fact = event.decode_migration().map_err(|error| error.to_string())?;
+                let key = (campaign, id);
+                let at = event.time.timestamp_millis();
+                if live {
+                    self.tell(&key, sequence, &fact);
+                }
+                self.board
+                    .take_migration(&key, sequence, at, fact)
+                    .map_err(|error| error.to_string())?;
+                if live {
+                    let ended = self.board.migration(&key).is_some_and(|m| m.has_ended());
+                    self.touched.push_back(key.clone());
+                    if ended {
+                        self.end_campaign(&key.0);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn end_campaign(&mut self, name: &CampaignName) {
+        if self.is_active()
+            && let Some((completed, rolled_back)) = self.board.all_ended(name)
+            && let Some(campaign) = self.board.campaign(name).cloned()
+        {
+            let hands = self.hands.clone();
+            self.acts.spawn(hands.complete(name.clone(), campaign, completed, rolled_back));
+        }
+    }
+
+    fn tell(&mut self, key: &Key, revision: u64, fact: &migration_event::Event) {
+        if !self.is_active() {
+            return;
+        }
+        let (hands, key) = (self.hands.clone(), key.clone());
+        if let migration_event::Event::StepFailed(failed) = fact {
+            self.acts.spawn(hands.tell_failure(key, revision, failed.clone()));
+        } else if let migration_event::Event::MigrationParked(parked) = fact {
+            let migration = self.board.migration(&key);
+            let database = migration.map(|m| m.planned.database.clone()).unwrap_or_default();
+            self.acts.spawn(hands.tell_parked(key, revision, database, parked.clone()));
+        }
+    }
+
+    /// Does what there is to do, as far as the exchanges under way leave room.
+    fn pump(&mut self) {
+        if !self.is_active() {
+            self.touched.clear();
+            self.timers.clear();
+            return;
+        }
+        while self.acts.len() < ACTS_MAX {
+            let Some(key) = self.touched.pop_front() else { break };
+            self.act(key);
+        }
+        while self.acts.len() < ACTS_MAX {
+            let Some(key) = self.board.admit() else { break };
+            if let Some(migration) = self.board.migration(&key).cloned() {
+                self.acts.spawn(self.hands.clone().admit(key, migration));
+            }
+        }
+    }
+
+    fn act(&mut self, key: Key) {
+        match self.board.action(&key, now()) {
+            Some(Action::Order(job)) => {
+                self.acts.spawn(self.hands.clone().order(key, *job));
+            }
+            Some(Action::Timer { at_unix_ms, revision }) => {
+                self.timers.push(Reverse((at_unix_ms, key, revision)));
+            }
+            Some(Action::Settle) => {
+                if let Some(migration) = self.board.migration(&key).cloned() {
+                    self.acts.spawn(self.hands.clone().settle(key, migration));
+                }
+            }
+            None => {}
+        }
+    }
+
+    fn done(&mut self, done: Done) {
+        match done {
+            Done::Ordered(key, revision, Outcome::Failed)
+            | Done::Settled(key, revision, Outcome::Failed) => {
+                self.timers.push(Reverse((now() + AGAIN_MS, key, revision)));
+            }
+            Done::Admitted(key, Outcome::Overtaken | Outcome::Failed) => {
+                self.board.not_admitted(&key);
+            }
+            Done::Ordered(_, _, Outcome::Done | Outcome::Overtaken)
+            | Done::Settled(_, _, Outcome::Done | Outcome::Overtaken)
+            | Done::Admitted(_, Outcome::Done)
+            | Done::Told => {}
+        }
+    }
+
+    /// Looks again at the migrations whose time has come.
+    fn ring(&mut self) {
+        let now = now();
+        while let Some(Reverse((at, _, _))) = self.timers.peek()
+            && *at <= now
+            && let Some(Reverse((_, key, revision))) = self.timers.pop()
+        {
+            if self.board.migration(&key).is_some_and(|m| m.revision == revision) {
+                self.touched.push_back(key);
+            }
+        }
+    }
+
+    fn tell_status(&self) {
+        let bytes = ServiceStatus {
+            service: NAME.to_owned(),
+            instance: self.instance.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            started_at_unix_ms: self.started_at_unix_ms,
+            active: self.is_active(),
+            campaigns: self.board.overview(),
+        }
+        .encode_to_vec();
+        self.status.send_if_modified(|status| {
+            let modified = *status != bytes;
+            *status = bytes;
+            modified
+        });
+    }
+}
+
+/// Answers requests for this instance's status.
+async fn answer(bus: Bus, status: watch::Receiver<Vec<u8>>, shutdown: CancellationToken) {
+    let subject = subjects::control(NAME);
+    let served = bus.serve(&subject, shutdown, |_| {
+        let bytes = status.borrow().clone();
+        async move { bytes.into() }
+    });
+    if let Err(error) = served.await {
+        tracing::error!(%error, "requests are not answered");
+    }
+}
+
+async fn lost(held: Option<&Held>) {
+    match held {
+        Some(held) => held.lost().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn due(first: Option<&Timer>) {
+    match first {
+        Some(Reverse((at, _, _))) => {
+            let wait = u64::try_from(at - now()).unwrap_or(0);
+            sleep_until(Instant::now() + Duration::from_millis(wait)).await;
+        }
+        None => std::future::pending().await,
+    }
+}
+
+fn now() -> i64 {
+    Utc::now().timestamp_millis()
+}
