@@ -326,6 +326,16 @@ impl Locked {
         self.wrote(state, undo, facts).await
     }
 
+    /// Writes the row with another state, and the order's revision; undo and facts stay.
+    pub async fn touch(&mut self, state: State) -> Result<(), Error> {
+        let kept = self.entry.as_ref();
+        let (undo, facts) =
+            kept.map(|entry| (entry.undo.clone(), entry.facts.clone())).unwrap_or_default();
+        let sql = self.upsert(state, &undo, &facts);
+        self.session.run("writing the ledger", &sql).await?;
+        self.wrote(state, undo, facts).await
+    }
+
     /// Writes the row with this undo, as data and as statements: committed, and on disk, when this
     /// returns. The facts stay as they were.
     pub async fn write_undo(
@@ -488,6 +498,11 @@ pub async fn lock(session: &mut Session, name: &str, order: &Order) -> Result<()
         migration: order.migration.to_string(),
         seconds: LOCK_S_MAX,
     })
+}
+
+/// Gives a lock back before the session ends.
+pub async fn unlock(session: &mut Session, name: &str) -> Result<(), Error> {
+    session.run("giving the lock back", &format!("DO RELEASE_LOCK({})", literal(name))).await
 }
 
 fn outdated(server: &Server, order: &Order, entry: &Entry) -> Error {

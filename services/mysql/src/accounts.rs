@@ -1,0 +1,354 @@
+//! The accounts of a database: what they are, as they were before the freeze, and making the same
+//! at the destination.
+//!
+//! 1. What was granted comes from the ledger, which recorded it before anything was taken away;
+//!    what an account is (plugin, hash, limits, TLS, lock, expiry) from the server, which the
+//!    freeze left as it was.
+//! 2. [`Accounts`] holds password hashes. It is sealed on its way; it is never in an event, a log,
+//!    an argument or the dump; its `Debug` shows names only. Statements that carry a hash go over
+//!    the connection with the server's general log off for the session. The destination's binary
+//!    log does get them, as it gets every account: its replicas need them.
+//! 3. An account may serve several databases that move at the same time. Each account has a lock,
+//!    and `drover.account` says which migrations use it and whether Drover made it.
+
+use std::{collections::BTreeSet, fmt};
+
+use drover_schemas::{Code, MigrationId};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    Error, Flavour, Order, Server, Session,
+    ident::{ident, literal},
+    ledger::{self, Locked, Side, State},
+    privileges::{Grant, Grantee},
+    takeaway::{ScheduledEvent, Undo},
+};
+
+/// Errors of CREATE USER that mean that this server has no such account: unknown plugin, a hash
+/// of another form (two), not supported, a syntax of another version.
+const UNSUPPORTED: [u16; 5] = [1524, 1372, 1827, 1235, 1064];
+
+/// The accounts and roles of one database, with their password hashes: secret.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Accounts {
+    /// The accounts.
+    pub accounts: Vec<Account>,
+    /// The roles that have privileges on the database, and the roles that have those.
+    pub roles: Vec<String>,
+    /// Who has which role.
+    pub members: Vec<Member>,
+    /// The grants, each on this database alone.
+    pub grants: Vec<Grant>,
+    /// The scheduled events that were enabled.
+    pub events: Vec<ScheduledEvent>,
+}
+
+/// An account.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Account {
+    /// Its name.
+    pub grantee: Grantee,
+    /// The first of its plugins, for messages.
+    pub plugin: String,
+    /// How it proves who it is, as JSON: what must be the same for two accounts to be one.
+    pub login: String,
+    /// What stands behind the name in its CREATE USER.
+    pub definition: String,
+    /// The role that it begins with.
+    pub default_role: Option<String>,
+}
+
+/// A role's member.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Member {
+    /// The role.
+    pub role: String,
+    /// Who has it.
+    pub grantee: Grantee,
+    /// Whether with the right to hand it on.
+    pub admin: bool,
+}
+
+impl fmt::Debug for Account {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Account").field("grantee", &self.grantee).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Accounts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Accounts").field("accounts", &self.accounts).finish_non_exhaustive()
+    }
+}
+
+impl Accounts {
+    /// The statements that enable the scheduled events again: what a dump of the frozen source
+    /// lacks.
+    pub fn enable_events(&self, database: &str) -> Vec<String> {
+        self.events.iter().map(|event| event.enable(database)).collect()
+    }
+}
+
+/// Reads the accounts of a frozen database.
+///
+/// # Errors
+/// `NotFrozen` when this migration has not frozen it; `AccountUnsupported` for an account whose
+/// definition cannot be read.
+pub async fn accounts(server: &Server, order: &Order) -> Result<Accounts, Error> {
+    let mut session = server.session().await?;
+    let entry = ledger::read(&mut session, order.migration, Side::Source).await?;
+    let frozen = entry.filter(|e| {
+        matches!(e.state, State::Freezing | State::Frozen | State::Retiring | State::Retired)
+    });
+    let Some(entry) = frozen else {
+        return Err(server.found(Code::NotFrozen, ident(&order.database)));
+    };
+    let undo: Undo = serde_json::from_str(&entry.undo)
+        .map_err(|e| session.unexpected("reading the ledger", e.to_string()))?;
+    let found = gather(&mut session, &undo, &order.database).await?;
+    session.end().await?;
+    Ok(found)
+}
+
+async fn gather(session: &mut Session, undo: &Undo, database: &str) -> Result<Accounts, Error> {
+    let mut grantees = undo.grantees();
+    let mut members = Vec::new();
+    if grantees.iter().any(|grantee| grantee.role && !grantee.is_public()) {
+        members = members_of(session, &mut grantees).await?;
+    }
+    let mut found = Accounts {
+        accounts: Vec::new(),
+        roles: Vec::new(),
+        members,
+        grants: undo.in_force(database),
+        events: undo.events.clone(),
+    };
+    for grantee in grantees {
+        if !grantee.role {
+            found.accounts.push(describe(session, grantee).await?);
+        } else if !grantee.is_public() {
+            found.roles.push(grantee.user);
+        }
+    }
+    Ok(found)
+}
+
+/// The members of the roles among `grantees`, and of roles that have those; they become grantees.
+async fn members_of(
+    session: &mut Session,
+    grantees: &mut BTreeSet<Grantee>,
+) -> Result<Vec<Member>, Error> {
+    let sql = "SELECT User, Host, Role, Admin_option = 'Y' FROM mysql.roles_mapping";
+    let mapping: Vec<(String, String, String, bool)> =
+        session.rows("reading the roles", sql).await?;
+    let trusted = crate::privileges::trusted(session);
+    let mut members: Vec<Member> = Vec::new();
+    loop {
+        let before = members.len();
+        for (user, host, role, admin) in &mapping {
+            let grantee = Grantee { user: user.clone(), host: host.clone(), role: host.is_empty() };
+            let member = Member { role: role.clone(), grantee, admin: *admin };
+            let of_ours = grantees.iter().any(|g| g.role && g.user == *role);
+            if of_ours && !trusted.contains(&member.grantee.plain()) && !members.contains(&member) {
+                grantees.insert(member.grantee.clone());
+                members.push(member);
+            }
+        }
+        if members.len() == before {
+            return Ok(members);
+        }
+    }
+}
+
+async fn describe(session: &mut Session, grantee: Grantee) -> Result<Account, Error> {
+    let doing = "reading an account";
+    let name = grantee.sql();
+    let (text,): (String,) = session.one(doing, &format!("SHOW CREATE USER {name}")).await?;
+    let definition = text.strip_prefix(&format!("CREATE USER {name}"));
+    let Some(definition) = definition.map(str::to_owned) else {
+        return Err(session.server().found(Code::AccountUnsupported, name));
+    };
+    let Some(stored) = stored(session, &grantee).await? else {
+        return Err(session.server().found(Code::AccountUnsupported, name));
+    };
+    let Stored { login, plugin, default_role, .. } = stored;
+    Ok(Account { grantee, plugin, login, definition, default_role })
+}
+
+/// What the server keeps of an account.
+struct Stored {
+    plugin: String,
+    login: String,
+    default_role: Option<String>,
+    global_rights: bool,
+}
+
+async fn stored(session: &mut Session, grantee: &Grantee) -> Result<Option<Stored>, Error> {
+    let sql = format!(
+        "SELECT Priv FROM mysql.global_priv WHERE User = {} AND Host = {}",
+        literal(&grantee.user),
+        literal(&grantee.host)
+    );
+    let doing = "reading an account";
+    let Some(text) = session.rows::<String>(doing, &sql).await?.into_iter().next() else {
+        return Ok(None);
+    };
+    let all: serde_json::Value = serde_json::from_str(&text)
+        .map_err(|_| session.unexpected(doing, "its definition is not JSON".to_owned()))?;
+    let word = |key: &str| all.get(key).and_then(|v| v.as_str()).unwrap_or_default();
+    let part = |key: &str| all.get(key).cloned().unwrap_or_default();
+    let login = serde_json::json!([word("plugin"), word("authentication_string"), part("auth_or")]);
+    let default_role = Some(word("default_role").to_owned()).filter(|role| !role.is_empty());
+    let global_rights = all.get("access").and_then(serde_json::Value::as_u64) != Some(0);
+    let plugin = word("plugin").to_owned();
+    Ok(Some(Stored { plugin, login: login.to_string(), default_role, global_rights }))
+}
+
+/// Makes an account or role at the destination, or finds the same one there, and notes that this
+/// migration uses it.
+pub(crate) async fn make(
+    locked: &mut Locked,
+    grantee: &Grantee,
+    account: Option<&Account>,
+) -> Result<(), Error> {
+    let order = locked.order().clone();
+    let session = locked.session();
+    let lock = ledger::account_lock(&grantee.sql());
+    ledger::lock(session, &lock, &order).await?;
+    make_locked(session, order.migration, grantee, account).await?;
+    ledger::unlock(session, &lock).await
+}
+
+async fn make_locked(
+    session: &mut Session,
+    migration: MigrationId,
+    grantee: &Grantee,
+    account: Option<&Account>,
+) -> Result<(), Error> {
+    let name = grantee.sql();
+    let there = stored(session, grantee).await?;
+    let used: Vec<String> = session
+        .rows(
+            "reading the ledger",
+            &format!("SELECT migration FROM drover.account WHERE {}", is(grantee)),
+        )
+        .await?;
+    let same = match (&there, account) {
+        (None, _) => false,
+        (Some(stored), Some(account)) => stored.login == account.login,
+        // A role has no password: it is the same when Drover made it.
+        (Some(_), None) => !used.is_empty(),
+    };
+    if there.is_some() && !same {
+        return Err(session.server().found(Code::AccountTaken, name));
+    }
+    // The note comes first: an account without one would never be dropped again.
+    let made = u8::from(there.is_none());
+    let (user, host) = (literal(&grantee.user), literal(&grantee.host));
+    let sql =
+        format!("INSERT IGNORE INTO drover.account VALUES ({user},{host},'{migration}',{made})");
+    session.run("writing the ledger", &sql).await?;
+    if there.is_some() {
+        return Ok(());
+    }
+    match account {
+        None => session.run("making a role", &format!("CREATE ROLE {name}")).await,
+        Some(account) => create(session, account).await,
+    }
+}
+
+async fn create(session: &mut Session, account: &Account) -> Result<(), Error> {
+    if session.about().flavour == Flavour::MariaDb {
+        session.run("turning the general log off", "SET SESSION sql_log_off = 1").await?;
+    }
+    let name = account.grantee.sql();
+    let sql = format!("CREATE USER {name}{}", account.definition);
+    match session.run("making an account", &sql).await {
+        Err(error) if error.number().is_some_and(|number| UNSUPPORTED.contains(&number)) => {
+            let number = error.number().unwrap_or_default();
+            let what = format!("{name}, plugin {} (error {number})", account.plugin);
+            Err(session.server().found(Code::AccountUnsupported, what))
+        }
+        other => other,
+    }
+}
+
+/// Ends this migration's use of its accounts, and drops those that Drover made and that have
+/// nothing left. Answers how many it had used.
+pub(crate) async fn release(locked: &mut Locked) -> Result<u32, Error> {
+    let order = locked.order().clone();
+    let session = locked.session();
+    let sql =
+        format!("SELECT user, host FROM drover.account WHERE migration = '{}'", order.migration);
+    let used: Vec<(String, String)> = session.rows("reading the ledger", &sql).await?;
+    let mut count = 0;
+    for (user, host) in used {
+        let grantee = Grantee { role: host.is_empty(), user, host };
+        count += u32::from(!grantee.role);
+        let lock = ledger::account_lock(&grantee.sql());
+        ledger::lock(session, &lock, &order).await?;
+        release_locked(session, order.migration, &grantee).await?;
+        ledger::unlock(session, &lock).await?;
+    }
+    Ok(count)
+}
+
+async fn release_locked(
+    session: &mut Session,
+    migration: MigrationId,
+    grantee: &Grantee,
+) -> Result<(), Error> {
+    let doing = "reading the ledger";
+    let condition = is(grantee);
+    let sql = format!("SELECT migration, made FROM drover.account WHERE {condition}");
+    let uses: Vec<(String, bool)> = session.rows(doing, &sql).await?;
+    let made = uses.iter().any(|(_, made)| *made);
+    let alone = uses.iter().all(|(other, _)| *other == migration.to_string());
+    if made && alone && !has_anything(session, grantee).await? {
+        let kind = if grantee.role { "ROLE" } else { "USER" };
+        let sql = format!("DROP {kind} IF EXISTS {}", grantee.sql());
+        session.run("dropping an account", &sql).await?;
+    }
+    // Who is left inherits that Drover made it.
+    let keep_made = if made {
+        format!("UPDATE drover.account SET made = 1 WHERE {condition}; ")
+    } else {
+        String::new()
+    };
+    let sql = format!(
+        "START TRANSACTION; {keep_made}DELETE FROM drover.account WHERE {condition} \
+         AND migration = '{migration}'; COMMIT"
+    );
+    session.run("writing the ledger", &sql).await
+}
+
+/// Whether an account holds anything at all on this server, its roles aside.
+async fn has_anything(session: &mut Session, grantee: &Grantee) -> Result<bool, Error> {
+    let Some(stored) = stored(session, grantee).await? else { return Ok(false) };
+    if stored.global_rights {
+        return Ok(true);
+    }
+    let condition = is(grantee);
+    let tables = ["db", "tables_priv", "columns_priv", "procs_priv"];
+    let mut any: Vec<String> = tables
+        .map(|table| format!("EXISTS (SELECT 1 FROM mysql.{table} WHERE {condition})"))
+        .to_vec();
+    if grantee.role {
+        let (user, _) = &session.about().account;
+        any.push(format!(
+            "EXISTS (SELECT 1 FROM mysql.roles_mapping WHERE Role = {} AND User <> {})",
+            literal(&grantee.user),
+            literal(user)
+        ));
+    }
+    let sql = format!("SELECT {}", any.join(" OR "));
+    let (any,): (bool,) = session.one("reading the grant tables", &sql).await?;
+    Ok(any)
+}
+
+fn is(grantee: &Grantee) -> String {
+    format!("user = {} AND host = {}", literal(&grantee.user), literal(&grantee.host))
+}

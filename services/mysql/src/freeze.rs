@@ -1,0 +1,245 @@
+//! Freeze: the customer can read, and no longer write; the consistency point is when that is true.
+//!
+//! 1. What is outside and could write is looked for first ([`guard`](crate::guard)), and refused.
+//! 2. The intent and the whole undo are committed to the ledger.
+//! 3. Scheduled events are disabled and the rights to write are taken away.
+//! 4. Sessions older than that end, with what they still had open.
+//! 5. Then nothing can write any more, and the point is read.
+//!
+//! An attempt that finds the intent of an interrupted one goes on with the recorded undo; it never
+//! takes what is left of the privileges for what was there.
+
+use std::time::Duration;
+
+use drover_schemas::{Code, v1};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    Error, Order, Server, Session, guard,
+    ident::{grant_text, ident, is_exact, literal},
+    ledger::{Locked, Side, State},
+    privileges::{self, Held},
+    sessions::{self, Whose},
+    takeaway::{Leave, ScheduledEvent, Undo},
+};
+
+/// How often privileges that were granted while others were taken away are taken away as well.
+const ROUNDS_MAX: u32 = 5;
+
+/// How many statements go to the server at once: bounded packets, few round trips.
+const STATEMENTS_AT_ONCE: usize = 100;
+
+/// What a freeze found; kept in the ledger, and answered again when the order comes again.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Facts {
+    pub gtid: String,
+    pub binlog_file: String,
+    pub binlog_position: u64,
+    pub at_unix_ms: i64,
+    pub frozen_at_unix_ms: i64,
+    pub accounts: u32,
+    pub sessions_ended: u32,
+    pub scheduled_events_stopped: u32,
+}
+
+impl From<Facts> for v1::SourceFrozen {
+    fn from(facts: Facts) -> Self {
+        Self {
+            consistency_point: Some(v1::ConsistencyPoint {
+                gtid: facts.gtid,
+                binlog_file: facts.binlog_file,
+                binlog_position: facts.binlog_position,
+                at_unix_ms: facts.at_unix_ms,
+            }),
+            frozen_at_unix_ms: facts.frozen_at_unix_ms,
+            accounts: facts.accounts,
+            sessions_ended: facts.sessions_ended,
+            scheduled_events_stopped: facts.scheduled_events_stopped,
+        }
+    }
+}
+
+/// Makes the database read-only for its customers. Open sessions that are busy may go on for
+/// `grace`.
+///
+/// # Errors
+/// Beside those of [`Locked::take`]: `DatabaseMissing`, `DatabaseHeld`, `ForeignWriter`,
+/// `PreparedTransactions`, `SourceIsReplica`, `SessionsRemain`. What was done by then is undone by
+/// [`thaw`](crate::thaw()).
+pub async fn freeze(
+    server: &Server,
+    order: &Order,
+    grace: Duration,
+) -> Result<v1::SourceFrozen, Error> {
+    let mut locked = Locked::take(server, order, Side::Source).await?;
+    let result = freeze_locked(&mut locked, grace).await;
+    crate::finish(locked, result).await
+}
+
+async fn freeze_locked(locked: &mut Locked, grace: Duration) -> Result<v1::SourceFrozen, Error> {
+    let mut undo: Undo = match (locked.state(), locked.is_newer()) {
+        (None, _) | (Some(State::Thawed), true) => Undo::default(),
+        (Some(State::Freezing), _) => locked.undo()?.unwrap_or_default(),
+        (Some(State::Frozen), _) => {
+            let facts: Facts = locked.facts()?.unwrap_or_default();
+            locked.write(State::Frozen, &facts).await?;
+            return Ok(facts.into());
+        }
+        (
+            Some(
+                State::Thawed
+                | State::Thawing
+                | State::Retiring
+                | State::Retired
+                | State::Importing
+                | State::Imported
+                | State::Opening
+                | State::Open
+                | State::Closing
+                | State::Closed
+                | State::Dropping
+                | State::Dropped,
+            ),
+            _,
+        ) => return Err(locked.refused()),
+    };
+    let database = locked.order().database.clone();
+    locked.check_not_held().await?;
+    let session = locked.session();
+    check_there(session, &database).await?;
+    let held = read(session, &database).await?;
+    guard::check(session, &database).await?;
+    let frozen_at_unix_ms = session.now_unix_ms().await?;
+
+    for event in enabled_events(session, &database).await? {
+        if !undo.events.contains(&event) {
+            undo.events.push(event);
+        }
+    }
+    take_all(locked, &mut undo, held, Leave::Reads, State::Freezing).await?;
+
+    let session = locked.session();
+    let users = privileges::users_of(session, &undo.grantees()).await?;
+    let whose = Whose { database: &database, users };
+    let sessions_ended = sessions::end_older(session, &whose, grace).await?;
+    // A session may have prepared a transaction in its last moment; anyone can commit that.
+    guard::no_prepared_transactions(session).await?;
+    let point = consistency_point(session).await?;
+    let facts = Facts {
+        frozen_at_unix_ms,
+        accounts: undo.accounts(),
+        sessions_ended,
+        scheduled_events_stopped: u32::try_from(undo.events.len()).unwrap_or(u32::MAX),
+        ..point
+    };
+    locked.write(State::Frozen, &facts).await?;
+    Ok(facts.into())
+}
+
+/// Records in the ledger and takes away, until there is nothing left to take.
+pub(crate) async fn take_all(
+    locked: &mut Locked,
+    undo: &mut Undo,
+    held: Held,
+    leave: Leave,
+    state: State,
+) -> Result<(), Error> {
+    let database = locked.order().database.clone();
+    let mut statements: Vec<String> =
+        undo.events.iter().map(|event| event.disable(&database)).collect();
+    statements.extend(undo.take(&held.grants, &database, leave));
+    for _ in 0..ROUNDS_MAX {
+        locked.write_undo(state, undo, &undo.statements(&database)).await?;
+        let session = locked.session();
+        for some in statements.chunks(STATEMENTS_AT_ONCE) {
+            session.run("taking privileges away", &some.join("; ")).await?;
+        }
+        let held = read(session, &database).await?;
+        statements = undo.take(&held.grants, &database, leave);
+        if statements.is_empty() {
+            return Ok(());
+        }
+    }
+    let what = format!("{}: privileges are being granted all the time", ident(&database));
+    Err(locked.server().found(Code::ForeignWriter, what))
+}
+
+/// What is granted on the database, the trusted accounts aside.
+pub(crate) async fn read(session: &mut Session, database: &str) -> Result<Held, Error> {
+    let trusted = privileges::trusted(session);
+    let held = privileges::held(session, database, &trusted).await?;
+    if let Some(row) = held.ownerless.first() {
+        return Err(privileges::ownerless(session, database, row));
+    }
+    if !is_exact(&grant_text(database)) {
+        check_alone(session, database).await?;
+    }
+    Ok(held)
+}
+
+/// Whether the text that stands for a very long name covers no other database.
+async fn check_alone(session: &mut Session, database: &str) -> Result<(), Error> {
+    let text = grant_text(database);
+    let sql = format!(
+        "SELECT SCHEMA_NAME FROM information_schema.SCHEMATA \
+         WHERE CHAR_LENGTH(SCHEMA_NAME) = CHAR_LENGTH({})",
+        literal(database)
+    );
+    let names: Vec<String> = session.rows("looking for databases", &sql).await?;
+    let other = names.iter().find(|name| *name != database && crate::ident::covers(&text, name));
+    match other {
+        None => Ok(()),
+        Some(other) => Err(session.server().found(
+            Code::ForeignWriter,
+            format!("{} cannot be told from {} in a grant", ident(database), ident(other)),
+        )),
+    }
+}
+
+/// Whether the database exists, by exactly this name.
+pub(crate) async fn check_there(session: &mut Session, database: &str) -> Result<(), Error> {
+    let sql = format!(
+        "SELECT SCHEMA_NAME FROM information_schema.SCHEMATA WHERE SCHEMA_NAME = {}",
+        literal(database)
+    );
+    let names: Vec<String> = session.rows("looking for the database", &sql).await?;
+    let folded = session.about().lower_case_table_names != 0;
+    if names.iter().any(|name| name == database || folded && *name == database.to_lowercase()) {
+        return Ok(());
+    }
+    Err(session.server().found(Code::DatabaseMissing, ident(database)))
+}
+
+/// The database's scheduled events that are enabled.
+pub(crate) async fn enabled_events(
+    session: &mut Session,
+    database: &str,
+) -> Result<Vec<ScheduledEvent>, Error> {
+    let sql = format!(
+        "SELECT name, definer FROM mysql.event WHERE db = {} AND status = 'ENABLED' ORDER BY name",
+        literal(database)
+    );
+    let found: Vec<(String, String)> = session.rows("reading the scheduled events", &sql).await?;
+    Ok(found
+        .into_iter()
+        .map(|(name, definer)| {
+            let (user, host) = definer.rsplit_once('@').unwrap_or((&definer, ""));
+            ScheduledEvent { name, user: user.to_owned(), host: host.to_owned() }
+        })
+        .collect())
+}
+
+async fn consistency_point(session: &mut Session) -> Result<Facts, Error> {
+    let doing = "reading the consistency point";
+    let mut facts = Facts::default();
+    if session.about().binlog {
+        let (gtid,): (String,) = session.one(doing, "SELECT @@gtid_binlog_pos").await?;
+        let row: mysql_async::Row = session.one(doing, "SHOW MASTER STATUS").await?;
+        facts.gtid = gtid;
+        facts.binlog_file = row.get(0).unwrap_or_default();
+        facts.binlog_position = row.get(1).unwrap_or_default();
+    }
+    facts.at_unix_ms = session.now_unix_ms().await?;
+    Ok(facts)
+}

@@ -1,0 +1,158 @@
+//! Open: the customer's accounts are let in at the destination, with the same passwords and
+//! grants, and the scheduled events run.
+//!
+//! All that can fail comes first: the accounts, and their roles. The grants are last, the
+//! database's own behind those of its tables and routines; with them the customer writes.
+
+use drover_schemas::v1;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    Accounts, Error, Order, Server, Session,
+    accounts::{Account, make},
+    freeze::check_there,
+    guard::not_reachable,
+    ident::ident,
+    ledger::{Locked, Side, State},
+    privileges::{Grantee, Target},
+    takeaway::Undo,
+};
+
+/// How many statements go to the server at once.
+const STATEMENTS_AT_ONCE: usize = 100;
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Facts {
+    accounts: u32,
+    opened_at_unix_ms: i64,
+}
+
+impl From<Facts> for v1::DestinationOpened {
+    fn from(facts: Facts) -> Self {
+        Self { accounts: facts.accounts, opened_at_unix_ms: facts.opened_at_unix_ms }
+    }
+}
+
+/// Lets the customer's accounts in.
+///
+/// # Errors
+/// Beside those of [`Locked::take`]: `ReachableEarly`, `AccountTaken`, `AccountUnsupported`. What
+/// was done by then is undone by [`close`](crate::close()).
+pub async fn open(
+    server: &Server,
+    order: &Order,
+    accounts: &Accounts,
+) -> Result<v1::DestinationOpened, Error> {
+    let mut locked = Locked::take(server, order, Side::Destination).await?;
+    let result = open_locked(&mut locked, accounts).await;
+    crate::finish(locked, result).await
+}
+
+async fn open_locked(
+    locked: &mut Locked,
+    accounts: &Accounts,
+) -> Result<v1::DestinationOpened, Error> {
+    let database = locked.order().database.clone();
+    match (locked.state(), locked.is_newer()) {
+        (Some(State::Imported), _) | (Some(State::Closed), true) => {
+            check_copy(locked).await?;
+            not_reachable(locked.session(), &database).await?;
+        }
+        (Some(State::Opening), _) => {}
+        (Some(State::Open), _) => {
+            let facts: Facts = locked.facts()?.unwrap_or_default();
+            locked.write(State::Open, &facts).await?;
+            return Ok(facts.into());
+        }
+        (
+            None
+            | Some(
+                State::Freezing
+                | State::Frozen
+                | State::Thawing
+                | State::Thawed
+                | State::Retiring
+                | State::Retired
+                | State::Importing
+                | State::Closing
+                | State::Closed
+                | State::Dropping
+                | State::Dropped,
+            ),
+            _,
+        ) => return Err(locked.refused()),
+    }
+    check_there(locked.session(), &database).await?;
+    let undo = Undo {
+        grants: accounts.grants.clone(),
+        events: accounts.events.clone(),
+        ..Undo::default()
+    };
+    locked.write_undo(State::Opening, &undo, &away(&undo, &database)).await?;
+    make_all(locked, accounts).await?;
+    let session = locked.session();
+    grant_all(session, accounts, &database).await?;
+    let opened_at_unix_ms = session.now_unix_ms().await?;
+    let made = u32::try_from(accounts.accounts.len()).unwrap_or(u32::MAX);
+    let facts = Facts { accounts: made, opened_at_unix_ms };
+    locked.write(State::Open, &facts).await?;
+    Ok(facts.into())
+}
+
+/// What takes away again what the opening gives.
+fn away(undo: &Undo, database: &str) -> Vec<String> {
+    let events = undo.events.iter().map(|event| event.disable(database));
+    events.chain(undo.grants.iter().map(|grant| grant.revoke(database))).collect()
+}
+
+/// Whether the ledger knows a copy of this migration here: a tombstone has none.
+async fn check_copy(locked: &mut Locked) -> Result<(), Error> {
+    let sql = format!(
+        "SELECT migration FROM drover.copy WHERE migration = '{}' AND made",
+        locked.order().migration
+    );
+    let copies: Vec<String> = locked.session().rows("reading the ledger", &sql).await?;
+    if copies.is_empty() { Err(locked.refused()) } else { Ok(()) }
+}
+
+async fn make_all(locked: &mut Locked, accounts: &Accounts) -> Result<(), Error> {
+    for role in &accounts.roles {
+        let grantee = Grantee { user: role.clone(), host: String::new(), role: true };
+        make(locked, &grantee, None).await?;
+    }
+    for account in &accounts.accounts {
+        make(locked, &account.grantee, Some(account)).await?;
+    }
+    let mut statements = Vec::new();
+    for member in &accounts.members {
+        let option = if member.admin { " WITH ADMIN OPTION" } else { "" };
+        let (role, grantee) = (ident(&member.role), member.grantee.sql());
+        statements.push(format!("GRANT {role} TO {grantee}{option}"));
+    }
+    let known = |role: &String| accounts.roles.contains(role);
+    statements.extend(accounts.accounts.iter().filter_map(|account: &Account| {
+        let role = account.default_role.as_ref().filter(|role| known(role))?;
+        Some(format!("SET DEFAULT ROLE {} FOR {}", ident(role), account.grantee.sql()))
+    }));
+    run(locked.session(), &statements).await
+}
+
+async fn grant_all(
+    session: &mut Session,
+    accounts: &Accounts,
+    database: &str,
+) -> Result<(), Error> {
+    let (whole, parts): (Vec<_>, Vec<_>) =
+        accounts.grants.iter().partition(|grant| matches!(grant.target, Target::Databases(_)));
+    let grants = parts.into_iter().chain(whole).map(|grant| grant.grant(database));
+    let statements: Vec<String> = grants.chain(accounts.enable_events(database)).collect();
+    run(session, &statements).await
+}
+
+async fn run(session: &mut Session, statements: &[String]) -> Result<(), Error> {
+    for some in statements.chunks(STATEMENTS_AT_ONCE) {
+        session.run("giving privileges", &some.join("; ")).await?;
+    }
+    Ok(())
+}
