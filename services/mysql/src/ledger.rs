@@ -170,7 +170,7 @@ CREATE TABLE IF NOT EXISTS drover.ledger (
   revision BIGINT UNSIGNED NOT NULL,
   run INT UNSIGNED NOT NULL,
   attempt INT UNSIGNED NOT NULL,
-  undo LONGTEXT NOT NULL,
+  `undo` LONGTEXT NOT NULL,
   facts LONGTEXT NOT NULL,
   began_at DATETIME(3) NOT NULL,
   changed_at DATETIME(3) NOT NULL,
@@ -408,7 +408,7 @@ impl Locked {
             "INSERT INTO drover.ledger VALUES ('{}','{}',{},{},'{}',{},{},{},{},{},\
              UTC_TIMESTAMP(3),UTC_TIMESTAMP(3)) ON DUPLICATE KEY UPDATE state = VALUES(state), \
              revision = VALUES(revision), run = VALUES(run), attempt = VALUES(attempt), \
-             undo = VALUES(undo), facts = VALUES(facts), changed_at = VALUES(changed_at)",
+             `undo` = VALUES(`undo`), facts = VALUES(facts), changed_at = VALUES(changed_at)",
             order.migration,
             self.side.name(),
             literal(order.campaign.as_str()),
@@ -441,7 +441,7 @@ pub async fn read(
     side: Side,
 ) -> Result<Option<Entry>, Error> {
     let sql = format!(
-        "SELECT state, revision, run, attempt, undo, facts FROM drover.ledger \
+        "SELECT state, revision, run, attempt, `undo`, facts FROM drover.ledger \
          WHERE migration = '{migration}' AND side = '{}'",
         side.name()
     );

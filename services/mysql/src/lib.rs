@@ -3,16 +3,63 @@
 //! The control side: [`freeze`], [`thaw`] and [`retire`] at the source; [`open`] and [`close`] at
 //! the destination. Each changes the server and its [`ledger`] under one lock, can be run twice,
 //! and can be run again after an end between any two statements.
+//!
+//! The copy side: [`describe`] and [`dump`] at the source; [`import`], [`verify`] and [`drop_copy`]
+//! at the destination. The stock programs stand behind it; what passes is a stream of SQL and a
+//! [`Description`].
 
+pub mod accounts;
+pub mod close;
 pub mod connection;
+pub mod copy;
+pub mod describe;
+pub mod digest;
+pub mod dump;
 pub mod error;
+pub mod freeze;
+pub mod guard;
 pub mod ident;
+pub mod import;
 pub mod inspect;
 pub mod ledger;
+mod load;
+pub mod open;
 pub mod options;
+pub mod privileges;
+mod program;
+pub mod retire;
+pub mod schema;
+pub mod sessions;
+pub mod takeaway;
+pub mod thaw;
+pub mod verify;
 
+pub use accounts::{Account, Accounts, accounts};
+pub use close::close;
 pub use connection::{About, Flavour, Server, Session};
+pub use copy::drop_copy;
+pub use describe::describe;
+pub use dump::{Dump, dump, trailer};
 pub use error::Error;
+pub use freeze::freeze;
+pub use import::import;
 pub use inspect::{existing, grants_needed};
-pub use ledger::Order;
+pub use ledger::{Locked, Order};
+pub use open::open;
 pub use options::{Options, Tls};
+pub use retire::retire;
+pub use schema::Description;
+pub use thaw::thaw;
+pub use verify::verify;
+
+/// Ends a step: the locks are free when this returns. A step that failed has its own error; its
+/// session is closed without a word, as it may be in any state.
+async fn finish<T>(locked: Locked, result: Result<T, Error>) -> Result<T, Error> {
+    match result {
+        Ok(value) => locked.release().await.map(|()| value),
+        Err(error) => {
+            drop(locked);
+            Err(error)
+        }
+    }
+}
