@@ -7,6 +7,7 @@ pub mod mariadb;
 pub mod bind;
 pub mod nats;
 pub mod smtp;
+pub mod seed;
 
 pub use bed::{Bed, Process};
 pub use mariadb::Mariadb;
