@@ -1,1 +1,173 @@
-//! In the making.
+//! At the destination: import, verify, open, close, drop.
+//!
+//! Stateless: all that a step needs is in its job and in the store, and what was done to the
+//! server is in the server's ledger. Any number of instances may serve the same hosts.
+
+use std::{collections::BTreeMap, io};
+
+use async_compression::tokio::bufread::ZstdDecoder;
+use drover_bus::Bus;
+use drover_dumpstore::{Key, Store, Written};
+use drover_lifecycle::Conclusion;
+use drover_mysql::{Manifest, Order, Server, seal};
+use drover_schemas::{
+    Code, Failure, ServerName,
+    streams::Service as Kind,
+    subjects::Host,
+    v1::{DumpStored, ImportCompleted, Job, Step, migration_event::Event},
+};
+use tokio::io::{AsyncReadExt as _, BufReader};
+use tokio_util::sync::CancellationToken;
+
+/// A server that databases are brought to.
+#[derive(Clone)]
+pub struct Destination {
+    /// The server.
+    pub server: Server,
+    /// How many databases are in work at once, over all instances.
+    pub slots: u32,
+    /// How accounts are sealed to it.
+    pub seal: seal::Options,
+}
+
+/// The service. Cheap to clone.
+#[derive(Clone)]
+pub struct Service {
+    bus: Bus,
+    store: Store,
+    destinations: BTreeMap<ServerName, Destination>,
+    instance: String,
+}
+
+impl Service {
+    /// Serves these destinations; `instance` is unique among the import services.
+    pub fn new(
+        bus: Bus,
+        store: Store,
+        destinations: BTreeMap<ServerName, Destination>,
+        instance: &str,
+    ) -> Self {
+        Self { bus, store, destinations, instance: instance.to_owned() }
+    }
+
+    /// Runs until `shutdown`.
+    ///
+    /// # Errors
+    /// When the bus refuses the consumers at the start.
+    pub async fn run(self, shutdown: CancellationToken) -> Result<(), Failure> {
+        let bus = self.bus.clone();
+        let instance = self.instance.clone();
+        let hosts: Vec<_> = self
+            .destinations
+            .iter()
+            .map(|(name, destination)| (Host::Server(name.clone()), destination.slots))
+            .collect();
+        let step = move |job| {
+            let service = self.clone();
+            async move { service.step(&job).await }
+        };
+        drover_worker::run(&bus, Kind::Import, &instance, hosts, shutdown, step).await
+    }
+
+    /// Does a job's step.
+    ///
+    /// # Errors
+    /// The step's own; and [`Code::JobIncomplete`] where the job is not for this service.
+    pub async fn step(&self, job: &Job) -> Conclusion {
+        let order = Order::try_from(job)?;
+        let Destination { server, seal, .. } = self.destination(job)?;
+        match job.step() {
+            Step::Import => Ok(Event::ImportCompleted(self.import(server, &order, job).await?)),
+            Step::Verify => {
+                let manifest = self.manifest(dump_of(job)?).await?;
+                let verified = drover_mysql::verify(server, &order, &manifest.description).await?;
+                Ok(Event::CopyVerified(verified))
+            }
+            Step::Open => {
+                let dump = dump_of(job)?;
+                let digest = self.manifest(dump).await?.accounts_sha256;
+                let key = key(&dump.accounts_object)?;
+                let accounts = seal.open(&self.store.get_small(&key, Some(&digest)).await?)?;
+                let opened = drover_mysql::open(server, &order, &accounts).await?;
+                Ok(Event::DestinationOpened(opened))
+            }
+            Step::Close => Ok(Event::DestinationClosed(drover_mysql::close(server, &order).await?)),
+            Step::Drop => {
+                Ok(Event::DestinationDropped(drover_mysql::drop_copy(server, &order).await?))
+            }
+            Step::Unspecified
+            | Step::Freeze
+            | Step::Dump
+            | Step::Switch
+            | Step::Retire
+            | Step::Publish
+            | Step::Announce
+            | Step::Expire
+            | Step::Revert
+            | Step::Thaw => Err(drover_worker::foreign(Kind::Import, job)),
+        }
+    }
+
+    /// Loads the dump. It counts only when every byte of the stored object was read and is what
+    /// was written.
+    async fn import(
+        &self,
+        server: &Server,
+        order: &Order,
+        job: &Job,
+    ) -> Result<ImportCompleted, Failure> {
+        let dump = dump_of(job)?;
+        let manifest = self.manifest(dump).await?;
+        let written = Written { bytes: dump.dump_bytes, sha256: dump.dump_sha256.clone() };
+        let mut object = self.store.read(&key(&dump.dump_object)?, &written).await?;
+        let completed = {
+            let loaded = BufReader::new((&mut object).take(manifest.loaded_bytes));
+            let mut sql = ZstdDecoder::new(loaded);
+            sql.multiple_members(false);
+            let Manifest { description, sql_bytes, .. } = &manifest;
+            let imported = drover_mysql::import(server, order, description, *sql_bytes, sql).await;
+            imported.map_err(failure)?
+        };
+        tokio::io::copy(&mut object, &mut tokio::io::sink())
+            .await
+            .map_err(drover_dumpstore::Error::from_io)?;
+        Ok(ImportCompleted { dump_bytes: dump.dump_bytes, ..completed })
+    }
+
+    async fn manifest(&self, dump: &DumpStored) -> Result<Manifest, Failure> {
+        let key = key(&dump.manifest_object)?;
+        let json = self.store.get_small(&key, Some(&dump.manifest_sha256)).await?;
+        Manifest::from_json(&json)
+            .map_err(|error| Failure::new(Code::StoreCorrupt, format!("{key}: {error}")))
+    }
+
+    fn destination(&self, job: &Job) -> Result<&Destination, Failure> {
+        let name = job.planned.as_ref().map_or("", |planned| planned.destination.as_str());
+        let destination = self.destinations.iter().find(|(known, _)| known.as_str() == name);
+        destination.map(|(_, destination)| destination).ok_or_else(|| {
+            let text = format!("the destination {name:?} is not in this service's configuration");
+            Failure::new(Code::JobIncomplete, text)
+        })
+    }
+}
+
+fn dump_of(job: &Job) -> Result<&DumpStored, Failure> {
+    let missing = || Failure::new(Code::JobIncomplete, "the job does not say where the dump is");
+    job.dump.as_ref().ok_or_else(missing)
+}
+
+fn key(text: &str) -> Result<Key, Failure> {
+    Ok(text.parse::<Key>()?)
+}
+
+/// An error of the import; of the store, where the stream from there failed.
+fn failure(error: drover_mysql::Error) -> Failure {
+    match error {
+        drover_mysql::Error::Reading { source, .. } => from_stream(source),
+        other => other.into(),
+    }
+}
+
+fn from_stream(error: io::Error) -> Failure {
+    drover_dumpstore::Error::from_io(error).into()
+}

@@ -1,0 +1,66 @@
+//! What the services that do steps share: one consumer a host, and the lifecycle's conclusion of
+//! every step.
+//!
+//! It stands between `bus`, which knows no business, and `lifecycle`, which knows no clock: here
+//! the time and the jitter are taken that a conclusion needs.
+
+use chrono::Utc;
+use drover_bus::Bus;
+use drover_lifecycle::{Conclusion, conclude};
+use drover_schemas::{
+    Code, Failure,
+    envelope::CloudEvent,
+    streams::{Service, consumer},
+    subjects::{Host, step_name},
+    v1::Job,
+};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+/// Does the steps of `service` at these hosts, each with its number of slots, until `shutdown`.
+/// `instance` is unique among the instances of the service.
+///
+/// # Errors
+/// When the bus refuses the streams or consumers at the start.
+pub async fn run<S, F>(
+    bus: &Bus,
+    service: Service,
+    instance: &str,
+    hosts: impl IntoIterator<Item = (Host, u32)>,
+    shutdown: CancellationToken,
+    step: S,
+) -> Result<(), Failure>
+where
+    S: Fn(Job) -> F + Clone + Send + Sync + 'static,
+    F: Future<Output = Conclusion> + Send + 'static,
+{
+    bus.ensure_base().await?;
+    let source = format!("drover/{}/{instance}", service.name());
+    let mut workers = JoinSet::new();
+    for (host, slots) in hosts {
+        let consumer = consumer(service, &host, slots);
+        let (bus, shutdown, step) = (bus.clone(), shutdown.clone(), step.clone());
+        let source = source.clone();
+        workers.spawn(async move {
+            let conclude = move |job: &Job, conclusion| concluded(job, conclusion, &source);
+            bus.work(&consumer, service, shutdown, step, conclude).await
+        });
+    }
+    while let Some(ended) = workers.join_next().await {
+        ended.map_err(|error| Failure::new(Code::BusFailed, error.to_string()))??;
+    }
+    Ok(())
+}
+
+fn concluded(job: &Job, conclusion: Conclusion, source: &str) -> CloudEvent {
+    let now = Utc::now();
+    let jitter = rand::random_range(0.0..1.0);
+    let event = conclude(job, conclusion, now.timestamp_millis(), jitter);
+    CloudEvent::migration(event, source, now)
+}
+
+/// The failure of a job whose step is not one of `service`'s.
+pub fn foreign(service: Service, job: &Job) -> Failure {
+    let text = format!("{} is no step of {}", step_name(job.step()), service.name());
+    Failure::new(Code::JobIncomplete, text)
+}
