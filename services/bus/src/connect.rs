@@ -216,7 +216,7 @@ impl Bus {
         })
     }
 
-    /// A request to JetStream's API, its answer decoded.
+    /// A request to JetStream's API, its answer decoded; an empty one for a payload of `()`.
     pub(crate) async fn api<T: DeserializeOwned>(
         &self,
         subject: &str,
@@ -242,7 +242,11 @@ impl Bus {
             doing: doing.to_owned(),
             reason: error.to_string(),
         };
-        let payload = serde_json::to_vec(payload).map_err(failed)?;
+        let mut payload = serde_json::to_vec(payload).map_err(failed)?;
+        // Some requests must be empty, and `null` is not.
+        if payload == b"null" {
+            payload.clear();
+        }
         let subject = format!("{API}.{subject}");
         let answer = self.request(&subject, None, payload.into(), REQUEST_WAIT).await?;
         serde_json::from_slice(&answer.payload).map_err(failed)

@@ -30,7 +30,7 @@ mod streams;
 mod worker;
 
 #[cfg(test)]
-mod tests {}
+mod tests;
 
 pub use append::Append;
 pub use connect::{Bus, VERSION_MIN};

@@ -1,0 +1,194 @@
+use drover_schemas::{Code, subjects};
+use futures::{StreamExt as _, future::join_all};
+use proptest::prelude::*;
+
+use super::*;
+use crate::{Append, Error};
+
+#[tokio::test]
+async fn an_append_needs_the_last_revision() {
+    let bus = shared().bus().await;
+    let campaign = new_campaign(&bus).await;
+    let a = aggregate(&campaign, "a");
+    assert_eq!(bus.last(&campaign, a).await.unwrap(), None);
+    let first = bus.append(&campaign, a, 0, &event(1)).await.unwrap();
+    let other = bus.append(&campaign, Aggregate::Campaign, 0, &event(2)).await.unwrap();
+    assert!(other > first);
+    for expected in [0, first + 1, other] {
+        let error = bus.append(&campaign, a, expected, &event(3)).await.unwrap_err();
+        assert_eq!(error.code(), Code::BusConflict, "{expected}: {error}");
+    }
+    let second = bus.append(&campaign, a, first, &event(4)).await.unwrap();
+    let history = bus.history(&campaign, a).await.unwrap();
+    let numbers: Vec<u32> = history.iter().map(|recorded| number_of(&recorded.event)).collect();
+    assert_eq!(numbers, [1, 4]);
+    let last = bus.last(&campaign, a).await.unwrap().unwrap();
+    assert_eq!((last.sequence, last.aggregate, &last.campaign), (second, a, &campaign));
+    assert_eq!(&last, history.last().unwrap());
+}
+
+#[tokio::test]
+async fn an_event_is_read_as_it_was_appended() {
+    let bus = shared().bus().await;
+    let campaign = new_campaign(&bus).await;
+    let a = aggregate(&campaign, "a");
+    let mut sent = event(7);
+    // Headers hold microseconds.
+    sent.time = chrono::DateTime::from_timestamp_micros(sent.time.timestamp_micros()).unwrap();
+    bus.append(&campaign, a, 0, &sent).await.unwrap();
+    assert_eq!(bus.last(&campaign, a).await.unwrap().unwrap().event, sent);
+}
+
+#[tokio::test]
+async fn of_many_at_once_exactly_one_wins() {
+    let server = shared();
+    let bus = server.bus().await;
+    let campaign = new_campaign(&bus).await;
+    let a = aggregate(&campaign, "a");
+    let others = [server.bus().await, server.bus().await, bus.clone()];
+    let mut revision = 0;
+    for round in 0..20 {
+        let events: Vec<_> = (0..12).map(|n| event(round * 100 + n)).collect();
+        let appends = events
+            .iter()
+            .enumerate()
+            .map(|(n, event)| others[n % others.len()].append(&campaign, a, revision, event));
+        let outcomes = join_all(appends).await;
+        let won: Vec<usize> = (0..outcomes.len()).filter(|n| outcomes[*n].is_ok()).collect();
+        assert_eq!(won.len(), 1, "{outcomes:?}");
+        assert!(outcomes.iter().all(|outcome| match outcome {
+            Ok(_) => true,
+            Err(error) => matches!(error, Error::Conflict { .. }),
+        }));
+        revision = *outcomes[won[0]].as_ref().unwrap();
+        let last = bus.last(&campaign, a).await.unwrap().unwrap();
+        assert_eq!((last.sequence, last.event.id), (revision, events[won[0]].id));
+    }
+    assert_eq!(bus.history(&campaign, a).await.unwrap().len(), 20);
+}
+
+#[tokio::test]
+async fn an_append_whose_answer_was_lost_is_recognised() {
+    let bus = shared().bus().await;
+    let campaign = new_campaign(&bus).await;
+    let a = aggregate(&campaign, "a");
+    let first = event(1);
+    let sequence = bus.append(&campaign, a, 0, &first).await.unwrap();
+    assert_eq!(bus.append(&campaign, a, 0, &first).await.unwrap(), sequence);
+    // Also when the history has gone on since.
+    bus.append(&campaign, a, sequence, &event(2)).await.unwrap();
+    assert_eq!(bus.append(&campaign, a, 0, &first).await.unwrap(), sequence);
+    assert!(bus.append(&campaign, a, 0, &event(1)).await.is_err());
+    assert_eq!(bus.history(&campaign, a).await.unwrap().len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_killed_server_costs_no_event_and_doubles_none() {
+    let server = Server::start();
+    let bus = server.bus().await;
+    let campaign = new_campaign(&bus).await;
+    let a = aggregate(&campaign, "a");
+    let appender = tokio::spawn({
+        let (bus, campaign) = (bus.clone(), campaign.clone());
+        async move {
+            let mut revision = 0;
+            for number in 0..400 {
+                let event = event(number);
+                revision = loop {
+                    match bus.append(&campaign, a, revision, &event).await {
+                        Ok(revision) => break revision,
+                        Err(error) if error.is_passing() => {}
+                        Err(error) => panic!("{error}"),
+                    }
+                };
+            }
+        }
+    });
+    for _ in 0..3 {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        tokio::task::block_in_place(|| {
+            server.nats.kill().unwrap();
+            server.nats.restart().unwrap();
+        });
+    }
+    appender.await.unwrap();
+    let history = bus.history(&campaign, a).await.unwrap();
+    let numbers: Vec<u32> = history.iter().map(|recorded| number_of(&recorded.event)).collect();
+    assert_eq!(numbers, (0..400).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn many_appends_are_pipelined_and_each_has_its_outcome() {
+    let bus = shared().bus().await;
+    let campaign = new_campaign(&bus).await;
+    let taken = aggregate(&campaign, "500");
+    bus.append(&campaign, taken, 0, &event(0)).await.unwrap();
+    let appends = (0..3_000).map(|number| Append {
+        aggregate: aggregate(&campaign, &number.to_string()),
+        expected_revision: 0,
+        event: event(number),
+    });
+    let outcomes: Vec<_> = bus.append_many(&campaign, appends).collect().await;
+    assert_eq!(outcomes.len(), 3_000);
+    for (number, outcome) in outcomes.iter().enumerate() {
+        assert_eq!(outcome.is_ok(), number != 500, "{number}: {outcome:?}");
+    }
+}
+
+#[tokio::test]
+async fn nothing_can_be_deleted_from_a_history() {
+    let bus = shared().bus().await;
+    let campaign = new_campaign(&bus).await;
+    let a = aggregate(&campaign, "a");
+    let sequence = bus.append(&campaign, a, 0, &event(1)).await.unwrap();
+    let stream = bus.stream(&drover_schemas::streams::events_name(&campaign)).await.unwrap();
+    assert!(stream.delete_message(sequence).await.is_err());
+    assert!(stream.purge().await.is_err());
+    // Nor rolled up by a message that asks for it.
+    let mut headers = async_nats::HeaderMap::new();
+    headers.insert("Nats-Rollup", "sub");
+    let rolled = bus.store(&subjects::event(&campaign, a), None, headers, "".into(), None).await;
+    assert!(rolled.is_err());
+    assert_eq!(bus.history(&campaign, a).await.unwrap().len(), 1);
+}
+
+/// What an appender does: to which history, and how far behind its idea of the revision is.
+fn actions() -> impl Strategy<Value = Vec<(u8, u8)>> {
+    prop::collection::vec((0_u8..3, 0_u8..3), 1..40)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+
+    /// Appends on present and stale revisions, interleaved over histories, against a model.
+    #[test]
+    fn histories_hold_what_was_accepted_and_nothing_else(actions in actions()) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(async {
+            let bus = shared().bus().await;
+            let campaign = new_campaign(&bus).await;
+            let mut model: [Vec<(u64, u32)>; 3] = Default::default();
+            for (number, (which, behind)) in actions.into_iter().enumerate() {
+                let number = u32::try_from(number).unwrap();
+                let a = aggregate(&campaign, &which.to_string());
+                let history = &mut model[usize::from(which)];
+                let revisions: Vec<u64> =
+                    std::iter::once(0).chain(history.iter().map(|(sequence, _)| *sequence)).collect();
+                let place = revisions.len().saturating_sub(1 + usize::from(behind));
+                let is_last = place + 1 == revisions.len();
+                let outcome = bus.append(&campaign, a, revisions[place], &event(number)).await;
+                prop_assert_eq!(outcome.is_ok(), is_last);
+                if let Ok(sequence) = outcome {
+                    history.push((sequence, number));
+                }
+            }
+            for (which, history) in model.iter().enumerate() {
+                let found = bus.history(&campaign, aggregate(&campaign, &which.to_string())).await.unwrap();
+                let found: Vec<(u64, u32)> =
+                    found.iter().map(|r| (r.sequence, number_of(&r.event))).collect();
+                prop_assert_eq!(&found, history);
+            }
+            Ok(())
+        })?;
+    }
+}
