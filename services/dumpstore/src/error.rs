@@ -13,6 +13,9 @@ pub enum Error {
     /// The configuration does not describe a store.
     #[error("{0}")]
     Configuration(String),
+    /// `[links]` cannot be used.
+    #[error("[links] {0}")]
+    Link(String),
     /// A secret's file cannot be used.
     #[error(transparent)]
     Secret(#[from] crate::secret::Error),
@@ -98,7 +101,7 @@ impl From<Error> for io::Error {
         let kind = match &error {
             Error::Missing(_) | Error::NotAKey(_) => io::ErrorKind::NotFound,
             Error::Corrupt { .. } => io::ErrorKind::InvalidData,
-            Error::Denied { .. } | Error::Configuration(_) | Error::Secret(_) => {
+            Error::Denied { .. } | Error::Configuration(_) | Error::Link(_) | Error::Secret(_) => {
                 io::ErrorKind::PermissionDenied
             }
             Error::TooLarge { .. } => io::ErrorKind::FileTooLarge,
@@ -112,6 +115,7 @@ impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         let code = match &error {
             Error::Configuration(_) | Error::Denied { .. } => Code::StoreConfiguration,
+            Error::Link(_) => Code::NotifyConfiguration,
             Error::Secret(_) => Code::SecretUnreadable,
             Error::NotAKey(_) | Error::Missing(_) => Code::StoreMissing,
             Error::Corrupt { .. } => Code::StoreCorrupt,

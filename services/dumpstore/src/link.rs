@@ -54,7 +54,7 @@ impl Signer {
         let key = secret::read(&options.key_file)?;
         if key.expose().len() < KEY_BYTES_MIN {
             let path = options.key_file.display();
-            return Err(Error::Configuration(format!(
+            return Err(Error::Link(format!(
                 "key_file: {path} has fewer than {KEY_BYTES_MIN} characters"
             )));
         }
@@ -62,7 +62,7 @@ impl Signer {
     }
 
     fn new(public_url: &str, key: &[u8]) -> Result<Self, Error> {
-        let wrong = |why: &str| Error::Configuration(format!("public_url {public_url:?}: {why}"));
+        let wrong = |why: &str| Error::Link(format!("public_url {public_url:?}: {why}"));
         let url = Url::parse(public_url).map_err(|error| wrong(&error.to_string()))?;
         if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
             return Err(wrong("not an http or https address"));

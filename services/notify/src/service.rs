@@ -1,0 +1,222 @@
+//! The three steps, and the loop that takes them from the queue.
+
+use std::sync::Arc;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use drover_bus::Bus;
+use drover_dumpstore::{
+    Object, Store,
+    link::{self, Signer},
+};
+use drover_schemas::{
+    Failure,
+    envelope::CloudEvent,
+    streams,
+    subjects::Host,
+    v1::{CustomerNotified, DumpExpired, DumpPublished, Job, Step, migration_event::Event},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    Error, Options,
+    mail::Mailer,
+    message::{Message, Order},
+    templates::Templates,
+    webhook::Poster,
+};
+
+/// How long the customer may fetch the dump where the campaign's policy does not say.
+const RETENTION_DAYS_DEFAULT: u32 = 30;
+
+/// Publishes, announces and lets expire. Cheap to clone.
+#[derive(Clone)]
+pub struct Service {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    store: Store,
+    signer: Signer,
+    templates: Templates,
+    mailer: Option<Mailer>,
+    poster: Option<Poster>,
+    slots: u32,
+}
+
+impl Service {
+    /// Reads secrets and templates, and tries the templates with an example; speaks to nobody.
+    ///
+    /// # Errors
+    /// [`Error::Configuration`], [`Error::Secret`], [`Error::Template`], and [`Error::Store`] for
+    /// `links`.
+    pub fn new(options: &Options, links: &link::Options, store: Store) -> Result<Self, Error> {
+        if options.slots == 0 {
+            return Err(Error::Configuration("[notify] slots: at least 1".to_owned()));
+        }
+        let mailer = options.smtp.as_ref().map(Mailer::new);
+        let inner = Inner {
+            store,
+            signer: Signer::open(links)?,
+            templates: Templates::load(options.templates.as_deref())?,
+            mailer: mailer.transpose()?,
+            poster: options.webhook.as_ref().map(Poster::new).transpose()?,
+            slots: options.slots,
+        };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// Says where the dump is and until when, after it has made sure that it is there and has
+    /// deleted what only the move needed: the sealed accounts, and what earlier attempts left.
+    ///
+    /// The link in the event opens nothing: the signature is added where it leaves for the
+    /// customer, so that who may read events cannot fetch customers' databases.
+    ///
+    /// # Errors
+    /// [`Error::Store`] and [`Error::Incomplete`]. The step can be done again after each.
+    pub async fn publish(&self, job: &Job) -> Result<DumpPublished, Error> {
+        self.publish_at(job, Utc::now()).await
+    }
+
+    async fn publish_at(&self, job: &Job, now: DateTime<Utc>) -> Result<DumpPublished, Error> {
+        let order = Order::of(job)?;
+        let store = &self.inner.store;
+        let key = order.dump.to_string();
+        match store.size(&order.dump).await? {
+            None => return Err(drover_dumpstore::Error::Missing(key).into()),
+            Some(bytes) if bytes != order.stored.dump_bytes => {
+                let difference = format!("has {bytes} bytes, not {}", order.stored.dump_bytes);
+                return Err(drover_dumpstore::Error::Corrupt { key, difference }.into());
+            }
+            Some(_) => {}
+        }
+        let attempt = order.dump.attempt();
+        store.delete(&attempt.key(Object::Accounts)).await?;
+        store.sweep(&order.campaign, order.migration, attempt.run(), Some(attempt)).await?;
+        let policy = job.policy.as_ref().ok_or(Error::Incomplete("policy"))?;
+        let days = match policy.dump_retention_days {
+            0 => RETENTION_DAYS_DEFAULT,
+            days => days,
+        };
+        let expires = now + TimeDelta::days(days.into());
+        Ok(DumpPublished {
+            link: self.inner.signer.unsigned(&order.campaign, order.migration),
+            expires_at_unix_ms: expires.timestamp_millis(),
+        })
+    }
+
+    /// Sends the messages by the configured channels. An owner that is empty gets no mail. One
+    /// channel's failure does not keep the other's message back.
+    ///
+    /// # Errors
+    /// The failure that may go away by itself first, else the one that does not: after both, the
+    /// step can be done again. Mail that was accepted is then not sent again, as long as the
+    /// store could note it; the webhook is, under the same `webhook-id`.
+    pub async fn announce(&self, job: &Job) -> Result<CustomerNotified, Error> {
+        let order = Order::of(job)?;
+        let message = Message::new(&order, job, &self.inner.signer)?;
+        let (mailed, posted) = tokio::join!(self.mail(&order, &message), self.post(&message));
+        let mut channels = Vec::new();
+        match (mailed, posted) {
+            (Ok(mailed), Ok(posted)) => {
+                channels.extend(mailed.then(|| "smtp".to_owned()));
+                channels.extend(posted.then(|| "webhook".to_owned()));
+            }
+            (Err(error), Ok(_)) | (Ok(_), Err(error)) => return Err(error),
+            (Err(mail), Err(post)) if post.is_transient() && !mail.is_transient() => {
+                return Err(post);
+            }
+            (Err(mail), Err(_)) => return Err(mail),
+        }
+        Ok(CustomerNotified { channels, idempotency_key: message.key })
+    }
+
+    /// Whether a mail has gone, now or before.
+    async fn mail(&self, order: &Order<'_>, message: &Message) -> Result<bool, Error> {
+        let Some(mailer) = self.inner.mailer.as_ref().filter(|_| !message.owner.trim().is_empty())
+        else {
+            return Ok(false);
+        };
+        let store = &self.inner.store;
+        let mark = order.dump.attempt().key(Object::Mailed);
+        if store.size(&mark).await?.is_some() {
+            return Ok(true);
+        }
+        mailer.send(message, &self.inner.templates).await?;
+        if let Err(error) = store.put_small(&mark, message.key.as_bytes()).await {
+            // To fail now would send the mail again for sure; without the mark it may be.
+            tracing::warn!(migration = %order.migration, %error, "accepted mail was not noted");
+        }
+        Ok(true)
+    }
+
+    /// Whether a webhook is configured, and took the message.
+    async fn post(&self, message: &Message) -> Result<bool, Error> {
+        let Some(poster) = &self.inner.poster else { return Ok(false) };
+        let body = self.inner.templates.webhook(message)?;
+        poster.post(&message.key, body, Utc::now()).await?;
+        Ok(true)
+    }
+
+    /// Deletes the dump and all else that the migration has in the store, except what a run after
+    /// that of this dump has written.
+    ///
+    /// # Errors
+    /// [`Error::Store`] and [`Error::Incomplete`]. The step can be done again after each.
+    pub async fn expire(&self, job: &Job) -> Result<DumpExpired, Error> {
+        let order = Order::of(job)?;
+        let run = order.dump.attempt().run();
+        self.inner.store.sweep(&order.campaign, order.migration, run, None).await?;
+        Ok(DumpExpired {})
+    }
+
+    /// Does a job's step.
+    ///
+    /// # Errors
+    /// Those of the steps, and [`Error::Incomplete`] for a step of another service.
+    pub async fn step(&self, job: &Job) -> Result<Event, Error> {
+        match job.step() {
+            Step::Publish => self.publish(job).await.map(Event::DumpPublished),
+            Step::Announce => self.announce(job).await.map(Event::CustomerNotified),
+            Step::Expire => self.expire(job).await.map(Event::DumpExpired),
+            Step::Unspecified
+            | Step::Freeze
+            | Step::Dump
+            | Step::Import
+            | Step::Verify
+            | Step::Open
+            | Step::Switch
+            | Step::Retire
+            | Step::Revert
+            | Step::Close
+            | Step::Drop
+            | Step::Thaw => Err(Error::Incomplete("step: it is another service's")),
+        }
+    }
+
+    /// Takes jobs from the queue and does them until `shutdown`. `instance` tells this process
+    /// from others in the events' source.
+    ///
+    /// # Errors
+    /// [`Error::Bus`], where the consumer cannot be made.
+    pub async fn run(
+        self,
+        bus: Bus,
+        instance: &str,
+        shutdown: CancellationToken,
+    ) -> Result<(), Error> {
+        let service = streams::Service::Notify;
+        let consumer = streams::consumer(service, &Host::Notify, self.inner.slots);
+        let source = format!("drover/{}/{instance}", service.name());
+        let step = move |job: Job| {
+            let service = self.clone();
+            async move { service.step(&job).await.map_err(Failure::from) }
+        };
+        let conclude = move |job: &Job, outcome: Result<Event, Failure>| {
+            let now = Utc::now();
+            let jitter = rand::random();
+            let event = drover_lifecycle::conclude(job, outcome, now.timestamp_millis(), jitter);
+            CloudEvent::migration(event, &source, now)
+        };
+        Ok(bus.work(&consumer, service, shutdown, step, conclude).await?)
+    }
+}
