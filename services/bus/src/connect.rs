@@ -176,7 +176,7 @@ impl Bus {
         payload: Bytes,
         wait: Duration,
     ) -> Result<Message, Error> {
-        let mut request = Request::new().payload(payload).timeout(Some(wait));
+        let mut request = Request::new().payload(payload).timeout(None);
         if let Some(headers) = headers {
             request = request.headers(headers);
         }
@@ -191,29 +191,31 @@ impl Bus {
             doing: format!("request on {subject}"),
             reason: format!("{}: {reason}", self.address()),
         };
+        let doing = format!("request on {subject}");
         let error = tokio::select! {
             answer = self.client().send_request(subject.to_owned(), request) => match answer {
                 Ok(message) => return Ok(message),
                 Err(error) => error,
             },
             () = came_back => return Err(unreachable("the connection was lost before an answer")),
-        };
-        let doing = format!("request on {subject}");
-        Err(match error.kind() {
-            RequestErrorKind::TimedOut => match self.refusal_of(subject) {
+            // The client's own limit does not hold while its queue is full.
+            () = sleep(wait) => return Err(match self.refusal_of(subject) {
                 Some(reason) => Error::Denied { doing, reason },
                 None => unreachable(&format!("no answer within {} ms", wait.as_millis())),
-            },
-            RequestErrorKind::NoResponders => Error::Failed {
-                doing,
-                reason: "nothing listens there: no JetStream, no such stream or consumer, or no \
-                         leader for it at the moment"
-                    .to_owned(),
-            },
-            RequestErrorKind::InvalidSubject
+            }),
+        };
+        let reason = match error.kind() {
+            RequestErrorKind::NoResponders => {
+                "nothing listens there: no JetStream, no such stream or consumer, or no leader for \
+                 it at the moment"
+                    .to_owned()
+            }
+            RequestErrorKind::TimedOut
+            | RequestErrorKind::InvalidSubject
             | RequestErrorKind::MaxPayloadExceeded
-            | RequestErrorKind::Other => Error::Failed { doing, reason: error.to_string() },
-        })
+            | RequestErrorKind::Other => error.to_string(),
+        };
+        Err(Error::Failed { doing, reason })
     }
 
     /// A request to JetStream's API, its answer decoded; an empty one for a payload of `()`.

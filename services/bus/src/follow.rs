@@ -10,10 +10,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use async_nats::jetstream::{
-    consumer::{self, AckPolicy, DeliverPolicy},
-    stream::LastRawMessageErrorKind,
-};
+use async_nats::jetstream::consumer::{self, AckPolicy, DeliverPolicy};
 use chrono::{DateTime, Utc};
 use drover_schemas::{
     CampaignName, streams,
@@ -117,94 +114,6 @@ impl Bus {
             }
         }
         Ok(history)
-    }
-
-    /// A history's last event; none while it is empty.
-    ///
-    /// Any replica may answer, so it may be a little behind: decide on it only together with the
-    /// compare-and-set of [`Bus::append`].
-    pub async fn last(
-        &self,
-        campaign: &CampaignName,
-        aggregate: Aggregate,
-    ) -> Result<Option<Recorded>, Error> {
-        let stream = streams::events_name(campaign);
-        let subject = subjects::event(campaign, aggregate);
-        match self.direct_last(&stream, &subject).await? {
-            None => Ok(None),
-            Some(message) => {
-                let headers = Some(&message.headers);
-                record::decode(&message.subject, message.sequence, headers, &message.payload)
-                    .map(Some)
-            }
-        }
-    }
-
-    /// The sequence of a history's last event, 0 for none, from any replica.
-    pub(crate) async fn last_sequence(
-        &self,
-        campaign: &CampaignName,
-        aggregate: Aggregate,
-    ) -> Result<u64, Error> {
-        let (stream, subject) =
-            (streams::events_name(campaign), subjects::event(campaign, aggregate));
-        let last = self.direct_last(&stream, &subject).await?;
-        Ok(last.map_or(0, |message| message.sequence))
-    }
-
-    /// As [`Bus::last_sequence`], from the stream's leader.
-    pub(crate) async fn leader_last_sequence(
-        &self,
-        campaign: &CampaignName,
-        aggregate: Aggregate,
-    ) -> Result<u64, Error> {
-        let (stream, subject) =
-            (streams::events_name(campaign), subjects::event(campaign, aggregate));
-        let last = self.leader_last(&stream, &subject).await?;
-        Ok(last.map_or(0, |message| message.sequence))
-    }
-
-    /// A subject's last message in a stream, from any replica.
-    async fn direct_last(
-        &self,
-        stream: &str,
-        subject: &str,
-    ) -> Result<Option<async_nats::jetstream::message::StreamMessage>, Error> {
-        use async_nats::jetstream::stream::DirectGetErrorKind;
-        let handle = self.stream(stream).await?;
-        let doing = || format!("reading the last message on {subject}");
-        handle.direct_get_last_for_subject(subject).await.map_or_else(
-            |error| match error.kind() {
-                DirectGetErrorKind::NotFound => Ok(None),
-                DirectGetErrorKind::TimedOut => {
-                    Err(Error::Unreachable { doing: doing(), reason: error.to_string() })
-                }
-                DirectGetErrorKind::InvalidSubject
-                | DirectGetErrorKind::Request
-                | DirectGetErrorKind::ErrorResponse(..)
-                | DirectGetErrorKind::Other => {
-                    Err(Error::Failed { doing: doing(), reason: error.to_string() })
-                }
-            },
-            |message| Ok(Some(message)),
-        )
-    }
-
-    /// A subject's last message in a stream, from the stream's leader: never behind.
-    pub(crate) async fn leader_last(
-        &self,
-        stream: &str,
-        subject: &str,
-    ) -> Result<Option<async_nats::jetstream::message::StreamMessage>, Error> {
-        let handle = self.stream(stream).await?;
-        match handle.get_last_raw_message_by_subject(subject).await {
-            Ok(message) => Ok(Some(message)),
-            Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => Ok(None),
-            Err(error) => Err(Error::Unreachable {
-                doing: format!("reading the last message on {subject}"),
-                reason: error.to_string(),
-            }),
-        }
     }
 
     /// Names of campaigns, as their own events are appended: a hint that one is new or has

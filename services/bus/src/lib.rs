@@ -5,7 +5,8 @@
 //! | `connect` | the connection; requests in bounded time |
 //! | `streams` | streams and consumers made, and read back |
 //! | `append` | events onto histories, with compare-and-set |
-//! | `follow` | histories read: followed, replayed, whole, the last event |
+//! | `follow` | histories read: followed, replayed, whole |
+//! | `last` | the last message on a subject |
 //! | `jobs` | orders onto the work queue |
 //! | `worker` | the loop that does jobs |
 //! | `lease` | the one active instance |
@@ -21,6 +22,7 @@ mod control;
 mod error;
 mod follow;
 mod jobs;
+mod last;
 mod lease;
 pub mod metrics;
 mod options;
