@@ -340,7 +340,8 @@ pub async fn users_of(
     if !roles.is_empty() {
         let sql = "SELECT User, Host, Role FROM mysql.roles_mapping";
         let mapping: Vec<(String, String, String)> = session.rows(READING, sql).await?;
-        users.extend(members(&roles, &mapping));
+        // Who made a role has it: the provider's accounts are not the customer's for that.
+        users.extend(members(&roles, &mapping, &trusted(session)));
     }
     let sql = format!(
         "SELECT User FROM mysql.proxies_priv WHERE Proxied_user IN ({})",
@@ -351,7 +352,11 @@ pub async fn users_of(
 }
 
 /// The members of roles, and of roles that have them.
-fn members(roles: &[&Grantee], mapping: &[(String, String, String)]) -> BTreeSet<String> {
+fn members(
+    roles: &[&Grantee],
+    mapping: &[(String, String, String)],
+    trusted: &BTreeSet<String>,
+) -> BTreeSet<String> {
     let mut members = BTreeSet::new();
     let mut todo: Vec<&str> = roles.iter().map(|role| role.user.as_str()).collect();
     let mut seen = BTreeSet::new();
@@ -362,8 +367,9 @@ fn members(roles: &[&Grantee], mapping: &[(String, String, String)]) -> BTreeSet
         for (user, host, _) in mapping.iter().filter(|(_, _, has)| has == role) {
             if host.is_empty() {
                 todo.push(user);
+            } else if !trusted.contains(&format!("{user}@{host}")) {
+                members.insert(user.clone());
             }
-            members.insert(user.clone());
         }
     }
     members

@@ -6,8 +6,13 @@
 //! the REVOKE (the marker) tells the older from the newer, which have the new rights.
 //!
 //! What counts as a session here: connections of the affected users; every connection that has the
-//! database selected, whoever owns it, the trusted aside (its account may be gone already); the
-//! threads that write the rows of INSERT DELAYED; the workers of the database's scheduled events.
+//! database selected, whoever owns it (its account may be gone already); the threads that write the
+//! rows of INSERT DELAYED; the workers of the database's scheduled events.
+//!
+//! A session that runs a routine with its definer's rights stands in the process list under the
+//! definer's name and host, not its own, and with the routine's database selected. One in a routine
+//! of this database is so found by the database; one that another database's routine hides when the
+//! list is first read is waited for until it shows itself.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -49,32 +54,33 @@ pub async fn end_older(
     grace: Duration,
 ) -> Result<u32, Error> {
     let marker = mark(session.server()).await?;
-    let condition = condition(session, whose, marker);
+    let affected = affected(session, whose);
+    let mut hidden = hidden(session, marker).await?;
     let began = Instant::now();
     let patience = Duration::from_millis(session.server().options().sessions_end_ms_max);
     let mut seen = BTreeSet::new();
-    let mut killed: BTreeMap<u64, Instant> = BTreeMap::new();
+    let mut killed = BTreeSet::new();
     loop {
-        let there = list(session, &condition).await?;
-        if there.is_empty() {
+        let there = list(session, marker, &affected, &seen).await?;
+        let still = self::hidden(session, marker).await?;
+        hidden.retain(|id| still.contains(id));
+        if there.is_empty() && hidden.is_empty() {
             return Ok(u32::try_from(seen.len()).unwrap_or(u32::MAX));
         }
         let past_grace = began.elapsed() >= grace;
         for (id, idle) in &there {
             seen.insert(*id);
-            if (past_grace || *idle) && !killed.contains_key(id) {
+            if (past_grace || *idle) && killed.insert(*id) {
                 kill(session, *id).await?;
-                killed.insert(*id, Instant::now());
             }
         }
-        if killed.values().any(|at| at.elapsed() > patience) {
-            let ids: Vec<String> = there.keys().map(u64::to_string).collect();
+        if began.elapsed() > grace + patience {
+            let ids: Vec<String> = there.keys().chain(&hidden).map(u64::to_string).collect();
             return Err(session.server().found(
                 Code::SessionsRemain,
                 format!("{}: sessions {}", ident(whose.database), ids.join(", ")),
             ));
         }
-        killed.retain(|id, _| there.contains_key(id));
         tokio::time::sleep(POLL).await;
     }
 }
@@ -83,9 +89,8 @@ pub async fn end_older(
 /// while the database was frozen, and would keep the rights of that time.
 pub async fn refresh(session: &mut Session, whose: &Whose<'_>) -> Result<(), Error> {
     let marker = mark(session.server()).await?;
-    let condition =
-        format!("{} AND p.DB = {}", condition(session, whose, marker), literal(whose.database));
-    for (id, idle) in list(session, &condition).await? {
+    let affected = format!("{} AND p.DB = {}", affected(session, whose), literal(whose.database));
+    for (id, idle) in list(session, marker, &affected, &BTreeSet::new()).await? {
         if idle {
             kill(session, id).await?;
         }
@@ -101,37 +106,46 @@ async fn mark(server: &Server) -> Result<u64, Error> {
     Ok(id)
 }
 
-/// Which rows of the process list (`p`) are meant.
-fn condition(session: &Session, whose: &Whose<'_>, marker: u64) -> String {
-    let database = literal(whose.database);
-    let mut names: BTreeSet<String> = privileges::trusted(session)
-        .iter()
-        .map(|account| account.rsplit_once('@').map_or(account.as_str(), |(user, _)| user))
-        .map(str::to_owned)
-        .collect();
+/// Which rows of the process list (`p`) are meant, whatever their age.
+fn affected(session: &Session, whose: &Whose<'_>) -> String {
     // The servers' own threads; a connection that has not yet said who it is reads its rights
-    // later, and so has the new ones.
-    names.extend(["system user", "event_scheduler", "unauthenticated user"].map(str::to_owned));
-    names.insert(session.about().account.0.clone());
-    let trusted = literals(names.iter().map(String::as_str));
+    // later, and so has the new ones; Drover's own.
+    let own = session.about().account.0.as_str();
+    let never = literals(["system user", "event_scheduler", "unauthenticated user", own]);
     let by_user = match &whose.users {
         Some(users) => format!("p.USER IN ({})", literals(users.iter().map(String::as_str))),
-        None => format!("p.USER NOT IN ({trusted})"),
+        None => {
+            let trusted = privileges::trusted(session);
+            let name = |account: &'_ String| {
+                account.rsplit_once('@').map_or(account.clone(), |(user, _)| user.to_owned())
+            };
+            let names: Vec<String> = trusted.iter().map(name).collect();
+            format!("p.USER NOT IN ({})", literals(names.iter().map(String::as_str)))
+        }
     };
     format!(
-        "p.ID < {marker} AND p.ID <> CONNECTION_ID() AND p.COMMAND NOT LIKE 'Binlog Dump%' AND (\
-         {by_user} OR p.DB = {database} AND (p.USER NOT IN ({trusted}) OR p.COMMAND = 'Connect'))"
+        "p.USER NOT IN ({never}) AND p.COMMAND NOT LIKE 'Binlog Dump%' AND ({by_user} OR p.DB = {})",
+        literal(whose.database)
     )
 }
 
-/// The sessions by id, and whether each is idle: no statement, and no transaction open.
-async fn list(session: &mut Session, condition: &str) -> Result<BTreeMap<u64, bool>, Error> {
-    let doing = "reading the process list";
+const READING: &str = "reading the process list";
+
+/// The sessions by id, and whether each is idle: no statement, and no transaction open. Those that
+/// were seen once are among them until they are gone, under whatever name.
+async fn list(
+    session: &mut Session,
+    marker: u64,
+    affected: &str,
+    seen: &BTreeSet<u64>,
+) -> Result<BTreeMap<u64, bool>, Error> {
+    let seen: Vec<String> = seen.iter().map(u64::to_string).collect();
+    let seen = if seen.is_empty() { "NULL".to_owned() } else { seen.join(",") };
     let sql = format!(
         "SELECT p.ID, p.COMMAND IN ('Sleep', 'Delayed insert') FROM information_schema.PROCESSLIST p \
-         WHERE {condition}"
+         WHERE p.ID < {marker} AND p.ID <> CONNECTION_ID() AND ({affected} OR p.ID IN ({seen}))"
     );
-    let there: Vec<(u64, bool)> = session.rows(doing, &sql).await?;
+    let there: Vec<(u64, bool)> = session.rows(READING, &sql).await?;
     let mut there: BTreeMap<u64, bool> = there.into_iter().collect();
     if there.values().any(|idle| *idle) {
         let sql = "SELECT trx_mysql_thread_id FROM information_schema.INNODB_TRX";
@@ -143,6 +157,19 @@ async fn list(session: &mut Session, condition: &str) -> Result<BTreeMap<u64, bo
         }
     }
     Ok(there)
+}
+
+/// The sessions that stand under the name of a routine's definer and may be someone else's: the
+/// host is the definer's own, which for a pattern such as `%` no connection has.
+async fn hidden(session: &mut Session, marker: u64) -> Result<BTreeSet<u64>, Error> {
+    let own = literal(&session.about().account.0);
+    let sql = format!(
+        "SELECT p.ID FROM information_schema.PROCESSLIST p WHERE p.ID < {marker} \
+         AND p.COMMAND = 'Query' AND p.USER <> {own} AND CONCAT(p.USER, '@', \
+         SUBSTRING_INDEX(p.HOST, ':', 1)) IN (SELECT definer FROM mysql.proc \
+         WHERE security_type = 'DEFINER' AND db <> 'sys')"
+    );
+    Ok(session.rows::<u64>(READING, &sql).await?.into_iter().collect())
 }
 
 async fn kill(session: &mut Session, id: u64) -> Result<(), Error> {

@@ -1,0 +1,161 @@
+//! What the tests of the copy side share: a source and a destination, and a migration from one to
+//! the other step by step.
+
+#![allow(dead_code, reason = "each test program uses a part")]
+
+use std::{
+    process::Stdio,
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
+
+use drover_mysql::{
+    Description, Error, Options, Order, Server, describe, dump, freeze, import, verify,
+};
+use drover_schemas::{CampaignName, Failure, MigrationId, v1};
+use drover_testbed::{
+    Bed, Mariadb,
+    mariadb::Settings,
+    seed::{Site, sow},
+};
+use mysql_async::{Conn, prelude::Queryable as _};
+use tokio::{io::AsyncReadExt as _, sync::OnceCell};
+
+/// A server, and Drover's way to it.
+pub struct End {
+    pub mariadb: Mariadb,
+    pub server: Server,
+}
+
+/// A source and a destination.
+pub struct Pair {
+    pub source: End,
+    pub destination: End,
+}
+
+/// The pair that the tests of one program share.
+pub async fn pair() -> &'static Pair {
+    static PAIR: OnceCell<Pair> = OnceCell::const_new();
+    PAIR.get_or_init(|| async {
+        let bed = Bed::new().unwrap();bed.keep().unwrap();eprintln!("BED {}",bed.dir().display());
+        let (source, destination) = tokio::join!(end(&bed, "source"), end(&bed, "destination"));
+        Pair { source, destination }
+    })
+    .await
+}
+
+async fn end(bed: &Bed, name: &str) -> End {
+    let settings = Settings { relaxed_durability: true, ..Settings::default() };
+    let mariadb = Mariadb::start_with(bed, name, settings).await.unwrap();
+    let mut options = Options::new(mariadb.address().to_string(), mariadb.port());
+    options.password_file = mariadb.drover_password_file();
+    let server = Server::new(name.parse().unwrap(), options).unwrap();
+    End { mariadb, server }
+}
+
+/// A name that no other test of this program has.
+pub fn unique(stem: &str) -> String {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    format!("{stem}_{}", NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
+/// An order for a database at this revision.
+pub fn order(database: &str, revision: u64) -> Order {
+    let campaign: CampaignName = "night-1".parse().unwrap();
+    let migration = MigrationId::new(&campaign, &"source".parse().unwrap(), database);
+    Order { campaign, migration, database: database.to_owned(), revision, run: 1, attempt: 1 }
+}
+
+/// A database that was frozen and dumped: what it is, and its dump.
+pub struct Dumped {
+    pub database: String,
+    pub description: Description,
+    pub sql: Vec<u8>,
+}
+
+impl Pair {
+    /// Makes a site's database at the source, freezes and dumps it.
+    pub async fn dumped(&self, site: &Site) -> Dumped {
+        sow(&self.source.mariadb, std::slice::from_ref(site)).await.unwrap();
+        self.frozen_and_dumped(&site.database).await
+    }
+
+    /// Makes a database at the source with these statements in it, freezes and dumps it.
+    pub async fn dumped_from(&self, database: &str, sql: &str) -> Dumped {
+        let name = drover_mysql::ident::ident(database);
+        let sql = format!("CREATE DATABASE {name}; USE {name}; {sql}");
+        self.source.mariadb.execute(&sql).await.unwrap();
+        self.frozen_and_dumped(database).await
+    }
+
+    pub async fn frozen_and_dumped(&self, database: &str) -> Dumped {
+        let server = &self.source.server;
+        freeze(server, &order(database, 1), Duration::ZERO).await.unwrap();
+        let description = describe(server, database).await.unwrap();
+        let mut stream = dump(server, &order(database, 2), &description).await.unwrap();
+        let mut sql = Vec::new();
+        let end = stream.read_to_end(&mut sql).await;
+        assert!(end.is_ok(), "{database:?}: {end:?}");
+        Dumped { database: database.to_owned(), description, sql }
+    }
+
+    /// Loads a dump at the destination.
+    pub async fn import(&self, dumped: &Dumped, at: u64) -> Result<v1::ImportCompleted, Error> {
+        let length = dumped.sql.len() as u64;
+        let order = order(&dumped.database, at);
+        import(&self.destination.server, &order, &dumped.description, length, &*dumped.sql).await
+    }
+
+    /// Compares the copy.
+    pub async fn verify(&self, dumped: &Dumped, at: u64) -> Result<v1::CopyVerified, Error> {
+        verify(&self.destination.server, &order(&dumped.database, at), &dumped.description).await
+    }
+}
+
+impl End {
+    /// What the stock program says that a database is.
+    pub fn stock_dump(&self, database: &str) -> String {
+        let output = self
+            .mariadb
+            .dump_command()
+            .unwrap()
+            .args(["--routines", "--triggers", "--events", "--hex-blob", "--skip-comments"])
+            .args(["--dump-history", "--single-transaction", "--", database])
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    /// Loads SQL with the stock client, as a customer would.
+    pub async fn stock_load(&self, database: &str, sql: &[u8]) {
+        let mut command = tokio::process::Command::from(self.mariadb.client_command().unwrap());
+        let mut child = command.arg("--").arg(database).stdin(Stdio::piped()).spawn().unwrap();
+        let mut input = child.stdin.take().unwrap();
+        tokio::io::AsyncWriteExt::write_all(&mut input, sql).await.unwrap();
+        drop(input);
+        assert!(child.wait().await.unwrap().success());
+    }
+
+    /// The first value of a query, as the administrator.
+    pub async fn value<T: mysql_async::prelude::FromValue + Send + 'static>(&self, sql: &str) -> T {
+        let mut root: Conn = self.mariadb.root().await.unwrap();
+        root.query_first(sql).await.unwrap().unwrap()
+    }
+
+    /// Whether a database is there.
+    pub async fn has(&self, database: &str) -> bool {
+        let name = drover_mysql::ident::literal(database);
+        let sql =
+            format!("SELECT COUNT(*) FROM information_schema.SCHEMATA WHERE SCHEMA_NAME = {name}");
+        self.value::<u32>(&sql).await == 1
+    }
+}
+
+/// The failure of a result that is one.
+pub fn failure<T>(result: Result<T, Error>) -> Failure {
+    match result {
+        Ok(_) => panic!("it went well"),
+        Err(error) => Failure::from(error),
+    }
+}
