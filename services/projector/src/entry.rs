@@ -1,0 +1,235 @@
+//! One migration's row, while events are folded into it.
+
+use std::sync::Arc;
+
+use drover_lifecycle::Migration;
+use drover_schemas::{
+    MigrationId,
+    v1::{MigrationPlanned, StepFailed, migration_event::Event},
+};
+use rusqlite::{OptionalExtension as _, Row, Transaction, params};
+
+use crate::{
+    Error,
+    state::{self, Kept},
+    tally::Place,
+};
+
+/// A migration's state, and what the views want to know beyond it.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    number: i64,
+    /// Trimmed.
+    pub(crate) migration: Migration,
+    /// Where it is counted: wave, source and destination.
+    pub(crate) names: [Arc<str>; 3],
+    /// As what it is counted in the tables; none while its row is new.
+    pub(crate) counted: Option<Place>,
+    pub(crate) changed: bool,
+    /// Of this run: when the freeze began.
+    frozen_since: Option<i64>,
+    frozen_ms: Option<i64>,
+    code: Option<String>,
+    signature: Option<String>,
+}
+
+const INSERT: &str = "
+INSERT INTO migration (campaign, id, database, source, destination, wave, phase, state, holds_slot,
+    waits_for, revision, at, run, attempt, switched)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, '', '', 0, '', 0, 0, 0, 0, 0)";
+
+const UPDATE: &str = "
+UPDATE migration SET phase = ?2, state = ?3, holds_slot = ?4, waits_for = ?5, revision = ?6,
+    at = ?7, run = ?8, attempt = ?9, switched = ?10, expires_at = ?11, frozen_since = ?12,
+    frozen_ms = ?13, code = ?14, signature = ?15
+WHERE number = ?1";
+
+const SELECT: &str = "
+SELECT number, state, revision, at, run, switched, expires_at, wave, source, destination,
+    frozen_since, frozen_ms, code, signature
+FROM migration WHERE campaign = ?1 AND id = ?2";
+
+impl Entry {
+    /// A migration that was just planned; its row is inserted.
+    pub(crate) fn insert(
+        transaction: &Transaction<'_>,
+        campaign: i64,
+        id: MigrationId,
+        mut migration: Migration,
+    ) -> Result<Self, Error> {
+        let MigrationPlanned { database, source, destination, wave, .. } = &migration.planned;
+        transaction.prepare_cached(INSERT)?.execute(params![
+            campaign,
+            id.uuid().as_bytes(),
+            database,
+            source,
+            destination,
+            wave
+        ])?;
+        let names = [wave.as_str().into(), source.as_str().into(), destination.as_str().into()];
+        state::trim(&mut migration);
+        Ok(Self {
+            number: transaction.last_insert_rowid(),
+            migration,
+            names,
+            counted: None,
+            changed: true,
+            frozen_since: None,
+            frozen_ms: None,
+            code: None,
+            signature: None,
+        })
+    }
+
+    /// The migration as its row has it.
+    pub(crate) fn load(
+        transaction: &Transaction<'_>,
+        campaign: i64,
+        id: MigrationId,
+    ) -> Result<Option<Self>, Error> {
+        transaction
+            .prepare_cached(SELECT)?
+            .query_row(params![campaign, id.uuid().as_bytes()], |row| Ok(Self::of_row(row)))
+            .optional()?
+            .transpose()
+    }
+
+    fn of_row(row: &Row<'_>) -> Result<Self, Error> {
+        let kept = Kept {
+            phase: row.get(1)?,
+            revision: row.get(2)?,
+            at_unix_ms: row.get(3)?,
+            run: row.get(4)?,
+            switched: row.get(5)?,
+            expires_at_unix_ms: row.get(6)?,
+        };
+        let migration = kept.restore()?;
+        Ok(Self {
+            number: row.get(0)?,
+            names: [row.get(7)?, row.get(8)?, row.get(9)?],
+            counted: Some(Place::of(&migration)),
+            migration,
+            changed: false,
+            frozen_since: row.get(10)?,
+            frozen_ms: row.get(11)?,
+            code: row.get(12)?,
+            signature: row.get(13)?,
+        })
+    }
+
+    /// Writes what has changed.
+    pub(crate) fn store(&mut self, transaction: &Transaction<'_>) -> Result<(), Error> {
+        let kept = Kept::of(&self.migration);
+        let place = Place::of(&self.migration);
+        transaction.prepare_cached(UPDATE)?.execute(params![
+            self.number,
+            place.phase,
+            kept.phase,
+            place.holds_slot,
+            state::waits_for(&self.migration),
+            kept.revision,
+            kept.at_unix_ms,
+            kept.run,
+            state::attempt(&self.migration.phase),
+            kept.switched,
+            kept.expires_at_unix_ms,
+            self.frozen_since,
+            self.frozen_ms,
+            self.code,
+            self.signature
+        ])?;
+        self.counted = Some(place);
+        self.changed = false;
+        Ok(())
+    }
+
+    /// Notes what an event, which the state has taken in, says beyond the state. When it is an
+    /// opening: gives how long it came after the freeze, in ms.
+    pub(crate) fn note(&mut self, note: &Note, at_unix_ms: i64) -> Option<i64> {
+        match note {
+            Note::Frozen { since_unix_ms } => {
+                self.frozen_since = Some(*since_unix_ms);
+                self.forget_failure();
+            }
+            Note::Opened { at_unix_ms } => {
+                self.forget_failure();
+                let since = self.frozen_since.take()?;
+                // Two servers' clocks: they may differ by more than the step took.
+                self.frozen_ms = Some(at_unix_ms.saturating_sub(since).max(0));
+                return self.frozen_ms;
+            }
+            // The source stays frozen until the thaw: the customer can write nowhere.
+            Note::Closed => self.frozen_since = self.frozen_since.or(Some(at_unix_ms)),
+            Note::Thawed => self.frozen_since = None,
+            Note::Admitted | Note::Onward | Note::Completed => self.forget_failure(),
+            Note::Failed(StepFailed { code, signature, .. }) | Note::Parked { code, signature } => {
+                self.code = Some(code.clone());
+                self.signature = Some(signature.clone());
+            }
+            Note::Nothing => {}
+        }
+        None
+    }
+
+    fn forget_failure(&mut self) {
+        self.code = None;
+        self.signature = None;
+    }
+}
+
+/// What an event says beyond the lifecycle's state.
+#[derive(Debug)]
+pub(crate) enum Note {
+    Frozen {
+        since_unix_ms: i64,
+    },
+    Opened {
+        at_unix_ms: i64,
+    },
+    Closed,
+    Thawed,
+    Admitted,
+    /// A step forward was done, or is to be tried from the beginning: earlier failures are over.
+    Onward,
+    Completed,
+    Failed(StepFailed),
+    Parked {
+        code: String,
+        signature: String,
+    },
+    Nothing,
+}
+
+impl Note {
+    pub(crate) fn of(event: &Event) -> Self {
+        match event {
+            Event::SourceFrozen(frozen) => Self::Frozen { since_unix_ms: frozen.frozen_at_unix_ms },
+            Event::DestinationOpened(opened) => {
+                Self::Opened { at_unix_ms: opened.opened_at_unix_ms }
+            }
+            Event::DestinationClosed(_) => Self::Closed,
+            Event::SourceThawed(_) => Self::Thawed,
+            Event::MigrationAdmitted(_) => Self::Admitted,
+            Event::DumpStored(_)
+            | Event::ImportCompleted(_)
+            | Event::CopyVerified(_)
+            | Event::DnsSwitched(_)
+            | Event::SourceRetired(_)
+            | Event::DumpPublished(_)
+            | Event::CustomerNotified(_)
+            | Event::DumpExpired(_)
+            | Event::RetryRequested(_)
+            | Event::MigrationRolledBack(_) => Self::Onward,
+            Event::MigrationCompleted(_) => Self::Completed,
+            Event::StepFailed(failed) => Self::Failed(failed.clone()),
+            Event::MigrationParked(parked) => {
+                Self::Parked { code: parked.code.clone(), signature: parked.signature.clone() }
+            }
+            // Steps back leave standing what they are taken for.
+            Event::MigrationPlanned(_)
+            | Event::RollbackRequested(_)
+            | Event::DnsReverted(_)
+            | Event::DestinationDropped(_) => Self::Nothing,
+        }
+    }
+}

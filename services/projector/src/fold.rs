@@ -1,0 +1,380 @@
+//! One batch of one campaign's messages, within one transaction.
+
+use std::collections::{BTreeSet, hash_map};
+
+use drover_bus::{Item, Recorded};
+use drover_lifecycle::{
+    Fact, Migration, Wait,
+    campaign::{self, Campaign},
+};
+use drover_schemas::{
+    CampaignName, MigrationId, ServerName,
+    envelope::CloudEvent,
+    subjects::{self, Aggregate},
+    v1::{Policy, StepFailed, migration_event::Event},
+};
+use rusqlite::{Row, Transaction, params};
+
+use crate::{
+    Error,
+    entry::{Entry, Note},
+    projection::Warm,
+    state,
+    tally::{Place, Tally},
+};
+
+/// How many messages that were set aside are described in the table; all are counted.
+const SET_ASIDE_KEPT: i64 = 1000;
+/// How much of a reason is kept, in characters.
+const REASON_CHARS_MAX: usize = 300;
+
+/// Counts the messages that could not be folded.
+const METRIC_SET_ASIDE: &str = "drover_projector_set_aside_total";
+/// Counts the messages that were taken in.
+const METRIC_EVENTS: &str = "drover_projector_events_total";
+
+/// A batch on its way into the tables.
+pub(crate) struct Fold<'a> {
+    transaction: &'a Transaction<'a>,
+    warm: &'a mut Warm,
+    name: &'a CampaignName,
+    row: CampaignRow,
+    changed: Vec<MigrationId>,
+    tally: Tally,
+    taken: u64,
+}
+
+/// The campaign's own row.
+#[derive(Debug)]
+struct CampaignRow {
+    id: i64,
+    position: u64,
+    last_event_id: String,
+    last_event_at: i64,
+    caught_up: bool,
+    state: Option<Campaign>,
+    first_admission_at: Option<i64>,
+    last_completion_at: Option<i64>,
+    frozen_ms_max: i64,
+    failures: i64,
+    set_aside: i64,
+}
+
+impl<'a> Fold<'a> {
+    /// Begins where the tables stand.
+    pub(crate) fn begin(
+        transaction: &'a Transaction<'a>,
+        warm: &'a mut Warm,
+        name: &'a CampaignName,
+    ) -> Result<Self, Error> {
+        let row = CampaignRow::load(transaction, name)?;
+        let (changed, tally) = (Vec::new(), Tally::default());
+        Ok(Self { transaction, warm, name, row, changed, tally, taken: 0 })
+    }
+
+    /// Takes in the next message; skips one that is known.
+    pub(crate) fn take(&mut self, item: &Item) -> Result<(), Error> {
+        match item {
+            Item::CaughtUp => self.row.caught_up = true,
+            Item::Event(recorded) if recorded.sequence <= self.row.position => {}
+            Item::Event(recorded) => {
+                self.taken += 1;
+                self.row.position = recorded.sequence;
+                self.row.last_event_id = recorded.event.id.to_string();
+                self.row.last_event_at = recorded.event.time.timestamp_millis();
+                if let Err(reason) = self.event(recorded)? {
+                    let subject = subjects::event(self.name, recorded.aggregate);
+                    self.set_aside(recorded.sequence, &subject, &reason)?;
+                }
+            }
+            Item::Undecodable { sequence, .. } if *sequence <= self.row.position => {}
+            Item::Undecodable { sequence, subject, .. } => {
+                self.taken += 1;
+                self.row.position = *sequence;
+                self.row.last_event_id.clear();
+                self.set_aside(*sequence, subject, "not a CloudEvent of Drover's")?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes everything that has changed.
+    pub(crate) fn finish(mut self) -> Result<(), Error> {
+        for id in self.changed.drain(..) {
+            let hash_map::Entry::Occupied(mut place) = self.warm.entry((self.row.id, id)) else {
+                continue;
+            };
+            let entry = place.get_mut();
+            if entry.changed {
+                let now = Place::of(&entry.migration);
+                self.tally.moved(&entry.names, entry.counted, now);
+                entry.store(self.transaction)?;
+            }
+            if !is_on_its_way(&entry.migration) {
+                place.remove();
+            }
+        }
+        self.tally.store(self.transaction, self.row.id)?;
+        self.row.store(self.transaction)?;
+        metrics::counter!(METRIC_EVENTS).increment(self.taken);
+        Ok(())
+    }
+
+    fn event(&mut self, recorded: &Recorded) -> Result<Result<(), String>, Error> {
+        match recorded.aggregate {
+            Aggregate::Campaign => Ok(self.row.evolve(recorded)),
+            Aggregate::Migration(id) => match recorded.event.decode_migration() {
+                Ok(event) => self.migration(id, recorded.sequence, &recorded.event, event),
+                Err(error) => Ok(Err(error.to_string())),
+            },
+        }
+    }
+
+    fn migration(
+        &mut self,
+        id: MigrationId,
+        revision: u64,
+        envelope: &CloudEvent,
+        event: Event,
+    ) -> Result<Result<(), String>, Error> {
+        let at_unix_ms = envelope.time.timestamp_millis();
+        let note = Note::of(&event);
+        let fact = Fact { revision, at_unix_ms, event };
+        let place = match self.warm.entry((self.row.id, id)) {
+            hash_map::Entry::Occupied(place) => place,
+            hash_map::Entry::Vacant(place) => {
+                match Entry::load(self.transaction, self.row.id, id)? {
+                    Some(entry) => place.insert_entry(entry),
+                    None => return self.begin_migration(id, fact),
+                }
+            }
+        };
+        self.changed.push(id);
+        let entry = place.into_mut();
+        if let Err(error) = entry.migration.evolve(fact) {
+            return Ok(Err(error.to_string()));
+        }
+        state::trim(&mut entry.migration);
+        entry.changed = true;
+        let opened_after_ms = entry.note(&note, at_unix_ms);
+        self.count(id, &note, at_unix_ms, opened_after_ms)?;
+        Ok(Ok(()))
+    }
+
+    fn begin_migration(
+        &mut self,
+        id: MigrationId,
+        fact: Fact,
+    ) -> Result<Result<(), String>, Error> {
+        match Migration::begin(fact) {
+            Ok(migration) => {
+                let entry = Entry::insert(self.transaction, self.row.id, id, migration)?;
+                self.warm.insert((self.row.id, id), entry);
+                self.changed.push(id);
+                Ok(Ok(()))
+            }
+            Err(error) => Ok(Err(error.to_string())),
+        }
+    }
+
+    /// Counts what is counted for the campaign as a whole.
+    fn count(
+        &mut self,
+        id: MigrationId,
+        note: &Note,
+        at_unix_ms: i64,
+        opened_after_ms: Option<i64>,
+    ) -> Result<(), Error> {
+        match note {
+            Note::Admitted => {
+                self.row.first_admission_at.get_or_insert(at_unix_ms);
+            }
+            Note::Completed => {
+                self.tally.completed(at_unix_ms);
+                self.row.last_completion_at = self.row.last_completion_at.max(Some(at_unix_ms));
+            }
+            Note::Failed(failed) => {
+                self.row.failures += 1;
+                self.failed(id, failed, at_unix_ms)?;
+            }
+            Note::Frozen { .. }
+            | Note::Opened { .. }
+            | Note::Closed
+            | Note::Thawed
+            | Note::Onward
+            | Note::Parked { .. }
+            | Note::Nothing => {}
+        }
+        if let Some(ms) = opened_after_ms {
+            self.tally.opened(ms);
+            self.row.frozen_ms_max = self.row.frozen_ms_max.max(ms);
+        }
+        Ok(())
+    }
+
+    fn failed(
+        &mut self,
+        id: MigrationId,
+        failed: &StepFailed,
+        at_unix_ms: i64,
+    ) -> Result<(), Error> {
+        let StepFailed { code, signature, message, transient, host, .. } = failed;
+        let (campaign, uuid) = (self.row.id, id.uuid());
+        let migrations = self.transaction.prepare_cached(FAILURE_MIGRATION)?.execute(params![
+            campaign,
+            signature,
+            uuid.as_bytes()
+        ])?;
+        self.transaction.prepare_cached(FAILURE)?.execute(params![
+            campaign,
+            signature,
+            code,
+            transient,
+            migrations,
+            at_unix_ms,
+            uuid.as_bytes(),
+            message
+        ])?;
+        self.transaction
+            .prepare_cached(FAILURE_HOST)?
+            .execute(params![campaign, signature, host])?;
+        Ok(())
+    }
+
+    fn set_aside(&mut self, sequence: u64, subject: &str, reason: &str) -> Result<(), Error> {
+        tracing::warn!(campaign = %self.name, sequence, subject, reason, "an event is set aside");
+        metrics::counter!(METRIC_SET_ASIDE).increment(1);
+        if self.row.set_aside < SET_ASIDE_KEPT {
+            let reason: String = reason.chars().take(REASON_CHARS_MAX).collect();
+            let statement = "INSERT INTO set_aside VALUES (?1, ?2, ?3, ?4)";
+            let values = params![self.row.id, sequence, subject, reason];
+            self.transaction.prepare_cached(statement)?.execute(values)?;
+        }
+        self.row.set_aside += 1;
+        Ok(())
+    }
+}
+
+const FAILURE: &str = "
+INSERT INTO failure (campaign, signature, code, transient, count, migrations, first_seen,
+    last_seen, migration, message)
+VALUES (?1, ?2, ?3, ?4, 1, ?5, ?6, ?6, ?7, ?8)
+ON CONFLICT DO UPDATE SET code = excluded.code, transient = excluded.transient, count = count + 1,
+    migrations = migrations + excluded.migrations, first_seen = min(first_seen, excluded.first_seen),
+    last_seen = max(last_seen, excluded.last_seen), migration = excluded.migration,
+    message = excluded.message";
+const FAILURE_MIGRATION: &str =
+    "INSERT INTO failure_migration VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING";
+const FAILURE_HOST: &str = "
+INSERT INTO failure_host (campaign, signature, host, count) VALUES (?1, ?2, ?3, 1)
+ON CONFLICT DO UPDATE SET count = count + 1";
+
+/// Whether its next event may come at any moment.
+fn is_on_its_way(migration: &Migration) -> bool {
+    !migration.has_ended()
+        && match migration.wait() {
+            Wait::Job { .. } | Wait::Settlement => true,
+            Wait::Admission | Wait::Person | Wait::Nothing => false,
+        }
+}
+
+impl CampaignRow {
+    fn load(transaction: &Transaction<'_>, name: &CampaignName) -> Result<Self, Error> {
+        transaction.prepare_cached(INSERT_CAMPAIGN)?.execute([name.as_str()])?;
+        transaction
+            .prepare_cached(SELECT_CAMPAIGN)?
+            .query_row([name.as_str()], |row| Ok(Self::of_row(row)))?
+    }
+
+    fn of_row(row: &Row<'_>) -> Result<Self, Error> {
+        Ok(Self {
+            id: row.get(0)?,
+            position: row.get(1)?,
+            last_event_id: row.get(2)?,
+            last_event_at: row.get(3)?,
+            state: restore_campaign(row.get(4)?, row.get(5)?, row.get(6)?, row.get(7)?)?,
+            first_admission_at: row.get(8)?,
+            last_completion_at: row.get(9)?,
+            frozen_ms_max: row.get(10)?,
+            failures: row.get(11)?,
+            set_aside: row.get(12)?,
+            caught_up: row.get(13)?,
+        })
+    }
+
+    fn store(&self, transaction: &Transaction<'_>) -> Result<(), Error> {
+        let state = self.state.as_ref();
+        let quarantined: Vec<&str> = state
+            .map(|state| state.quarantined.iter().map(ServerName::as_str).collect())
+            .unwrap_or_default();
+        transaction.prepare_cached(UPDATE_CAMPAIGN)?.execute(params![
+            self.id,
+            self.position,
+            self.last_event_id,
+            self.last_event_at,
+            state.map_or(0, |state| state.revision),
+            state.map_or("", |state| state.phase.name()),
+            state.map_or(0, |state| state.in_flight_max),
+            quarantined.join(" "),
+            self.first_admission_at,
+            self.last_completion_at,
+            self.frozen_ms_max,
+            self.failures,
+            self.set_aside,
+            self.caught_up
+        ])?;
+        Ok(())
+    }
+
+    fn evolve(&mut self, recorded: &Recorded) -> Result<(), String> {
+        let event = recorded.event.decode_campaign().map_err(|error| error.to_string())?;
+        let fact = campaign::Fact { revision: recorded.sequence, event };
+        match &mut self.state {
+            Some(state) => state.evolve(fact).map_err(|error| error.to_string()),
+            None => {
+                let mut state = Campaign::begin(fact).map_err(|error| error.to_string())?;
+                // No phase depends on it, and so the row does not keep it.
+                state.policy = Policy::default();
+                self.state = Some(state);
+                Ok(())
+            }
+        }
+    }
+}
+
+const INSERT_CAMPAIGN: &str = "
+INSERT INTO campaign (name, position, last_event_id, last_event_at, revision, phase, in_flight_max,
+    quarantined, frozen_ms_max, failures, set_aside, caught_up)
+VALUES (?1, 0, '', 0, 0, '', 0, '', 0, 0, 0, 0) ON CONFLICT DO NOTHING";
+const SELECT_CAMPAIGN: &str = "
+SELECT id, position, last_event_id, last_event_at, revision, phase, in_flight_max, quarantined,
+    first_admission_at, last_completion_at, frozen_ms_max, failures, set_aside, caught_up
+FROM campaign WHERE name = ?1";
+const UPDATE_CAMPAIGN: &str = "
+UPDATE campaign SET position = ?2, last_event_id = ?3, last_event_at = ?4, revision = ?5,
+    phase = ?6, in_flight_max = ?7, quarantined = ?8, first_admission_at = ?9,
+    last_completion_at = ?10, frozen_ms_max = ?11, failures = ?12, set_aside = ?13,
+    caught_up = ?14
+WHERE id = ?1";
+
+fn restore_campaign(
+    revision: u64,
+    phase: String,
+    in_flight_max: u32,
+    quarantined: String,
+) -> Result<Option<Campaign>, Error> {
+    use campaign::Phase;
+    if revision == 0 {
+        return Ok(None);
+    }
+    let phase = [Phase::Created, Phase::Running, Phase::Paused, Phase::Completed]
+        .into_iter()
+        .find(|known| known.name() == phase)
+        .ok_or(Error::Damaged { what: "a campaign's phase", text: phase })?;
+    let quarantined = quarantined
+        .split_whitespace()
+        .map(str::parse::<ServerName>)
+        .collect::<Result<BTreeSet<_>, _>>()
+        .map_err(|error| Error::Damaged { what: "a quarantined host", text: error.text })?;
+    Ok(Some(Campaign { revision, phase, policy: Policy::default(), in_flight_max, quarantined }))
+}

@@ -1,0 +1,256 @@
+//! A migration's state as it is kept in its row: enough to go on folding from there.
+//!
+//! The phases are the lifecycle's; here they are only written down and read again. Of the facts
+//! that the lifecycle remembers, a phase to come depends on two: that the host names were
+//! switched, and when the dump expires. So a state is trimmed to these right after each event,
+//! and what is in memory is always just what a row gives back.
+
+use drover_lifecycle::{At, Attempt, Forward, Goal, Migration, Phase, Settlement, Undo, Wait};
+use drover_schemas::{
+    subjects::step_name,
+    v1::{DnsSwitched, DumpPublished, MigrationPlanned},
+};
+
+use crate::Error;
+
+/// Forgets what no later phase depends on.
+pub(crate) fn trim(migration: &mut Migration) {
+    migration.planned = MigrationPlanned::default();
+    migration.frozen = None;
+    migration.dump = None;
+    migration.opened = None;
+    migration.failure = None;
+    if let Some(switched) = &mut migration.switched {
+        *switched = DnsSwitched::default();
+    }
+    if let Some(published) = &mut migration.published {
+        published.link = String::new();
+    }
+}
+
+/// What a row keeps of a trimmed state.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Kept {
+    pub(crate) revision: u64,
+    pub(crate) at_unix_ms: i64,
+    pub(crate) run: u32,
+    pub(crate) switched: bool,
+    pub(crate) expires_at_unix_ms: Option<i64>,
+    pub(crate) phase: String,
+}
+
+impl Kept {
+    /// Of a trimmed state.
+    pub(crate) fn of(migration: &Migration) -> Self {
+        Self {
+            revision: migration.revision,
+            at_unix_ms: migration.at_unix_ms,
+            run: migration.run,
+            switched: migration.switched.is_some(),
+            expires_at_unix_ms: migration.published.as_ref().map(|p| p.expires_at_unix_ms),
+            phase: write(&migration.phase),
+        }
+    }
+
+    /// The trimmed state.
+    pub(crate) fn restore(self) -> Result<Migration, Error> {
+        let phase = read(&self.phase)
+            .ok_or_else(|| Error::Damaged { what: "a migration's state", text: self.phase })?;
+        Ok(Migration {
+            revision: self.revision,
+            at_unix_ms: self.at_unix_ms,
+            phase,
+            run: self.run,
+            planned: MigrationPlanned::default(),
+            frozen: None,
+            dump: None,
+            opened: None,
+            switched: self.switched.then(DnsSwitched::default),
+            published: self.expires_at_unix_ms.map(|expires_at_unix_ms| DumpPublished {
+                link: String::new(),
+                expires_at_unix_ms,
+            }),
+            failure: None,
+        })
+    }
+}
+
+/// What the state waits for, as the views name it.
+pub(crate) fn waits_for(migration: &Migration) -> &'static str {
+    match migration.wait() {
+        Wait::Admission => "slot",
+        Wait::Job { .. } => "job",
+        Wait::Settlement => "settlement",
+        Wait::Person => "person",
+        Wait::Nothing => "nothing",
+    }
+}
+
+/// Which attempt at its step it is in; 0 where there is none.
+pub(crate) fn attempt(phase: &Phase) -> u32 {
+    match phase {
+        Phase::Doing(_, attempt) | Phase::Undoing(_, attempt, _) | Phase::Completed(attempt) => {
+            attempt.number
+        }
+        Phase::Planned
+        | Phase::Settling(_)
+        | Phase::Parked { .. }
+        | Phase::RolledBack
+        | Phase::ExpiryFailed
+        | Phase::Expired => 0,
+    }
+}
+
+fn write(phase: &Phase) -> String {
+    match phase {
+        Phase::Planned => "planned".to_owned(),
+        Phase::Doing(forward, attempt) => {
+            format!("doing {} {}", step_name(forward.step()), write_attempt(*attempt))
+        }
+        Phase::Undoing(undo, attempt, goal) => {
+            let (step, attempt) = (step_name(undo.step()), write_attempt(*attempt));
+            format!("undoing {step} {attempt} {}", write_goal(*goal))
+        }
+        Phase::Settling(Settlement::Complete) => "settling complete".to_owned(),
+        Phase::Settling(Settlement::RollBack) => "settling rollback".to_owned(),
+        Phase::Settling(Settlement::Park { at, undone }) => {
+            format!("settling park {} {undone}", write_at(*at))
+        }
+        Phase::Parked { at, undone } => format!("parked {} {undone}", write_at(*at)),
+        Phase::RolledBack => "rolledback".to_owned(),
+        Phase::Completed(attempt) => format!("completed {}", write_attempt(*attempt)),
+        Phase::ExpiryFailed => "expiryfailed".to_owned(),
+        Phase::Expired => "expired".to_owned(),
+    }
+}
+
+fn write_attempt(attempt: Attempt) -> String {
+    format!("{} {}", attempt.number, attempt.not_before_unix_ms)
+}
+
+fn write_goal(goal: Goal) -> &'static str {
+    match goal {
+        Goal::Park => "park",
+        Goal::RollBack => "rollback",
+    }
+}
+
+fn write_at(at: At) -> String {
+    match at {
+        At::Forward(forward) => format!("forward {}", step_name(forward.step())),
+        At::Undo(undo, goal) => format!("undo {} {}", step_name(undo.step()), write_goal(goal)),
+    }
+}
+
+fn read(text: &str) -> Option<Phase> {
+    let mut words = text.split(' ');
+    let phase = match words.next()? {
+        "planned" => Phase::Planned,
+        "doing" => Phase::Doing(read_forward(&mut words)?, read_attempt(&mut words)?),
+        "undoing" => Phase::Undoing(
+            read_undo(&mut words)?,
+            read_attempt(&mut words)?,
+            read_goal(&mut words)?,
+        ),
+        "settling" => Phase::Settling(match words.next()? {
+            "complete" => Settlement::Complete,
+            "rollback" => Settlement::RollBack,
+            "park" => {
+                Settlement::Park { at: read_at(&mut words)?, undone: words.next()?.parse().ok()? }
+            }
+            _ => return None,
+        }),
+        "parked" => Phase::Parked { at: read_at(&mut words)?, undone: words.next()?.parse().ok()? },
+        "rolledback" => Phase::RolledBack,
+        "completed" => Phase::Completed(read_attempt(&mut words)?),
+        "expiryfailed" => Phase::ExpiryFailed,
+        "expired" => Phase::Expired,
+        _ => return None,
+    };
+    words.next().is_none().then_some(phase)
+}
+
+fn read_attempt<'a>(words: &mut impl Iterator<Item = &'a str>) -> Option<Attempt> {
+    let number = words.next()?.parse().ok()?;
+    Some(Attempt { number, not_before_unix_ms: words.next()?.parse().ok()? })
+}
+
+fn read_goal<'a>(words: &mut impl Iterator<Item = &'a str>) -> Option<Goal> {
+    match words.next()? {
+        "park" => Some(Goal::Park),
+        "rollback" => Some(Goal::RollBack),
+        _ => None,
+    }
+}
+
+fn read_at<'a>(words: &mut impl Iterator<Item = &'a str>) -> Option<At> {
+    match words.next()? {
+        "forward" => Some(At::Forward(read_forward(words)?)),
+        "undo" => Some(At::Undo(read_undo(words)?, read_goal(words)?)),
+        _ => None,
+    }
+}
+
+fn read_forward<'a>(words: &mut impl Iterator<Item = &'a str>) -> Option<Forward> {
+    let name = words.next()?;
+    Forward::ALL.into_iter().find(|forward| step_name(forward.step()) == name)
+}
+
+fn read_undo<'a>(words: &mut impl Iterator<Item = &'a str>) -> Option<Undo> {
+    let name = words.next()?;
+    Undo::ALL.into_iter().find(|undo| step_name(undo.step()) == name)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn attempts() -> impl Strategy<Value = Attempt> {
+        (any::<u32>(), any::<i64>())
+            .prop_map(|(number, not_before_unix_ms)| Attempt { number, not_before_unix_ms })
+    }
+
+    fn goals() -> impl Strategy<Value = Goal> {
+        prop_oneof![Just(Goal::Park), Just(Goal::RollBack)]
+    }
+
+    fn ats() -> impl Strategy<Value = At> {
+        prop_oneof![
+            prop::sample::select(&Forward::ALL[..]).prop_map(At::Forward),
+            (prop::sample::select(&Undo::ALL[..]), goals()).prop_map(|(u, g)| At::Undo(u, g)),
+        ]
+    }
+
+    fn phases() -> impl Strategy<Value = Phase> {
+        prop_oneof![
+            Just(Phase::Planned),
+            (prop::sample::select(&Forward::ALL[..]), attempts())
+                .prop_map(|(forward, attempt)| Phase::Doing(forward, attempt)),
+            (prop::sample::select(&Undo::ALL[..]), attempts(), goals())
+                .prop_map(|(undo, attempt, goal)| Phase::Undoing(undo, attempt, goal)),
+            Just(Phase::Settling(Settlement::Complete)),
+            Just(Phase::Settling(Settlement::RollBack)),
+            (ats(), any::<bool>())
+                .prop_map(|(at, undone)| Phase::Settling(Settlement::Park { at, undone })),
+            (ats(), any::<bool>()).prop_map(|(at, undone)| Phase::Parked { at, undone }),
+            Just(Phase::RolledBack),
+            attempts().prop_map(Phase::Completed),
+            Just(Phase::ExpiryFailed),
+            Just(Phase::Expired),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn a_phase_is_read_as_it_was_written(phase in phases()) {
+            prop_assert_eq!(read(&write(&phase)), Some(phase));
+        }
+
+        #[test]
+        fn no_text_is_more_than_refused(text: String) {
+            let _ = read(&text);
+        }
+    }
+}
