@@ -127,7 +127,7 @@ impl Server {
     }
 
     pub(crate) fn statement_error(&self, doing: &'static str, error: &mysql_async::Error) -> Error {
-        Error::of_statement(self.name().as_str(), &self.options().user, doing, error)
+        Error::of_statement(self.name().as_str(), (&self.options().user, "%"), doing, error)
     }
 }
 
@@ -204,7 +204,7 @@ impl Session {
 
     /// Runs a statement, or several with semicolons between them; `doing` is for the error's text.
     pub async fn run(&mut self, doing: &'static str, sql: &str) -> Result<(), Error> {
-        self.conn.query_drop(sql).await.map_err(|e| self.server.statement_error(doing, &e))
+        self.conn.query_drop(sql).await.map_err(|e| self.failed(doing, &e))
     }
 
     /// The rows of a query.
@@ -213,7 +213,7 @@ impl Session {
         T: FromRow + Send + 'static,
     {
         let rows: Vec<mysql_async::Row> =
-            self.conn.query(sql).await.map_err(|e| self.server.statement_error(doing, &e))?;
+            self.conn.query(sql).await.map_err(|e| self.failed(doing, &e))?;
         rows.into_iter()
             .map(|row| {
                 mysql_async::from_row_opt(row)
@@ -243,6 +243,11 @@ impl Session {
     pub async fn end(self) -> Result<(), Error> {
         let server = self.server;
         self.conn.disconnect().await.map_err(|e| server.statement_error("ending a session", &e))
+    }
+
+    fn failed(&self, doing: &'static str, error: &mysql_async::Error) -> Error {
+        let (user, host) = &self.about.account;
+        Error::of_statement(self.server.name().as_str(), (user, host), doing, error)
     }
 
     pub(crate) fn unexpected(&self, doing: &'static str, what: String) -> Error {

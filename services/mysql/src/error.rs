@@ -152,20 +152,21 @@ pub(crate) fn is_transient(number: u16) -> bool {
 }
 
 impl Error {
-    /// What a statement's error is called, told by the driver.
+    /// What a statement's error is called, told by the driver; `account` is Drover's user and host.
     pub(crate) fn of_statement(
         server: &str,
-        user: &str,
+        account: (&str, &str),
         doing: &'static str,
         error: &mysql_async::Error,
     ) -> Self {
+        let (user, host) = account;
         let server = server.to_owned();
         match error {
             mysql_async::Error::Server(e) if DENIED.contains(&e.code) => {
                 Self::Denied { server, user: user.to_owned(), number: e.code }
             }
             mysql_async::Error::Server(e) if RIGHT_MISSING.contains(&e.code) => {
-                let grant = crate::inspect::grants_needed(user, "%");
+                let grant = crate::inspect::grants_needed(user, host);
                 Self::RightMissing { server, doing, number: e.code, grant }
             }
             mysql_async::Error::Server(e) => {

@@ -9,18 +9,18 @@
 //! An attempt that finds the intent of an interrupted one goes on with the recorded undo; it never
 //! takes what is left of the privileges for what was there.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use drover_schemas::{Code, v1};
 use serde::{Deserialize, Serialize};
 
 use crate::{
     Error, Order, Server, Session, guard,
-    ident::{grant_text, ident, is_exact, literal},
+    ident::{covers, grant_text, ident, is_exact, literal},
     ledger::{Locked, Side, State},
-    privileges::{self, Held},
+    privileges::{self, Held, Target},
     sessions::{self, Whose},
-    takeaway::{Leave, ScheduledEvent, Undo},
+    takeaway::{Leave, ScheduledEvent, Undo, cannot_be_masked},
 };
 
 /// How often privileges that were granted while others were taken away are taken away as well.
@@ -172,22 +172,31 @@ pub(crate) async fn read(session: &mut Session, database: &str) -> Result<Held, 
     if let Some(row) = held.ownerless.first() {
         return Err(privileges::ownerless(session, database, row));
     }
-    if !is_exact(&grant_text(database)) {
-        check_alone(session, database).await?;
+    let texts = held.grants.iter().filter_map(|grant| match &grant.target {
+        Target::Databases(text) => Some(text.as_str()),
+        Target::Table(_) | Target::Routine(..) => None,
+    });
+    let own = grant_text(database);
+    let inexact: BTreeSet<&str> = texts
+        .chain([own.as_str()])
+        .filter(|text| cannot_be_masked(text, database) && !is_exact(text))
+        .collect();
+    if !inexact.is_empty() {
+        check_alone(session, database, &inexact).await?;
     }
     Ok(held)
 }
 
-/// Whether the text that stands for a very long name covers no other database.
-async fn check_alone(session: &mut Session, database: &str) -> Result<(), Error> {
-    let text = grant_text(database);
-    let sql = format!(
-        "SELECT SCHEMA_NAME FROM information_schema.SCHEMATA \
-         WHERE CHAR_LENGTH(SCHEMA_NAME) = CHAR_LENGTH({})",
-        literal(database)
-    );
-    let names: Vec<String> = session.rows("looking for databases", &sql).await?;
-    let other = names.iter().find(|name| *name != database && crate::ident::covers(&text, name));
+/// Whether the texts that stand for a very long name cover no other database.
+async fn check_alone(
+    session: &mut Session,
+    database: &str,
+    texts: &BTreeSet<&str>,
+) -> Result<(), Error> {
+    let sql = "SELECT SCHEMA_NAME FROM information_schema.SCHEMATA";
+    let names: Vec<String> = session.rows("looking for databases", sql).await?;
+    let covered = |name: &&String| texts.iter().any(|text| covers(text, name));
+    let other = names.iter().filter(|name| *name != database).find(covered);
     match other {
         None => Ok(()),
         Some(other) => Err(session.server().found(

@@ -1,6 +1,7 @@
 //! What has to be said to take privileges on one database away, and what undoes it.
 //!
-//! 1. A row whose text covers this database alone is reduced.
+//! 1. A row whose text covers this database alone is reduced. (Of a name so long that its exact
+//!    text does not fit, see [`grant_text`]; the caller makes sure that there is no other.)
 //! 2. A row that covers others too (`my_db` covers `myxdb`; `my%`) stays as it is, and an exact row
 //!    of the same account masks it: the servers take the first row that covers, the most exact
 //!    first, and look no further.
@@ -15,7 +16,7 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ident::{account, grant_text, ident, is_exact},
+    ident::{account, grant_text, ident, precedence},
     privileges::{Grant, Grantee, Privileges, Target, is_read},
 };
 
@@ -143,9 +144,8 @@ impl Undo {
     /// What an earlier attempt took up keeps its record; only rights to write that were granted
     /// since are added.
     pub fn take(&mut self, held: &[Grant], database: &str, leave: Leave) -> Vec<String> {
-        let text = grant_text(database);
         let covers_only_this = |target: &Target| match target {
-            Target::Databases(other) => *other == text || is_exact(other),
+            Target::Databases(other) => cannot_be_masked(other, database),
             Target::Table(_) | Target::Routine(..) => true,
         };
         let (owned, patterns): (Vec<&Grant>, Vec<&Grant>) =
@@ -184,6 +184,12 @@ impl Undo {
         }
         statements
     }
+}
+
+/// Whether a row of this text comes before or beside the row of [`grant_text`], so that it must be
+/// reduced itself. For all but very long names such a row is exact, and covers this database only.
+pub fn cannot_be_masked(text: &str, database: &str) -> bool {
+    precedence(text) >= precedence(&grant_text(database))
 }
 
 fn or_placeholder(keep: Privileges) -> Privileges {

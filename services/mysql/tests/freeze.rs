@@ -3,10 +3,14 @@
 
 mod common;
 
-use common::{GRACE, order, refusal, shared, snapshot, unique};
+use common::{GRACE, order, refusal, shared, site, snapshot, unique};
 use drover_mysql::{freeze, retire, thaw};
 use drover_schemas::Code;
 use mysql_async::prelude::Queryable as _;
+use proptest::{
+    prelude::*,
+    test_runner::{Config, TestRunner},
+};
 
 /// A database, its owner, and grants of every level on it, under a name of its own.
 fn corpus(tag: &str, db: &str) -> String {
@@ -87,7 +91,7 @@ async fn a_thaw_puts_back_exactly_what_was_there() {
         let thawed = thaw(&site.server, &order(name, 3)).await.unwrap();
         assert!(thawed.thawed_at_unix_ms >= point.at_unix_ms && thawed.accounts == 4);
         assert_eq!(thaw(&site.server, &order(name, 3)).await.unwrap(), thawed);
-        pretty_assert(&snapshot(&mut root, &format!("{tag}%")).await, &before, name);
+        same(&snapshot(&mut root, &format!("{tag}%")).await, &before, name);
 
         let stale = freeze(&site.server, &order(name, 2), GRACE).await.unwrap_err();
         assert_eq!(stale.code(), Code::LedgerOutdated);
@@ -98,7 +102,7 @@ async fn a_thaw_puts_back_exactly_what_was_there() {
     }
 }
 
-fn pretty_assert(
+fn same(
     now: &std::collections::BTreeMap<String, Vec<String>>,
     before: &std::collections::BTreeMap<String, Vec<String>>,
     name: &str,
@@ -107,4 +111,186 @@ fn pretty_assert(
         assert_eq!(now.get(table), Some(rows), "{table} of {name}");
     }
     assert_eq!(now.len(), before.len());
+}
+
+/// Privileges of a database, table, column list and routine, from which random grants are made.
+const OF_DATABASE: &[&str] = &[
+    "SELECT",
+    "INSERT",
+    "UPDATE",
+    "DELETE",
+    "CREATE",
+    "DROP",
+    "REFERENCES",
+    "INDEX",
+    "ALTER",
+    "CREATE TEMPORARY TABLES",
+    "LOCK TABLES",
+    "EXECUTE",
+    "CREATE VIEW",
+    "SHOW VIEW",
+    "CREATE ROUTINE",
+    "ALTER ROUTINE",
+    "EVENT",
+    "TRIGGER",
+    "DELETE HISTORY",
+];
+const OF_TABLE: &[&str] = &[
+    "SELECT",
+    "INSERT",
+    "UPDATE",
+    "DELETE",
+    "CREATE",
+    "DROP",
+    "REFERENCES",
+    "INDEX",
+    "ALTER",
+    "CREATE VIEW",
+    "SHOW VIEW",
+    "TRIGGER",
+    "DELETE HISTORY",
+];
+const OF_COLUMN: &[&str] =
+    &["SELECT (a)", "SELECT (a, b)", "INSERT (b)", "UPDATE (a)", "REFERENCES (b)"];
+const OF_ROUTINE: &[&str] = &["EXECUTE", "ALTER ROUTINE"];
+
+#[derive(Debug, Clone)]
+struct RandomGrant {
+    level: usize,
+    picks: Vec<usize>,
+    option: bool,
+    grantee: usize,
+}
+
+impl RandomGrant {
+    /// As a statement. `patterns` are texts that cover the database, its own first.
+    fn sql(&self, tag: &str, database: &str, patterns: &[String]) -> String {
+        use drover_mysql::ident::ident;
+        let d = ident(database);
+        let (list, target) = match self.level {
+            0 => (OF_TABLE, format!("TABLE {d}.t")),
+            1 => (OF_COLUMN, format!("TABLE {d}.t")),
+            2 => (OF_ROUTINE, format!("PROCEDURE {d}.p")),
+            level => (OF_DATABASE, format!("{}.*", ident(&patterns[level % patterns.len()]))),
+        };
+        let picked: Vec<&str> = self.picks.iter().map(|i| list[i % list.len()]).collect();
+        let grantee = [
+            format!("{tag}_a@'%'"),
+            format!("{tag}_a@localhost"),
+            format!("`{tag}_b c`@`127.%`"),
+            format!("{tag}_role"),
+        ][self.grantee % 4]
+            .clone();
+        let option = if self.option { " WITH GRANT OPTION" } else { "" };
+        format!("GRANT {} ON {target} TO {grantee}{option}", picked.join(", "))
+    }
+}
+
+fn random_grant() -> impl Strategy<Value = RandomGrant> {
+    (0..8_usize, prop::collection::vec(0..64_usize, 1..5), any::<bool>(), 0..4_usize)
+        .prop_map(|(level, picks, option, grantee)| RandomGrant { level, picks, option, grantee })
+}
+
+async fn random_round(name: String, grants: Vec<RandomGrant>) {
+    use drover_mysql::ident::{grant_text, ident};
+    let site = shared().await;
+    let mut root = site.mariadb.root().await.unwrap();
+    let tag = format!("rnd{}", unique());
+    let database: String = format!("{tag}{name}").chars().take(64).collect();
+    let database = database.trim_end().to_owned();
+    let patterns = [grant_text(&database), format!("{tag}%"), database.replace('\\', "_")];
+    let d = ident(&database);
+    root.query_drop(format!(
+        "CREATE DATABASE {d}; CREATE TABLE {d}.t (a INT, b INT); CREATE PROCEDURE {d}.p() SELECT 1; \
+         CREATE USER {tag}_a@'%', {tag}_a@localhost, `{tag}_b c`@`127.%`; CREATE ROLE {tag}_role; \
+         GRANT {tag}_role TO {tag}_a@'%'"
+    ))
+    .await
+    .unwrap();
+    for grant in &grants {
+        root.query_drop(grant.sql(&tag, &database, &patterns)).await.unwrap();
+    }
+    let before = snapshot(&mut root, &format!("{tag}%")).await;
+    freeze(&site.server, &order(&database, 1), GRACE).await.unwrap();
+    for user in [format!("{tag}_a"), format!("{tag}_b c")] {
+        let mut conn = site.mariadb.connect(&user, "").await.unwrap();
+        let attempts = [
+            format!("INSERT INTO {d}.t VALUES (1, 1)"),
+            format!("UPDATE {d}.t SET a = 1"),
+            format!("UPDATE {d}.t SET b = 1"),
+            format!("DELETE FROM {d}.t"),
+            format!("CREATE TABLE {d}.new (a INT)"),
+            format!("ALTER TABLE {d}.t ADD c INT"),
+            format!("CALL {d}.p()"),
+            format!("DROP TABLE {d}.t"),
+        ];
+        for role in ["SET ROLE NONE".to_owned(), format!("SET ROLE {tag}_role")] {
+            // The second user does not have the role.
+            conn.query_drop(role).await.ok();
+            for sql in &attempts {
+                assert_ne!(refusal(conn.query_drop(sql).await), 0, "{sql} by {user}");
+            }
+        }
+    }
+    retire(&site.server, &order(&database, 2)).await.unwrap();
+    let mut conn = site.mariadb.connect(&format!("{tag}_a"), "").await.unwrap();
+    assert_ne!(refusal(conn.query_drop(format!("SELECT * FROM {d}.t")).await), 0);
+    thaw(&site.server, &order(&database, 3)).await.unwrap();
+    same(&snapshot(&mut root, &format!("{tag}%")).await, &before, &database);
+    root.query_drop(format!(
+        "DROP DATABASE {d}; DROP ROLE {tag}_role; DROP USER {tag}_a@'%', {tag}_a@localhost, `{tag}_b c`@`127.%`"
+    ))
+    .await
+    .unwrap();
+}
+
+#[test]
+fn random_grants_on_random_names_come_back() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let mut runner = TestRunner::new(Config {
+        cases: 25,
+        max_shrink_iters: 40,
+        failure_persistence: None,
+        ..Config::default()
+    });
+    let names = "[a-cA-C_%\\\\`'\". é日]{0,64}[a-z_]";
+    let strategy = (names, prop::collection::vec(random_grant(), 0..8));
+    runner
+        .run(&strategy, |(name, grants)| {
+            runtime.block_on(random_round(name, grants));
+            Ok(())
+        })
+        .unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_everyone_may_is_taken_from_everyone() {
+    let site = site().await;
+    let mut root = site.mariadb.root().await.unwrap();
+    root.query_drop(
+        "CREATE DATABASE open_house; CREATE TABLE open_house.t (a INT); CREATE USER any@'%'; \
+         CREATE USER ''@'127.%'; GRANT INSERT, SELECT ON open_house.* TO PUBLIC; \
+         GRANT ALL ON `open%`.* TO ''@'127.%'",
+    )
+    .await
+    .unwrap();
+    let before = snapshot(&mut root, "%").await;
+    let mut guest = site.mariadb.connect("any", "").await.unwrap();
+    guest.query_drop("USE open_house; INSERT INTO t VALUES (1)").await.unwrap();
+    let mut nobody = site.mariadb.connect("nobody", "").await.unwrap();
+    nobody.query_drop("USE open_house; INSERT INTO t VALUES (1)").await.unwrap();
+    freeze(&site.server, &order("open_house", 1), GRACE).await.unwrap();
+    for conn in [&mut guest, &mut nobody] {
+        assert_ne!(refusal(conn.query_drop("INSERT INTO t VALUES (1)").await), 0);
+    }
+    for user in ["any", "nobody"] {
+        let mut conn = site.mariadb.connect(user, "").await.unwrap();
+        assert_eq!(refusal(conn.query_drop("SELECT * FROM open_house.t").await), 0);
+        assert_eq!(refusal(conn.query_drop("INSERT INTO open_house.t VALUES (1)").await), 1142);
+    }
+    thaw(&site.server, &order("open_house", 2)).await.unwrap();
+    let now: Vec<_> = snapshot(&mut root, "%").await.into_iter().collect();
+    assert_eq!(now, before.into_iter().collect::<Vec<_>>());
+    let mut nobody = site.mariadb.connect("nobody", "").await.unwrap();
+    nobody.query_drop("INSERT INTO open_house.t VALUES (1)").await.unwrap();
 }

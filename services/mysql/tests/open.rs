@@ -1,0 +1,215 @@
+//! Accounts from one server to another, and open and close there.
+
+mod common;
+
+use std::collections::BTreeMap;
+
+use common::{GRACE, Site, order_in, refusal, site, snapshot};
+use drover_mysql::{
+    Accounts, Order, accounts, close, freeze,
+    ledger::{Locked, Side, State},
+    open,
+};
+use drover_schemas::Code;
+use mysql_async::{Conn, prelude::Queryable as _};
+
+const SOURCE: &str = "\
+    CREATE DATABASE my_shop; CREATE TABLE my_shop.t (a INT, b INT); \
+    CREATE PROCEDURE my_shop.p() SELECT 1; \
+    CREATE USER shop@'%' IDENTIFIED BY 'secret one' WITH MAX_QUERIES_PER_HOUR 9000 MAX_USER_CONNECTIONS 30; \
+    CREATE USER 'shop reader'@'127.%' IDENTIFIED BY 'secret ''two' PASSWORD EXPIRE NEVER; \
+    CREATE USER shop_locked@'%' IDENTIFIED VIA ed25519 USING PASSWORD('x') OR mysql_native_password USING PASSWORD('y') REQUIRE SSL ACCOUNT LOCK; \
+    CREATE USER shop_member@'%' IDENTIFIED BY 'secret three'; CREATE ROLE shop_role; \
+    GRANT shop_role TO shop_member@'%'; SET DEFAULT ROLE shop_role FOR shop_member@'%'; \
+    GRANT ALL ON my_shop.* TO shop@'%' WITH GRANT OPTION; GRANT SELECT ON `my\\_shop`.* TO 'shop reader'@'127.%'; \
+    GRANT INSERT (a) ON my_shop.t TO 'shop reader'@'127.%'; GRANT EXECUTE ON PROCEDURE my_shop.p TO shop_locked@'%'; \
+    GRANT SELECT, DELETE ON my_shop.* TO shop_role; \
+    CREATE DEFINER=shop@'%' EVENT my_shop.e ON SCHEDULE EVERY 1 DAY DO DELETE FROM t";
+
+/// What the stock programs would bring: the database without its accounts, the event stopped.
+const COPY: &str = "\
+    CREATE DATABASE my_shop; CREATE TABLE my_shop.t (a INT, b INT); CREATE PROCEDURE my_shop.p() SELECT 1; \
+    CREATE DEFINER=shop@'%' EVENT my_shop.e ON SCHEDULE EVERY 1 DAY DISABLE DO DELETE FROM t";
+
+fn shop(revision: u64) -> Order {
+    order_in("night-1", "my_shop", revision)
+}
+
+/// Writes what an import leaves.
+async fn imported(site: &Site, order: &Order) {
+    let mut locked = Locked::take(&site.server, order, Side::Destination).await.unwrap();
+    let sql = format!(
+        "REPLACE INTO drover.copy VALUES ('{}', '{}', '', TRUE)",
+        order.migration, order.database
+    );
+    locked.session().run("noting the copy", &sql).await.unwrap();
+    locked.write(State::Imported, &()).await.unwrap();
+    locked.release().await.unwrap();
+}
+
+async fn frozen_source(ed25519: bool) -> (Site, Accounts, BTreeMap<String, Vec<String>>) {
+    let source = site().await;
+    let sql = if ed25519 {
+        format!("INSTALL SONAME 'auth_ed25519'; {SOURCE}")
+    } else {
+        SOURCE.replace("ed25519 USING PASSWORD('x') OR ", "")
+    };
+    source.mariadb.execute(&sql).await.unwrap();
+    let mut root = source.mariadb.root().await.unwrap();
+    let before = snapshot(&mut root, "shop%").await;
+    freeze(&source.server, &shop(1), GRACE).await.unwrap();
+    let accounts = accounts(&source.server, &shop(2)).await.unwrap();
+    (source, accounts, before)
+}
+
+/// What must be the same on both servers; `my_shop` became `my\_shop`, which covers it alone.
+fn comparable(snapshot: BTreeMap<String, Vec<String>>) -> BTreeMap<String, Vec<String>> {
+    let volatile =
+        |field: &&str| !["version_id", "password_last_changed"].iter().any(|v| field.contains(v));
+    snapshot
+        .into_iter()
+        .filter(|(table, _)| table != "event")
+        .map(|(table, rows)| {
+            let mut rows: Vec<String> = rows
+                .iter()
+                .map(|row| row.replace("my\\_shop", "my_shop"))
+                .filter(|row| {
+                    !row.contains("User=shop_role Role") && !row.starts_with("Host= User=root")
+                })
+                .map(|row| row.split(',').filter(volatile).collect::<Vec<_>>().join(","))
+                .collect();
+            rows.sort();
+            (table, rows)
+        })
+        .collect()
+}
+
+async fn writes(site: &Site) -> bool {
+    match site.mariadb.connect("shop", "secret one").await {
+        Ok(mut conn) => refusal(conn.query_drop("INSERT INTO my_shop.t VALUES (1, 1)").await) == 0,
+        Err(_) => false,
+    }
+}
+
+async fn enabled(root: &mut Conn) -> String {
+    root.query_first("SELECT status FROM mysql.event WHERE db = 'my_shop'").await.unwrap().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn accounts_arrive_as_they_were_and_leave_again() {
+    let (_source, accounts, before) = frozen_source(true).await;
+    assert!(!format!("{accounts:?}").contains('*'), "no hash in Debug");
+    let json = serde_json::to_string(&accounts).unwrap();
+    let accounts: Accounts = serde_json::from_str(&json).unwrap();
+    let site = site().await;
+    let mut root = site.mariadb.root().await.unwrap();
+    root.query_drop(format!("INSTALL SONAME 'auth_ed25519'; {COPY}")).await.unwrap();
+    let empty = snapshot(&mut root, "shop%").await;
+    let early = open(&site.server, &shop(3), &accounts).await.unwrap_err();
+    assert_eq!(early.code(), Code::LedgerOutdated, "nothing was imported");
+    imported(&site, &shop(3)).await;
+
+    let opened = open(&site.server, &shop(4), &accounts).await.unwrap();
+    assert_eq!(opened.accounts, 4);
+    assert!(opened.opened_at_unix_ms > 0);
+    assert_eq!(open(&site.server, &shop(4), &accounts).await.unwrap(), opened);
+    let now = comparable(snapshot(&mut root, "shop%").await);
+    for (table, rows) in comparable(before) {
+        assert_eq!(now.get(&table), Some(&rows), "{table}");
+    }
+    assert!(writes(&site).await);
+    assert_eq!(enabled(&mut root).await, "ENABLED");
+
+    // The customer goes on granting, and is connected.
+    let mut owner = site.mariadb.connect("shop", "secret one").await.unwrap();
+    owner
+        .query_drop("USE my_shop; GRANT INSERT ON my_shop.t TO 'shop reader'@'127.%'")
+        .await
+        .unwrap();
+    let closed = close(&site.server, &shop(5)).await.unwrap();
+    assert_eq!(closed.accounts, 4);
+    assert_eq!(close(&site.server, &shop(5)).await.unwrap(), closed);
+    assert_ne!(refusal(owner.query_drop("INSERT INTO t VALUES (2, 2)").await), 0);
+    assert!(!writes(&site).await);
+    assert_eq!(enabled(&mut root).await, "DISABLED");
+    assert_eq!(snapshot(&mut root, "shop%").await, empty);
+    let stale = open(&site.server, &shop(4), &accounts).await.unwrap_err();
+    assert_eq!(stale.code(), Code::LedgerOutdated);
+    assert!(!writes(&site).await);
+    open(&site.server, &shop(6), &accounts).await.unwrap();
+    assert!(writes(&site).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_account_of_another_password_or_kind_is_refused() {
+    let (_source, accounts, _) = frozen_source(true).await;
+    let site = site().await;
+    site.mariadb.execute(COPY).await.unwrap();
+    imported(&site, &shop(3)).await;
+    let unknown = open(&site.server, &shop(4), &accounts).await.unwrap_err();
+    assert_eq!(unknown.code(), Code::AccountUnsupported, "{unknown}");
+    close(&site.server, &shop(5)).await.unwrap();
+    site.mariadb
+        .execute("INSTALL SONAME 'auth_ed25519'; CREATE USER shop@'%' IDENTIFIED BY 'other'")
+        .await
+        .unwrap();
+    let taken = open(&site.server, &shop(6), &accounts).await.unwrap_err();
+    assert_eq!(taken.code(), Code::AccountTaken);
+    assert!(taken.to_string().contains("`shop`@`%`"), "{taken}");
+    close(&site.server, &shop(7)).await.unwrap();
+    // The other's account stays as it is.
+    site.mariadb.connect("shop", "other").await.unwrap();
+    site.mariadb
+        .execute("DROP USER shop@'%'; GRANT SELECT ON `my%`.* TO shop_x@'%' IDENTIFIED BY 'x'")
+        .await
+        .unwrap();
+    let early = open(&site.server, &shop(8), &accounts).await.unwrap_err();
+    assert_eq!(early.code(), Code::ReachableEarly, "{early}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn databases_of_one_account_open_and_close_side_by_side() {
+    let source = site().await;
+    let mut setup = "CREATE USER many@'%' IDENTIFIED BY 'pw'; ".to_owned();
+    let databases: Vec<String> = (0..6).map(|i| format!("many{i}")).collect();
+    for db in &databases {
+        setup += &format!(
+            "CREATE DATABASE {db}; CREATE TABLE {db}.t (a INT); GRANT ALL ON {db}.* TO many@'%'; "
+        );
+    }
+    source.mariadb.execute(&setup).await.unwrap();
+    let target = site().await;
+    let mut found = Vec::new();
+    for db in &databases {
+        let of = |revision| order_in("night-1", db, revision);
+        freeze(&source.server, &of(1), GRACE).await.unwrap();
+        found.push(accounts(&source.server, &of(2)).await.unwrap());
+        target
+            .mariadb
+            .execute(&format!("CREATE DATABASE {db}; CREATE TABLE {db}.t (a INT)"))
+            .await
+            .unwrap();
+        imported(&target, &of(2)).await;
+    }
+    for round in 1..=3_u64 {
+        let opened = databases.iter().zip(&found).map(|(db, accounts)| async {
+            open(&target.server, &order_in("night-1", db, round * 10), accounts).await.map(drop)
+        });
+        futures::future::try_join_all(opened).await.unwrap();
+        let mut many = target.mariadb.connect("many", "pw").await.unwrap();
+        for db in &databases {
+            many.query_drop(format!("INSERT INTO {db}.t VALUES (1)")).await.unwrap();
+        }
+        // All but one close: the account stays for it.
+        let closed = databases[1..].iter().map(|db| async {
+            close(&target.server, &order_in("night-1", db, round * 10 + 1)).await.map(drop)
+        });
+        futures::future::try_join_all(closed).await.unwrap();
+        let mut many = target.mariadb.connect("many", "pw").await.unwrap();
+        many.query_drop("INSERT INTO many0.t VALUES (1)").await.unwrap();
+        assert_eq!(refusal(many.query_drop("INSERT INTO many1.t VALUES (1)").await), 1142);
+        drop(many);
+        close(&target.server, &order_in("night-1", "many0", round * 10 + 1)).await.unwrap();
+        assert!(target.mariadb.connect("many", "pw").await.is_err(), "nobody needs it any more");
+    }
+}
