@@ -1,18 +1,15 @@
 //! The loop that takes the service's jobs from the queue.
 
-use chrono::Utc;
 use drover_bus::Bus;
-use drover_lifecycle::{Conclusion, conclude};
+use drover_lifecycle::Conclusion;
 use drover_schemas::{
-    Failure,
-    envelope::CloudEvent,
-    streams,
+    Failure, streams,
     subjects::Host,
     v1::{Job, Step, migration_event::Event},
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{error::Error, service::Service};
+use crate::service::Service;
 
 impl Service {
     /// Takes jobs from the queue and does them until `shutdown`. `instance` tells this process
@@ -26,21 +23,12 @@ impl Service {
         instance: &str,
         shutdown: CancellationToken,
     ) -> Result<(), Failure> {
-        bus.ensure_base().await?;
-        let kind = streams::Service::Dns;
-        let consumer = streams::consumer(kind, &Host::Dns, self.slots());
-        let source = format!("drover/{}/{instance}", kind.name());
-        let step = move |job: Job| {
+        let hosts = [(Host::Dns, self.slots())];
+        let step = move |job| {
             let service = self.clone();
             async move { service.step(&job).await }
         };
-        let conclude = move |job: &Job, conclusion| {
-            let now = Utc::now();
-            let jitter = rand::random_range(0.0..1.0);
-            let event = conclude(job, conclusion, now.timestamp_millis(), jitter);
-            CloudEvent::migration(event, &source, now)
-        };
-        Ok(bus.work(&consumer, kind, shutdown, step, conclude).await?)
+        drover_worker::run(&bus, streams::Service::Dns, instance, hosts, shutdown, step).await
     }
 
     /// Does a job's step.
@@ -64,7 +52,7 @@ impl Service {
             | Step::Expire
             | Step::Close
             | Step::Drop
-            | Step::Thaw => Err(Error::Incomplete("step: it is another service's").into()),
+            | Step::Thaw => Err(drover_worker::foreign(streams::Service::Dns, job)),
         }
     }
 }

@@ -1,0 +1,150 @@
+//! `drover plan`: every row is validated, then all are recorded; or none.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    path::{Path, PathBuf},
+};
+
+use chrono::Utc;
+use drover_bus::{Append, Bus, Error as BusError, From, Item};
+use drover_mysql::Server;
+use drover_schemas::{
+    CampaignName, Code, Failure, MigrationId,
+    envelope::CloudEvent,
+    subjects::Aggregate,
+    v1::{CampaignCreated, MigrationPlanned, campaign_event, migration_event},
+};
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+
+use super::print;
+use crate::{
+    config::Config,
+    context::{Context, operator},
+    inventory::{self, Row},
+    report::Trouble,
+};
+
+/// How many servers are asked at once.
+const SERVERS_AT_ONCE: usize = 32;
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The campaign's name; made when it is new.
+    pub campaign: CampaignName,
+    /// A CSV file with a header: database, source, destination, host_names (separated by spaces),
+    /// wave, owner; further columns are kept as labels.
+    #[arg(long, value_name = "FILE")]
+    pub inventory: PathBuf,
+}
+
+pub async fn run(config: &Path, args: Args) -> Result<(), Trouble> {
+    let Args { campaign, inventory } = args;
+    let context = Context::open(config, "plan").await?;
+    let text = std::fs::read(&inventory).map_err(|error| {
+        Failure::new(Code::InventoryUnreadable, format!("{}: {error}", inventory.display()))
+    })?;
+    // All faults in one go: those of the file, of the campaign, and of the servers.
+    let (rows, mut faults) = inventory::read(&text, &campaign, &context.config);
+    let total = rows.len();
+    context.bus.ensure_base().await?;
+    let known = planned_before(&context.bus, &campaign).await?;
+    let (rows, found) = inventory::against_planned(rows, &known);
+    faults.extend(found);
+    faults.extend(look_at_servers(&context.config, &rows).await?);
+    if !faults.is_empty() {
+        faults.sort_by_key(|fault| fault.line);
+        return Err(Trouble::Faults(faults));
+    }
+    let new = record(&context, &campaign, rows).await?;
+    print(&format!("{campaign}: {new} migrations planned, {} were planned before\n", total - new));
+    Ok(())
+}
+
+/// What the campaign has planned already.
+async fn planned_before(
+    bus: &Bus,
+    campaign: &CampaignName,
+) -> Result<HashMap<MigrationId, MigrationPlanned>, Failure> {
+    let mut planned = HashMap::new();
+    if !bus.campaigns().await?.contains(campaign) {
+        return Ok(planned);
+    }
+    let mut items = bus.replay(campaign, From::Start, None);
+    while let Some(item) = items.try_next().await? {
+        if let Item::Event(recorded) = item
+            && let Aggregate::Migration(id) = recorded.aggregate
+            && let Ok(migration_event::Event::MigrationPlanned(row)) =
+                recorded.event.decode_migration()
+        {
+            planned.insert(id, row);
+        }
+    }
+    Ok(planned)
+}
+
+/// Asks every server of the rows for their databases.
+async fn look_at_servers(config: &Config, rows: &[Row]) -> Result<Vec<inventory::Fault>, Failure> {
+    let mut asked: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
+    for row in rows {
+        for server in [&row.planned.source, &row.planned.destination] {
+            asked.entry(server).or_default().insert(row.planned.database.clone());
+        }
+    }
+    let existing: Vec<(String, BTreeSet<String>)> = stream::iter(asked)
+        .map(|(name, databases)| async move {
+            let unknown = |_| Failure::new(Code::InventoryServerUnknown, name.to_owned());
+            let name = name.parse().map_err(unknown)?;
+            let Some(server) = config.servers.get(&name) else {
+                return Err(Failure::new(Code::InventoryServerUnknown, name.to_string()));
+            };
+            let server = Server::new(name.clone(), server.mysql.clone())?;
+            let databases: Vec<String> = databases.into_iter().collect();
+            let found = drover_mysql::existing(&server, &databases).await?;
+            Ok((name.to_string(), found))
+        })
+        .buffer_unordered(SERVERS_AT_ONCE)
+        .try_collect()
+        .await?;
+    let there: BTreeSet<(String, String)> = existing
+        .into_iter()
+        .flat_map(|(server, found)| found.into_iter().map(move |name| (server.clone(), name)))
+        .collect();
+    Ok(inventory::against_servers(rows, &there))
+}
+
+async fn record(
+    context: &Context,
+    campaign: &CampaignName,
+    rows: Vec<Row>,
+) -> Result<usize, Failure> {
+    let bus = &context.bus;
+    let source = format!("drover/cli/{}", operator());
+    bus.ensure_campaign(campaign).await?;
+    let policy = Some((&context.config.campaign).into());
+    let created = campaign_event::Event::CampaignCreated(CampaignCreated { policy });
+    let created = CloudEvent::campaign(created, &source, Utc::now());
+    match bus.append(campaign, Aggregate::Campaign, 0, &created).await {
+        Ok(_) | Err(BusError::Conflict { .. }) => {}
+        Err(error) => return Err(error.into()),
+    }
+    let appends = rows.into_iter().map(move |row| Append {
+        aggregate: Aggregate::Migration(row.id),
+        expected_revision: 0,
+        event: CloudEvent::migration(
+            migration_event::Event::MigrationPlanned(row.planned),
+            &source,
+            Utc::now(),
+        ),
+    });
+    let mut outcomes = std::pin::pin!(bus.append_many(campaign, appends));
+    let mut new = 0;
+    while let Some(outcome) = outcomes.next().await {
+        match outcome {
+            Ok(_) => new += 1,
+            // Another `plan` of the same inventory was faster with this row.
+            Err(BusError::Conflict { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(new)
+}

@@ -1,0 +1,296 @@
+//! The configuration: one TOML file, every key of it overridable from the environment.
+//!
+//! A key's variable is `DROVER_` and its path, the parts joined by two underscores, in capitals:
+//! `DROVER_NATS__URL`, `DROVER_SERVERS__SRC_1__MYSQL__PORT`. Where a part of the path stands in
+//! the file, it may be written with an underscore for whatever is neither letter nor digit.
+//! Unknown keys are refused, in the file and in the environment.
+
+use std::{collections::BTreeMap, net::SocketAddr, path::Path};
+
+use drover_lifecycle::admission::Slots;
+use drover_schemas::{
+    Code, Failure, ServerName,
+    v1::{Policy, RetryPolicy},
+};
+use serde::{Deserialize, Serialize};
+use toml::{Table, Value};
+
+/// What a variable of the environment begins with.
+const PREFIX: &str = "DROVER_";
+/// What stands between the parts of a key's path in a variable's name.
+const SEPARATOR: &str = "__";
+
+/// All of it. Each part is documented where it is used.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// How to reach NATS.
+    #[serde(default)]
+    pub nats: drover_bus::Options,
+    /// The object store.
+    pub store: drover_dumpstore::Options,
+    /// The MySQL and MariaDB servers, by the names that inventories use.
+    pub servers: BTreeMap<ServerName, Server>,
+    /// The zones of the host names.
+    #[serde(default)]
+    pub dns: drover_dns::Options,
+    /// Customers' links to their dumps.
+    pub links: drover_dumpstore::link::Options,
+    /// Customers' messages and the information system's.
+    #[serde(default)]
+    pub notify: drover_notify::Options,
+    /// The orchestrator.
+    #[serde(default)]
+    pub orchestrator: drover_orchestrator::Options,
+    /// The projections.
+    #[serde(default)]
+    pub projector: drover_projector::Options,
+    /// The HTTP service for customers' dumps.
+    #[serde(default)]
+    pub console: drover_console::Options,
+    /// What a new campaign is given.
+    #[serde(default)]
+    pub campaign: Campaign,
+    /// Metrics for Prometheus; none without this part.
+    #[serde(default)]
+    pub metrics: Option<Metrics>,
+}
+
+/// One MySQL or MariaDB server.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Server {
+    /// How many of its databases are moved away at once. 0: it is no source.
+    #[serde(default = "slots")]
+    pub slots_as_source: u32,
+    /// How many databases are brought to it at once. 0: it is no destination.
+    #[serde(default = "slots")]
+    pub slots_as_destination: u32,
+    /// How to reach it.
+    pub mysql: drover_mysql::Options,
+    /// What a host name must hold to point to it.
+    #[serde(default)]
+    pub dns: drover_dns::Target,
+    /// How accounts are sealed to it.
+    #[serde(default)]
+    pub seal: drover_mysql::seal::Options,
+}
+
+/// Four side by side used two cores of a server best, with databases of some 300 KB (field
+/// measurement on MariaDB 10.11).
+fn slots() -> u32 {
+    4
+}
+
+/// What a new campaign is given; recorded when it is planned.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Campaign {
+    /// Attempts of one step in one run, the first included.
+    pub attempts_max: u32,
+    /// The backoff before the second attempt, in milliseconds; it doubles with each.
+    pub backoff_base_ms: u32,
+    /// The longest backoff, in milliseconds.
+    pub backoff_max_ms: u32,
+    /// How long open sessions may go on after the freeze has begun, in milliseconds.
+    pub session_grace_ms: u32,
+    /// How long the customer may fetch the dump, in days.
+    pub dump_retention_days: u32,
+}
+
+impl Default for Campaign {
+    fn default() -> Self {
+        Self {
+            attempts_max: 5,
+            backoff_base_ms: 1_000,
+            backoff_max_ms: 120_000,
+            session_grace_ms: 1_000,
+            dump_retention_days: 30,
+        }
+    }
+}
+
+impl From<&Campaign> for Policy {
+    fn from(campaign: &Campaign) -> Self {
+        Self {
+            retry: Some(RetryPolicy {
+                attempts_max: campaign.attempts_max,
+                backoff_base_ms: campaign.backoff_base_ms,
+                backoff_max_ms: campaign.backoff_max_ms,
+            }),
+            session_grace_ms: campaign.session_grace_ms,
+            dump_retention_days: campaign.dump_retention_days,
+        }
+    }
+}
+
+/// Metrics for Prometheus.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Metrics {
+    /// Where `/metrics` is answered.
+    pub listen: SocketAddr,
+}
+
+impl Config {
+    /// Reads the file and the environment.
+    ///
+    /// # Errors
+    /// [`Code::ConfigUnreadable`] and [`Code::ConfigInvalid`], naming the key.
+    pub fn load(
+        path: &Path,
+        environment: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Self, Failure> {
+        let at = path.display();
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| Failure::new(Code::ConfigUnreadable, format!("{at}: {error}")))?;
+        Self::parse(&text, environment)
+            .map_err(|message| Failure::new(Code::ConfigInvalid, format!("{at}: {message}")))
+    }
+
+    fn parse(
+        text: &str,
+        environment: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Self, String> {
+        let mut table: Table = toml::from_str(text).map_err(|error| error.to_string())?;
+        for (name, value) in environment {
+            if let Some(path) = name.strip_prefix(PREFIX)
+                && path.contains(SEPARATOR)
+            {
+                let parts: Vec<&str> = path.split(SEPARATOR).collect();
+                set(&mut table, &parts, &value).map_err(|reason| format!("{name}: {reason}"))?;
+            }
+        }
+        let config: Self = serde_path_to_error::deserialize(Value::Table(table))
+            .map_err(|error| format!("{}: {}", error.path(), error.inner().message()))?;
+        config.check()?;
+        Ok(config)
+    }
+
+    fn check(&self) -> Result<(), String> {
+        if self.servers.is_empty() {
+            return Err("servers: name at least one".to_owned());
+        }
+        if self.campaign.attempts_max == 0 {
+            return Err("campaign.attempts_max: at least 1".to_owned());
+        }
+        for (name, server) in &self.servers {
+            if server.slots_as_destination > 0 && server.seal.to.is_empty() {
+                return Err(format!(
+                    "servers.{name}.seal.to: a destination needs an age public key (age-keygen)"
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// The slots of each server, for admission.
+    pub fn slots(&self) -> std::collections::HashMap<ServerName, Slots> {
+        let slots = |server: &Server| Slots {
+            as_source: server.slots_as_source,
+            as_destination: server.slots_as_destination,
+        };
+        self.servers.iter().map(|(name, server)| (name.clone(), slots(server))).collect()
+    }
+}
+
+/// Sets a key by a variable of the environment. The value is read as TOML where it is such, and
+/// as text otherwise.
+fn set(table: &mut Table, parts: &[&str], value: &str) -> Result<(), String> {
+    let Some((first, rest)) = parts.split_first() else { return Ok(()) };
+    let known = table.keys().find(|key| as_variable(key) == *first).cloned();
+    let key = known.unwrap_or_else(|| first.to_lowercase());
+    if rest.is_empty() {
+        table.insert(key, value_of(value));
+        return Ok(());
+    }
+    match table.entry(key).or_insert_with(|| Value::Table(Table::new())) {
+        Value::Table(inner) => set(inner, rest, value),
+        Value::Array(array) => set_in_array(array, rest, value),
+        Value::String(_)
+        | Value::Integer(_)
+        | Value::Float(_)
+        | Value::Boolean(_)
+        | Value::Datetime(_) => Err(format!("{first} is a value, it has no keys")),
+    }
+}
+
+/// An array's tables are numbered from 0: `DROVER_DNS__ZONES__0__TTL_SECONDS`.
+fn set_in_array(array: &mut [Value], parts: &[&str], value: &str) -> Result<(), String> {
+    let Some((index, rest)) = parts.split_first() else { return Ok(()) };
+    let at: usize = index.parse().map_err(|_| format!("{index} is no number"))?;
+    match array.get_mut(at) {
+        Some(Value::Table(inner)) => set(inner, rest, value),
+        Some(_) | None => Err(format!("there is no table number {at}")),
+    }
+}
+
+fn as_variable(key: &str) -> String {
+    key.chars()
+        .map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' })
+        .collect()
+}
+
+fn value_of(text: &str) -> Value {
+    let parsed = toml::from_str::<Table>(&format!("value = {text}"));
+    parsed.ok().and_then(|mut table| table.remove("value")).unwrap_or_else(|| text.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MINIMAL: &str = r#"
+        [store]
+        url = "/var/lib/drover/store"
+        [links]
+        public_url = "https://dumps.example.net"
+        key_file = "/etc/drover/link.key"
+        [servers.src-1]
+        slots_as_destination = 0
+        [servers.src-1.mysql]
+        host = "127.0.0.1"
+    "#;
+
+    fn load(text: &str, environment: &[(&str, &str)]) -> Result<Config, String> {
+        let environment = environment.iter().map(|(k, v)| (k.to_string(), v.to_string()));
+        Config::parse(text, environment)
+    }
+
+    #[test]
+    fn the_environment_overrides_every_key() {
+        let config = load(
+            MINIMAL,
+            &[
+                ("DROVER_SERVERS__SRC_1__MYSQL__PORT", "3307"),
+                ("DROVER_SERVERS__SRC_1__SLOTS_AS_SOURCE", "9"),
+                ("DROVER_STORE__URL", "s3://bucket/prefix"),
+                ("DROVER_DATABASES", "not a key of the configuration"),
+                ("HOME", "/root"),
+            ],
+        )
+        .unwrap();
+        let server = &config.servers[&"src-1".parse().unwrap()];
+        assert_eq!((server.mysql.port, server.slots_as_source), (3307, 9));
+        assert_eq!(config.store.url, "s3://bucket/prefix");
+    }
+
+    #[test]
+    fn unknown_keys_are_refused_with_their_place() {
+        for (text, environment, place) in [
+            (format!("{MINIMAL}\n[surprise]\na = 1"), vec![], "surprise"),
+            (format!("{MINIMAL}\ncolour = 1"), vec![], "servers.src-1.mysql"),
+            (MINIMAL.to_owned(), vec![("DROVER_NATS__COLOUR", "1")], "nats"),
+            (MINIMAL.to_owned(), vec![("DROVER_SERVERS__SRC_1__MYSQL__PORT", "many")], "port"),
+        ] {
+            let error = load(&text, &environment).unwrap_err();
+            assert!(error.contains(place), "{error}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_toml_is_refused_with_its_line() {
+        let error = load("[store]\nurl = \n", &[]).unwrap_err();
+        assert!(error.contains("line 2"), "{error}");
+    }
+}
