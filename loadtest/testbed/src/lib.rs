@@ -3,14 +3,17 @@
 //! them.
 
 pub mod bed;
-pub mod mariadb;
 pub mod bind;
+pub mod fleet;
+mod fleet_config;
+pub mod mariadb;
 pub mod nats;
-pub mod smtp;
 pub mod seed;
+pub mod smtp;
 
 pub use bed::{Bed, Process};
-pub use mariadb::Mariadb;
 pub use bind::{Bind, Follow};
+pub use fleet::Fleet;
+pub use mariadb::Mariadb;
 pub use nats::Nats;
 pub use smtp::Smtp;

@@ -16,15 +16,12 @@ use drover_schemas::{
     subjects::Aggregate,
     v1::{DumpStored, migration_event::Event},
 };
-use drover_testbed::mariadb::Mariadb;
+use drover_testbed::{Fleet, mariadb::Mariadb};
 use futures::{StreamExt as _, stream};
 use mysql_async::{Conn, prelude::Queryable as _};
 use tokio::io::BufReader;
 
-use super::{
-    herd::{Herd, Mover},
-    servers::Servers,
-};
+use super::herd::{Herd, Mover};
 use crate::context::Context;
 
 /// How many databases are checked at once.
@@ -43,7 +40,8 @@ pub struct Checked {
 /// Checks every database.
 pub async fn all(
     herd: &Herd,
-    servers: &Servers,
+    servers: &Fleet,
+    scratch: &Mariadb,
     context: &Context,
     campaign: &CampaignName,
 ) -> Result<Checked> {
@@ -52,7 +50,8 @@ pub async fn all(
         context,
         campaign,
         store: Store::open(&context.config.store)?,
-        scratch: server("scratch", &servers.scratch)?,
+        scratch,
+        scratch_server: server(scratch)?,
     });
     let results: Vec<(&Mover, Result<()>)> = stream::iter(&herd.sites)
         .map(|mover| {
@@ -84,11 +83,12 @@ pub async fn all(
 }
 
 struct Checker<'a> {
-    servers: &'a Servers,
+    servers: &'a Fleet,
     context: &'a Context,
     campaign: &'a CampaignName,
     store: Store,
-    scratch: Server,
+    scratch: &'a Mariadb,
+    scratch_server: Server,
 }
 
 impl Checker<'_> {
@@ -125,10 +125,10 @@ impl Checker<'_> {
 
     /// Loads the customer's dump into the empty server, with the stock client.
     async fn dump(&self, mover: &Mover) -> Result<()> {
-        let source = format!("src-{}", mover.source + 1);
+        let source = &self.servers.sources[mover.source];
         let database = &mover.site.database;
-        let stored = self.stored(&source, database).await?;
-        let from = server(&source, &self.servers.sources[mover.source])?;
+        let stored = self.stored(source.name(), database).await?;
+        let from = server(source)?;
         let expected = drover_mysql::describe(&from, database).await?;
         let defaults = &expected.defaults;
         let name = ident(database);
@@ -136,10 +136,10 @@ impl Checker<'_> {
             "CREATE DATABASE {name} CHARACTER SET {} COLLATE {}",
             defaults.charset, defaults.collation
         );
-        self.servers.scratch.execute(&create).await?;
+        self.scratch.execute(&create).await?;
         let loaded = self.load(&stored, database).await;
-        let found = drover_mysql::describe(&self.scratch, database).await;
-        self.servers.scratch.execute(&format!("DROP DATABASE {name}")).await?;
+        let found = drover_mysql::describe(&self.scratch_server, database).await;
+        self.scratch.execute(&format!("DROP DATABASE {name}")).await?;
         loaded?;
         let mut found = found?;
         found.defaults = expected.defaults.clone();
@@ -166,7 +166,7 @@ impl Checker<'_> {
         let object = self.store.read(&key, &written).await?;
         let mut sql = ZstdDecoder::new(BufReader::new(object));
         sql.multiple_members(true);
-        let mut command = tokio::process::Command::from(self.servers.scratch.client_command()?);
+        let mut command = tokio::process::Command::from(self.scratch.client_command()?);
         command.arg("--").arg(database).stdin(Stdio::piped()).stderr(Stdio::piped());
         let mut client = command.spawn()?;
         let mut input = client.stdin.take().context("the client has no input")?;
@@ -210,8 +210,8 @@ async fn neither_reads_nor_writes(mover: &Mover, server: &Mariadb) -> Result<()>
     }
 }
 
-fn server(name: &str, server: &Mariadb) -> Result<Server> {
+fn server(server: &Mariadb) -> Result<Server> {
     let mut options = drover_mysql::Options::new(server.address().to_string(), server.port());
     options.password_file = server.drover_password_file();
-    Ok(Server::new(name.parse()?, options)?)
+    Ok(Server::new(server.name().parse()?, options)?)
 }

@@ -6,16 +6,16 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use drover_testbed::seed::{self, Shape, Site};
-
-use super::servers::Servers;
+use drover_testbed::{
+    Fleet,
+    fleet::ZONE,
+    seed::{self, Shape, Site},
+};
 
 /// The rows of the same seed are the same.
 const SEED: u64 = 42;
 /// The size of the one large database, in bytes.
 const LARGE_BYTES: u64 = 24 << 20;
-/// The zone of the host names.
-pub const ZONE: &str = "sandbox.example";
 /// One in so many sites has a second host name, and one in so many an address instead of a CNAME.
 const ONE_IN_TWO_NAMES: usize = 10;
 const ONE_IN_ADDRESS: usize = 7;
@@ -72,7 +72,7 @@ impl Herd {
     }
 
     /// The zone's records for the host names, pointing to the sources at these addresses.
-    pub fn records(&self, sources: &[std::net::IpAddr; 2]) -> Vec<String> {
+    pub fn records(&self, sources: &[std::net::IpAddr]) -> Vec<String> {
         let mut records = Vec::new();
         for mover in &self.sites {
             for name in &mover.host_names {
@@ -88,7 +88,7 @@ impl Herd {
     }
 
     /// Makes the databases at their sources.
-    pub async fn sow(&self, servers: &Servers) -> Result<()> {
+    pub async fn sow(&self, servers: &Fleet) -> Result<()> {
         let of = |n: usize| -> Vec<Site> {
             self.sites.iter().filter(|m| m.source == n).map(|m| m.site.clone()).collect()
         };

@@ -6,16 +6,18 @@
 //! ends.
 
 mod checks;
-mod config;
 mod herd;
-mod servers;
 
 use std::{path::PathBuf, process::Command, time::Duration};
 
 use drover_bus::Bus;
 use drover_projector::view::Status;
 use drover_schemas::{CampaignName, Code, Failure};
-use drover_testbed::Process;
+use drover_testbed::{
+    Bed, Fleet, Process,
+    fleet::Plan,
+    mariadb::{Mariadb, Settings},
+};
 use tokio::{
     signal::unix::{SignalKind, signal},
     time::{Instant, sleep},
@@ -25,11 +27,13 @@ use crate::{
     commands::{plan, print, sandbox::Args, start, status::Bars},
     context::Context,
     report::Trouble,
-    sandbox::{herd::Herd, servers::Servers},
+    sandbox::herd::Herd,
 };
 
 /// The sandbox's campaign.
 const CAMPAIGN: &str = "sandbox";
+/// How many databases are in work at each server.
+const SLOTS: u32 = 4;
 /// How often the campaign is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// How long the campaign may stand still before the sandbox gives up.
@@ -60,15 +64,22 @@ async fn campaign(args: Args) -> Result<(), Failure> {
     let name: CampaignName = CAMPAIGN.parse().map_err(|_| failed("the campaign's name"))?;
     let herd = Herd::new(args.databases as usize);
     say("starting nats-server, four MariaDB servers, BIND and an SMTP receiver");
-    let servers = Servers::start(args.folder.clone(), &herd).await.map_err(fault)?;
+    let bed = args.folder.clone().map_or_else(Bed::new, Bed::in_folder).map_err(fault)?;
+    let plan = Plan { sources: 2, destinations: 2, slots: SLOTS, settings: Settings::default() };
+    let started = async {
+        let scratch = Mariadb::start(&bed, "scratch");
+        let fleet = Fleet::start(bed.clone(), &plan, |sources| herd.records(sources));
+        tokio::try_join!(fleet, scratch)
+    };
+    let (servers, scratch) = started.await.map_err(fault)?;
     say(&format!("sowing {} databases like those of real sites", herd.sites.len()));
     herd.sow(&servers).await.map_err(fault)?;
-    let config = config::write(&servers).map_err(fault)?;
+    let config = servers.write_config().map_err(fault)?;
     let inventory = herd.write_inventory(servers.bed.dir()).map_err(fault)?;
     let _services = serve(&servers, &config)?;
     say(&format!("ready after {:.1} s", began.elapsed().as_secs_f64()));
     if !args.idle {
-        let outcome = migrate(&args, &name, &herd, &servers, &config, inventory).await;
+        let outcome = migrate(&args, &name, &herd, (&servers, &scratch), &config, inventory).await;
         if !args.keep {
             return outcome;
         }
@@ -86,7 +97,7 @@ async fn migrate(
     args: &Args,
     name: &CampaignName,
     herd: &Herd,
-    servers: &Servers,
+    (servers, scratch): (&Fleet, &Mariadb),
     config: &std::path::Path,
     inventory: PathBuf,
 ) -> Result<(), Failure> {
@@ -102,7 +113,7 @@ async fn migrate(
         print(&drover_projector::render::failures(&failures));
     }
     say("checking every database: account, name, both servers, dump, mail");
-    let checked = checks::all(herd, servers, &context, name).await.map_err(fault)?;
+    let checked = checks::all(herd, servers, scratch, &context, name).await.map_err(fault)?;
     print(&checked.text);
     if !args.keep {
         say("to look around, run it again with --keep");
@@ -120,7 +131,7 @@ async fn migrate(
 }
 
 /// `drover serve all`, as an operator would run it.
-fn serve(servers: &Servers, config: &std::path::Path) -> Result<Process, Failure> {
+fn serve(servers: &Fleet, config: &std::path::Path) -> Result<Process, Failure> {
     let program = std::env::current_exe().map_err(|error| failed(&error.to_string()))?;
     let mut command = Command::new(program);
     command.arg("serve").arg("all").arg("--config").arg(config);
@@ -161,7 +172,7 @@ fn summary(status: &Status) -> String {
 
 /// Leaves everything running until it is interrupted.
 async fn keep(
-    servers: &Servers,
+    servers: &Fleet,
     config: &std::path::Path,
     name: &CampaignName,
 ) -> Result<(), Failure> {

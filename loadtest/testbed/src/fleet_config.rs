@@ -1,26 +1,27 @@
-//! The sandbox's configuration: the file that an operator would write.
+//! A fleet's configuration: the file that an operator would write.
 
 use std::path::{Path, PathBuf};
 
 use age::{secrecy::ExposeSecret as _, x25519::Identity};
 use anyhow::Result;
-use drover_testbed::mariadb::{Mariadb, secret, write_private};
 use toml::{Table, Value, toml};
 
-use super::{herd::ZONE, servers::Servers};
+use crate::{
+    fleet::{Fleet, ZONE},
+    mariadb::{Mariadb, secret, write_private},
+};
 
-/// Writes the configuration and its secrets into the bed's folder.
-pub fn write(servers: &Servers) -> Result<PathBuf> {
-    let folder = servers.bed.dir();
+pub(crate) fn write(fleet: &Fleet) -> Result<PathBuf> {
+    let folder = fleet.bed.dir();
     let path = |name: &str| folder.join(name).display().to_string();
     write_private(&folder.join("link.key"), &format!("{}{}", secret(), secret()))?;
     let (store, link_key, projections) = (path("store"), path("link.key"), path("projections.db"));
-    let nats = servers.nats.url();
-    let (public_url, listen) = (format!("http://{}", servers.console), servers.console.to_string());
-    let (dns, key_name) = (servers.bind.address().to_string(), servers.bind.key_name());
-    let dns_key = servers.bind.key_file().display().to_string();
+    let nats = fleet.nats.url();
+    let (public_url, listen) = (format!("http://{}", fleet.console), fleet.console.to_string());
+    let (dns, key_name) = (fleet.bind.address().to_string(), fleet.bind.key_name());
+    let dns_key = fleet.bind.key_file().display().to_string();
     let (smtp_host, smtp_port) =
-        (servers.smtp.address().ip().to_string(), i64::from(servers.smtp.address().port()));
+        (fleet.smtp.address().ip().to_string(), i64::from(fleet.smtp.address().port()));
     let mut config = toml! {
         [nats]
         [store]
@@ -49,21 +50,21 @@ pub fn write(servers: &Servers) -> Result<PathBuf> {
     set(&mut zone, &["key_name"], key_name);
     set(&mut zone, &["key_file"], dns_key);
     set(&mut config, &["dns", "zones"], vec![Value::Table(zone)]);
-    for (name, server) in servers.named() {
-        let entry = self::server(folder, name, server)?;
-        set(&mut config, &["servers", name], entry);
+    for server in fleet.servers() {
+        set(&mut config, &["servers", server.name()], entry(folder, server, fleet.slots)?);
     }
     let file = folder.join("drover.toml");
     write_private(&file, &toml::to_string_pretty(&config)?)?;
     Ok(file)
 }
 
-fn server(folder: &Path, name: &str, server: &Mariadb) -> Result<Table> {
+fn entry(folder: &Path, server: &Mariadb, slots: u32) -> Result<Table> {
+    let name = server.name();
     let is_source = name.starts_with("src");
-    let slots = i64::from(!is_source) * 4;
+    let slots = i64::from(slots);
     let mut entry = Table::new();
-    set(&mut entry, &["slots_as_source"], 4 - slots);
-    set(&mut entry, &["slots_as_destination"], slots);
+    set(&mut entry, &["slots_as_source"], if is_source { slots } else { 0 });
+    set(&mut entry, &["slots_as_destination"], if is_source { 0 } else { slots });
     set(&mut entry, &["mysql", "host"], server.address().to_string());
     set(&mut entry, &["mysql", "port"], i64::from(server.port()));
     set(&mut entry, &["mysql", "user"], server.drover_user());

@@ -1,0 +1,120 @@
+//! All the servers of a small campaign in one bed, and the configuration that an operator would
+//! write for them.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+};
+
+use anyhow::Result;
+use futures::future::try_join_all;
+
+use crate::{
+    bed::Bed,
+    bind::Bind,
+    fleet_config,
+    mariadb::{Mariadb, Settings},
+    nats::Nats,
+    smtp::Smtp,
+};
+
+/// The zone of the host names.
+pub const ZONE: &str = "sandbox.example";
+/// The port of the console.
+const CONSOLE_PORT: u16 = 8080;
+
+/// What a fleet is made of.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// How many servers databases come from: `src-1`, …
+    pub sources: usize,
+    /// How many they go to: `dst-1`, …
+    pub destinations: usize,
+    /// Slots of each.
+    pub slots: u32,
+    /// How the MySQL servers are started.
+    pub settings: Settings,
+}
+
+/// All of them, in one bed. They end with it.
+pub struct Fleet {
+    /// NATS with JetStream.
+    pub nats: Nats,
+    /// Where the databases come from: `src-1`, …
+    pub sources: Vec<Mariadb>,
+    /// Where they go: `dst-1`, …
+    pub destinations: Vec<Mariadb>,
+    /// The zone of the host names.
+    pub bind: Bind,
+    /// The customers' mail.
+    pub smtp: Smtp,
+    /// Where the console listens.
+    pub console: SocketAddr,
+    pub(crate) slots: u32,
+    /// The folder and the network. Last, so that the others have ended when it goes.
+    pub bed: Bed,
+}
+
+impl Fleet {
+    /// Starts them. `records` makes the zone's records, given the sources' addresses; the servers'
+    /// own names (`src-1`, …) are there already.
+    pub async fn start(
+        bed: Bed,
+        plan: &Plan,
+        records: impl FnOnce(&[IpAddr]) -> Vec<String>,
+    ) -> Result<Self> {
+        let nats = Nats::start(&bed)?;
+        let smtp = Smtp::start(&bed).await?;
+        let names = |kind: &'static str, n: usize| (1..=n).map(move |n| format!("{kind}-{n}"));
+        let names = names("src", plan.sources).chain(names("dst", plan.destinations));
+        let started = names.map(|name| {
+            let (bed, settings) = (bed.clone(), plan.settings.clone());
+            async move { Mariadb::start_with(&bed, &name, settings).await }
+        });
+        let mut sources = try_join_all(started).await?;
+        let destinations = sources.split_off(plan.sources);
+        let addresses: Vec<IpAddr> = sources.iter().map(Mariadb::address).collect();
+        let mut records = records(&addresses);
+        for server in sources.iter().chain(&destinations) {
+            records.push(format!("{} 60 IN A {}", server.name(), server.address()));
+        }
+        let records: Vec<&str> = records.iter().map(String::as_str).collect();
+        let bind = Bind::start(&bed, ZONE, &records)?;
+        let console = (bed.address()?, CONSOLE_PORT).into();
+        let slots = plan.slots;
+        Ok(Self { nats, sources, destinations, bind, smtp, console, slots, bed })
+    }
+
+    /// Writes the configuration and its secrets into the bed's folder; the file's path.
+    pub fn write_config(&self) -> Result<PathBuf> {
+        fleet_config::write(self)
+    }
+
+    /// The MySQL servers.
+    pub fn servers(&self) -> impl Iterator<Item = &Mariadb> {
+        self.sources.iter().chain(&self.destinations)
+    }
+
+    /// Where everything is, for a person.
+    pub fn describe(&self) -> String {
+        let mut text = format!(
+            "  folder   {}\n  nats     {}\n  dns      {}\n  mail     {}\n  console  http://{}\n",
+            self.bed.dir().display(),
+            self.nats.url(),
+            self.bind.address(),
+            self.smtp.folder().display(),
+            self.console,
+        );
+        for server in self.servers() {
+            let options = server.root_options_file();
+            text.push_str(&format!(
+                "  {}    {}:{} (mariadb --defaults-file={})\n",
+                server.name(),
+                server.address(),
+                server.port(),
+                options.display()
+            ));
+        }
+        text
+    }
+}
