@@ -20,7 +20,7 @@ use crate::{
     Error, Flavour, Order, Server, Session,
     ident::{ident, literal},
     ledger::{self, Locked, Side, State},
-    privileges::{Grant, Grantee},
+    privileges::{Grant, Grantee, mangled},
     takeaway::{ScheduledEvent, Undo},
 };
 
@@ -332,10 +332,15 @@ async fn has_anything(session: &mut Session, grantee: &Grantee) -> Result<bool, 
         return Ok(true);
     }
     let condition = is(grantee);
-    let tables = ["db", "tables_priv", "columns_priv", "procs_priv"];
+    let tables = ["db", "tables_priv", "columns_priv"];
     let mut any: Vec<String> = tables
         .map(|table| format!("EXISTS (SELECT 1 FROM mysql.{table} WHERE {condition})"))
         .to_vec();
+    let (user, host) = (literal(&grantee.user), literal(&grantee.host));
+    any.push(format!(
+        "EXISTS (SELECT 1 FROM mysql.procs_priv WHERE User IN ({user}, {}) AND Host = {host})",
+        mangled(&user)
+    ));
     if grantee.role {
         let (user, _) = &session.about().account;
         any.push(format!(

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Error, Session,
-    ident::{account, covers, ident, literal, literals},
+    ident::{NAME_CHARS_MAX, account, covers, ident, literal, literals},
 };
 
 /// A set of privileges as `GRANT` names them; `INSERT (`c`)` for a column; [`GRANT_OPTION`].
@@ -287,22 +287,37 @@ async fn existing_columns(
     Ok(there)
 }
 
+/// MariaDB writes the names in `procs_priv` as if their bytes were latin1 (measured with 10.11): an
+/// `é` stands there as `Ã©`, and what gets too long is cut off. In memory, until the next restart, the grant is right all the same.
 async fn routine_rows(session: &mut Session, name: &str) -> Result<Rows, Error> {
     let name = literal(name);
+    let mangled = |name| format!("LEFT({}, {NAME_CHARS_MAX})", mangled(name));
+    let (mangled_name, mangled_routine) = (mangled(&name), mangled("r.name"));
     // The row of a routine that is gone means nothing, and could not be given again.
     let sql = format!(
-        "SELECT p.User, p.Host, p.Routine_type, p.Routine_name, p.Proc_priv \
-         FROM mysql.procs_priv p JOIN mysql.proc r ON r.db = {name} AND r.name = p.Routine_name \
-         AND r.type = p.Routine_type WHERE p.Db = {name}"
+        "SELECT p.User, CAST(CONVERT(p.User USING latin1) AS BINARY), p.Host, p.Routine_type, \
+         r.name, p.Proc_priv FROM mysql.procs_priv p JOIN mysql.proc r ON r.db = {name} \
+         AND r.type = p.Routine_type AND p.Routine_name IN (r.name, {mangled_routine}) \
+         WHERE p.Db IN ({name}, {mangled_name})"
     );
-    let found: Vec<(String, String, String, String, String)> = session.rows(READING, &sql).await?;
+    let found: Vec<(String, Vec<u8>, String, String, String, String)> =
+        session.rows(READING, &sql).await?;
     Ok(found
         .into_iter()
-        .map(|(user, host, kind, routine, set)| {
+        .map(|(user, bytes, host, kind, routine, set)| {
+            let user = match String::from_utf8(bytes) {
+                Ok(meant) if !meant.is_ascii() => meant,
+                _ => user,
+            };
             ((user, host, Target::Routine(kind, routine)), words(&set).collect::<Privileges>())
         })
         .filter(|(_, privileges)| !privileges.is_empty())
         .collect())
+}
+
+/// The expression for how `procs_priv` holds a name.
+pub(crate) fn mangled(name: &str) -> String {
+    format!("CONVERT(CAST({name} AS BINARY) USING latin1)")
 }
 
 /// The accounts and roles of these user names, and which of them are roles.
