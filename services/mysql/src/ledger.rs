@@ -158,25 +158,10 @@ pub struct Locked {
     entry: Option<Entry>,
 }
 
-/// The tables. Names in full, as none is selected.
+/// The tables. Names in full, as none is selected. The ledger comes last: who finds it may count
+/// on the others, also while another session is making them.
 const TABLES: &str = "\
 CREATE DATABASE IF NOT EXISTS drover CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
-CREATE TABLE IF NOT EXISTS drover.ledger (
-  migration CHAR(36) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
-  side ENUM('source','destination') NOT NULL,
-  campaign VARCHAR(63) NOT NULL,
-  database_name VARCHAR(64) NOT NULL,
-  state VARCHAR(16) NOT NULL,
-  revision BIGINT UNSIGNED NOT NULL,
-  run INT UNSIGNED NOT NULL,
-  attempt INT UNSIGNED NOT NULL,
-  `undo` LONGTEXT NOT NULL,
-  facts LONGTEXT NOT NULL,
-  began_at DATETIME(3) NOT NULL,
-  changed_at DATETIME(3) NOT NULL,
-  PRIMARY KEY (migration, side),
-  KEY (database_name)
-) ENGINE=InnoDB;
 CREATE TABLE IF NOT EXISTS drover.undo (
   migration CHAR(36) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
   side ENUM('source','destination') NOT NULL,
@@ -197,6 +182,22 @@ CREATE TABLE IF NOT EXISTS drover.copy (
   database_name VARCHAR(64) NOT NULL,
   loader CHAR(36) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
   made BOOLEAN NOT NULL
+) ENGINE=InnoDB;
+CREATE TABLE IF NOT EXISTS drover.ledger (
+  migration CHAR(36) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+  side ENUM('source','destination') NOT NULL,
+  campaign VARCHAR(63) NOT NULL,
+  database_name VARCHAR(64) NOT NULL,
+  state VARCHAR(16) NOT NULL,
+  revision BIGINT UNSIGNED NOT NULL,
+  run INT UNSIGNED NOT NULL,
+  attempt INT UNSIGNED NOT NULL,
+  `undo` LONGTEXT NOT NULL,
+  facts LONGTEXT NOT NULL,
+  began_at DATETIME(3) NOT NULL,
+  changed_at DATETIME(3) NOT NULL,
+  PRIMARY KEY (migration, side),
+  KEY (database_name)
 ) ENGINE=InnoDB";
 
 /// No such database; no such table.
