@@ -159,7 +159,7 @@ mod tests {
             Value::UInt(1),
             Value::Double(0.5),
         ];
-        assert_eq!(digest(&[row]).text().0, "PLACEHOLDER");
+        assert_eq!(digest(&[row]).text().0, "1f78f9aa550094f6cd9dcb4ab0b2e388");
         assert_eq!(digest(&[]).text().0, "0".repeat(32));
     }
 

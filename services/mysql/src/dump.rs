@@ -26,7 +26,7 @@ use tokio::{
 use tokio_util::io::StreamReader;
 
 use crate::{
-    Description, Error, Flavour, Order, Server,
+    Description, Error, Flavour, Order, Server, events,
     ident::ident,
     ledger::{self, Side, State},
     program::{self, OptionsFrom},
@@ -107,10 +107,11 @@ fn arguments(history: bool) -> Vec<&'static str> {
         "--quick",
         "--routines",
         "--triggers",
-        "--events",
         "--hex-blob",
         "--no-tablespaces",
         "--skip-comments",
+        // A locked table whose default comes from a sequence cannot be loaded.
+        "--skip-add-locks",
         // One commit a table, not one a statement.
         "--no-autocommit",
     ];
@@ -168,6 +169,8 @@ async fn pump(
         let what = format!("{} was frozen anew during the dump", order.migration);
         return Err(server.found(Code::NotFrozen, what));
     }
+    let events = events::dump(&mut session, &order.database).await?;
+    let _ = sender.send(Piece::Data(events.into())).await;
     session.end().await
 }
 

@@ -18,7 +18,7 @@ use crate::{
     Description, Error, Flavour, Locked, Order, Server,
     connection::SILENCE_S_MAX,
     copy::{self, Copy},
-    finish,
+    finish, guard,
     ident::{ident, literal},
     ledger::{Side, State},
     load::load,
@@ -57,6 +57,8 @@ async fn import_in(
     if !begin(locked).await? {
         return Ok(completed);
     }
+    let database = locked.order().database.clone();
+    guard::not_reachable(locked.session(), &database).await?;
     let loader = Uuid::new_v4();
     create(locked, description, loader).await?;
     let (server, order) = (locked.server(), locked.order().clone());

@@ -16,6 +16,7 @@ pub mod describe;
 pub mod digest;
 pub mod dump;
 pub mod error;
+mod events;
 pub mod freeze;
 pub mod guard;
 pub mod ident;

@@ -46,9 +46,12 @@ pub(crate) async fn load(
     let mut command =
         program::command(server, program::client_names(flavour), OptionsFrom::Output)?;
     // Binary mode: the client takes nothing in the dump for a command of its own but DELIMITER.
-    let mut child = command.args(["--batch", "--binary-mode"]).spawn().map_err(|e| {
-        server.found(Code::ImportFailed, format!("the client cannot be started: {e}"))
-    })?;
+    let mut child = command
+        .args(["--batch", "--binary-mode", "--loose-skip-print-query-on-error"])
+        .spawn()
+        .map_err(|e| {
+            server.found(Code::ImportFailed, format!("the client cannot be started: {e}"))
+        })?;
     let said = tokio::spawn(program::listen(child.stderr.take()));
     let input = child
         .stdin

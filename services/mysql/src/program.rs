@@ -24,11 +24,14 @@ use crate::{
     error::{is_transient, scrub},
 };
 
-/// How much of what a program says about its failure is kept.
+/// How much of the end of what a program says is kept, in bytes.
 const SAID_BYTES_MAX: usize = 4 << 10;
 
 /// The largest packet that the programs may send or take: the protocol's limit.
 const PACKET_BYTES_MAX: u32 = 1 << 30;
+
+/// What the lines that tell of an error begin with.
+const ERROR_LINES: [&str; 3] = ["ERROR ", "mariadb-dump: ", "mysqldump: "];
 
 /// The numbers below this are the server's; from here on, up to [`CLIENT_NUMBER_MAX`], the
 /// client library's: a connection that was lost or not made.
@@ -164,7 +167,10 @@ impl Said {
     }
 }
 
-/// Takes in all of a program's standard error, and keeps its first lines.
+/// Takes in all of a program's standard error, and keeps the last line that tells of an error.
+///
+/// Only such lines are of use: the client prints the statement that failed as well, with rows and
+/// all, and warns of options that only the other flavour's programs know.
 pub(crate) async fn listen(stream: Option<impl AsyncRead + Unpin>) -> Said {
     let Some(mut stream) = stream else { return Said::default() };
     let mut kept = Vec::new();
@@ -173,11 +179,13 @@ pub(crate) async fn listen(stream: Option<impl AsyncRead + Unpin>) -> Said {
         if length == 0 {
             break;
         }
-        let room = SAID_BYTES_MAX.saturating_sub(kept.len());
-        kept.extend_from_slice(&piece[..length.min(room)]);
+        kept.extend_from_slice(&piece[..length]);
+        kept.drain(..kept.len().saturating_sub(SAID_BYTES_MAX));
     }
-    let text = String::from_utf8_lossy(&kept);
-    Said { number: number(&text), text: scrub(text.trim()).replace(['\n', '\r'], " ") }
+    let kept = String::from_utf8_lossy(&kept);
+    let tells = |line: &&str| ERROR_LINES.iter().any(|start| line.starts_with(start));
+    let line = kept.lines().rev().find(tells).unwrap_or_default();
+    Said { number: number(line), text: scrub(line.trim()) }
 }
 
 /// The error's number: `ERROR 1062 (23000) at line 7: …` of the client, `Got error: 2003: …` and
@@ -191,9 +199,8 @@ fn number(text: &str) -> Option<u16> {
         .iter()
         .find_map(|word| text.find(word).and_then(|at| leading(&text[at + word.len()..])))
         .or_else(|| {
-            let line = text.lines().rev().find(|line| line.trim_end().ends_with(')'))?;
-            let at = line.rfind('(')?;
-            leading(&line[at + 1..])
+            let inside = text.trim_end().strip_suffix(')')?;
+            leading(&inside[inside.rfind('(')? + 1..])
         })
 }
 

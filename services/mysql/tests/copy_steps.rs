@@ -1,0 +1,316 @@
+//! The copy's steps run twice, cut short, overtaken and undone.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test's helpers fail as the test itself does"
+)]
+
+mod pair;
+
+use std::{fs, time::Duration};
+
+use drover_mysql::{
+    Error, describe, drop_copy, dump,
+    dump::error_of,
+    import,
+    ledger::{Side, State},
+    thaw,
+};
+use drover_schemas::{Code, Failure, v1};
+use drover_testbed::{
+    bed::{DEADLINE, eventually},
+    seed::{Shape, Site, sow},
+};
+use pair::{Dumped, Pair, failure, order, pair, unique};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream},
+    task::JoinHandle,
+};
+
+fn large() -> Site {
+    Site::new(&unique("large"), Shape::Large { bytes: 12 << 20 }, 3)
+}
+
+/// The destination's ledger: state and revision.
+async fn ledger(pair: &Pair, database: &str) -> Option<(State, u64)> {
+    let mut session = pair.destination.server.session().await.unwrap();
+    let migration = order(database, 1).migration;
+    let entry =
+        drover_mysql::ledger::read(&mut session, migration, Side::Destination).await.unwrap();
+    entry.map(|entry| (entry.state, entry.revision))
+}
+
+async fn drop_at(pair: &Pair, database: &str, at: u64) -> Result<(), Error> {
+    drop_copy(&pair.destination.server, &order(database, at)).await.map(|_| ())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_import_and_a_drop_can_be_run_twice_and_stale_orders_are_refused() {
+    let pair = pair().await;
+    let dumped = pair.dumped(&Site::new(&unique("twice"), Shape::Shop, 1)).await;
+    let database = &dumped.database;
+    let first = pair.import(&dumped, 10).await.unwrap();
+    assert_eq!(pair.import(&dumped, 10).await.unwrap(), first);
+    for _ in 0..2 {
+        pair.verify(&dumped, 11).await.unwrap();
+    }
+    // A later import begins anew.
+    pair.destination.mariadb.execute(&format!("DELETE FROM {database}.order_lines")).await.unwrap();
+    assert_eq!(failure(pair.verify(&dumped, 11).await).code, Code::CopyDiffers);
+    pair.import(&dumped, 12).await.unwrap();
+    pair.verify(&dumped, 13).await.unwrap();
+    assert_eq!(failure(pair.import(&dumped, 10).await).code, Code::LedgerOutdated);
+    assert_eq!(failure(drop_at(pair, database, 11).await).code, Code::LedgerOutdated);
+    for _ in 0..2 {
+        drop_at(pair, database, 14).await.unwrap();
+        assert!(!pair.destination.has(database).await);
+    }
+    for at in [10, 12, 14] {
+        assert_eq!(failure(pair.import(&dumped, at).await).code, Code::LedgerOutdated, "{at}");
+    }
+    assert_eq!(failure(pair.verify(&dumped, 15).await).code, Code::LedgerOutdated);
+    assert_eq!(ledger(pair, database).await, Some((State::Dropped, 14)));
+    pair.import(&dumped, 16).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_drop_of_nothing_refuses_the_import_that_comes_late() {
+    let pair = pair().await;
+    let dumped = pair.dumped(&Site::new(&unique("late"), Shape::Empty, 1)).await;
+    drop_at(pair, &dumped.database, 5).await.unwrap();
+    assert_eq!(failure(pair.import(&dumped, 4).await).code, Code::LedgerOutdated);
+    assert!(!pair.destination.has(&dumped.database).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn somebody_elses_database_is_neither_loaded_into_nor_dropped() {
+    let pair = pair().await;
+    let dumped = pair.dumped(&Site::new(&unique("taken"), Shape::Forum, 1)).await;
+    let database = &dumped.database;
+    let sql = format!("CREATE DATABASE {database}; CREATE TABLE {database}.mine (a INT)");
+    pair.destination.mariadb.execute(&sql).await.unwrap();
+    assert_eq!(failure(pair.import(&dumped, 4).await).code, Code::NameTaken);
+    drop_at(pair, database, 5).await.unwrap();
+    assert!(pair.destination.has(database).await);
+    let tables: u32 = pair
+        .destination
+        .value(&format!(
+            "SELECT COUNT(*) FROM information_schema.TABLES WHERE TABLE_SCHEMA = '{database}'"
+        ))
+        .await;
+    assert_eq!(tables, 1);
+    // When it has gone, the same migration can be tried again.
+    pair.destination.mariadb.execute(&format!("DROP DATABASE {database}")).await.unwrap();
+    pair.import(&dumped, 6).await.unwrap();
+    pair.verify(&dumped, 7).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_an_account_reaches_is_not_loaded() {
+    let pair = pair().await;
+    let dumped = pair.dumped(&Site::new(&unique("early"), Shape::Empty, 1)).await;
+    let user = unique("reacher");
+    let sql = format!("CREATE USER {user}; GRANT SELECT ON `early\\_%`.* TO {user}");
+    pair.destination.mariadb.execute(&sql).await.unwrap();
+    assert_eq!(failure(pair.import(&dumped, 4).await).code, Code::ReachableEarly);
+    assert!(!pair.destination.has(&dumped.database).await);
+    pair.destination.mariadb.execute(&format!("DROP USER {user}")).await.unwrap();
+    pair.import(&dumped, 5).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dump_that_ends_early_or_is_wrong_is_not_a_copy_and_says_nothing_of_its_rows() {
+    let pair = pair().await;
+    let mut dumped = pair.dumped(&Site::new(&unique("short"), Shape::Shop, 1)).await;
+    let whole = dumped.sql.clone();
+    let server = &pair.destination.server;
+    let (of, length) = (order(&dumped.database, 4), whole.len() as u64);
+    for cut in [0, 1, whole.len() / 2, whole.len() - 1] {
+        let short = &whole[..cut];
+        let result = import(server, &of, &dumped.description, length, short).await;
+        assert_eq!(failure(result).code, Code::ImportFailed, "{cut}");
+        assert_eq!(ledger(pair, &dumped.database).await, Some((State::Importing, 4)));
+    }
+    // More than the length is the trailer, which is not loaded.
+    dumped.sql.extend_from_slice(b"\nDROP TABLE order_lines;\n");
+    import(server, &of, &dumped.description, length, &*dumped.sql).await.unwrap();
+    pair.verify(&dumped, 5).await.unwrap();
+
+    dumped.sql = b"CREATE TABLE t (a INT PRIMARY KEY, b TEXT); \
+        INSERT INTO t VALUES (4711, 'secret'), (4711, 'secret');"
+        .to_vec();
+    let refused = failure(pair.import(&dumped, 6).await);
+    assert_eq!(refused.code, Code::ImportRefused);
+    assert!(refused.message.contains("1062"), "{}", refused.message);
+    for row in ["4711", "secret"] {
+        assert!(!refused.message.contains(row), "{}", refused.message);
+    }
+    dumped.sql = b"SELECT nothing FROM nowhere_4711".to_vec();
+    let refused = failure(pair.import(&dumped, 6).await);
+    assert!(!refused.message.contains("4711"), "{}", refused.message);
+}
+
+/// An import of whose dump half has come; the rest is for the test to send, or not.
+async fn half(pair: &'static Pair, dumped: &Dumped, at: u64) -> (Importing, DuplexStream) {
+    let (mut sender, reader) = tokio::io::duplex(64 << 10);
+    let (of, description) = (order(&dumped.database, at), dumped.description.clone());
+    let length = dumped.sql.len() as u64;
+    let importing = tokio::spawn(async move {
+        import(&pair.destination.server, &of, &description, length, reader).await
+    });
+    sender.write_all(&dumped.sql[..dumped.sql.len() / 2]).await.unwrap();
+    (importing, sender)
+}
+
+type Importing = JoinHandle<Result<v1::ImportCompleted, Error>>;
+
+/// Waits until the loader of a migration is at work, and says which session it is.
+async fn loader(pair: &Pair, database: &str) -> u64 {
+    let lock = drover_mysql::ledger::copy_lock(order(database, 1).migration);
+    let holder = format!("SELECT COALESCE(IS_USED_LOCK('{lock}'), 0)");
+    eventually(DEADLINE, || async { Ok(pair.destination.value::<u64>(&holder).await != 0) })
+        .await
+        .unwrap();
+    pair.destination.value(&holder).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_loader_that_is_killed_half_way_leaves_what_the_next_attempt_replaces() {
+    let pair = pair().await;
+    let dumped = pair.dumped(&large()).await;
+    let (importing, mut sender) = half(pair, &dumped, 4).await;
+    let loader = loader(pair, &dumped.database).await;
+    pair.destination.mariadb.execute(&format!("KILL {loader}")).await.unwrap();
+    let _ = sender.write_all(&dumped.sql[dumped.sql.len() / 2..]).await;
+    drop(sender);
+    assert_eq!(failure(importing.await.unwrap()).code, Code::ImportFailed);
+    assert_eq!(ledger(pair, &dumped.database).await, Some((State::Importing, 4)));
+    assert_eq!(failure(pair.verify(&dumped, 5).await).code, Code::LedgerOutdated);
+    pair.import(&dumped, 6).await.unwrap();
+    pair.verify(&dumped, 7).await.unwrap();
+}
+
+/// The session that holds a migration's lock at the destination.
+async fn holder(pair: &Pair, database: &str) -> u64 {
+    let lock = drover_mysql::ledger::migration_lock(order(database, 1).migration);
+    pair.destination.value(&format!("SELECT COALESCE(IS_USED_LOCK('{lock}'), 0)")).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_instance_that_was_overtaken_writes_nothing_into_the_newer_copy() {
+    let pair = pair().await;
+    let dumped = pair.dumped(&large()).await;
+    let database = &dumped.database;
+    let (paused, mut sender) = half(pair, &dumped, 4).await;
+    loader(pair, database).await;
+    // While it is at work, nobody else gets in.
+    assert_eq!(failure(pair.import(&dumped, 6).await).code, Code::LedgerBusy);
+    // Its session with the lock ends, as the server ends it when it is silent for too long; its
+    // loader is still there.
+    let lost = holder(pair, database).await;
+    pair.destination.mariadb.execute(&format!("KILL {lost}")).await.unwrap();
+    pair.import(&dumped, 6).await.unwrap();
+    pair.verify(&dumped, 7).await.unwrap();
+    // It wakes up and goes on.
+    let _ = sender.write_all(&dumped.sql[dumped.sql.len() / 2..]).await;
+    drop(sender);
+    assert!(paused.await.unwrap().is_err());
+    pair.verify(&dumped, 7).await.unwrap();
+    assert_eq!(ledger(pair, database).await, Some((State::Imported, 6)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_drop_ends_the_loader_first() {
+    let pair = pair().await;
+    let dumped = pair.dumped(&large()).await;
+    let database = &dumped.database;
+    let (paused, mut sender) = half(pair, &dumped, 4).await;
+    loader(pair, database).await;
+    let lost = holder(pair, database).await;
+    pair.destination.mariadb.execute(&format!("KILL {lost}")).await.unwrap();
+    drop_at(pair, database, 6).await.unwrap();
+    let _ = sender.write_all(&dumped.sql[dumped.sql.len() / 2..]).await;
+    drop(sender);
+    assert!(paused.await.unwrap().is_err());
+    assert!(!pair.destination.has(database).await);
+    assert_eq!(ledger(pair, database).await, Some((State::Dropped, 6)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_imports_at_the_same_time_one_goes_on_and_both_end_in_the_same_copy() {
+    let pair = pair().await;
+    let dumped = pair.dumped(&Site::new(&unique("both"), Shape::Wordpress, 1)).await;
+    let (a, b) = tokio::join!(pair.import(&dumped, 4), pair.import(&dumped, 4));
+    assert!(a.is_ok() || b.is_ok());
+    for result in [a, b] {
+        if let Err(error) = result {
+            assert_eq!(Failure::from(error).code, Code::LedgerBusy);
+        }
+    }
+    pair.verify(&dumped, 5).await.unwrap();
+}
+
+/// The process of the program that has this database's name on its command line.
+fn program(database: &str) -> Option<(i32, Vec<u8>)> {
+    fs::read_dir("/proc").unwrap().flatten().find_map(|entry| {
+        let pid: i32 = entry.file_name().to_str()?.parse().ok()?;
+        let arguments = fs::read(entry.path().join("cmdline")).ok()?;
+        arguments.ends_with(format!("--\0{database}\0").as_bytes()).then_some((pid, arguments))
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dump_whose_program_or_session_is_killed_never_looks_complete() {
+    let pair = pair().await;
+    let site = large();
+    let database = &site.database;
+    sow(&pair.source.mariadb, std::slice::from_ref(&site)).await.unwrap();
+    drover_mysql::freeze(&pair.source.server, &order(database, 1), Duration::ZERO).await.unwrap();
+    let description = describe(&pair.source.server, database).await.unwrap();
+    for by_session in [false, true] {
+        let mut stream =
+            dump(&pair.source.server, &order(database, 2), &description).await.unwrap();
+        let mut first = vec![0; 1 << 20];
+        stream.read_exact(&mut first).await.unwrap();
+        let (pid, arguments) = program(database).unwrap();
+        let password = fs::read(pair.source.mariadb.drover_password_file()).unwrap();
+        let environment = fs::read(format!("/proc/{pid}/environ")).unwrap();
+        for place in [arguments, environment] {
+            assert!(!place.windows(password.len()).any(|part| part == password));
+        }
+        if by_session {
+            let sql = format!(
+                "SELECT ID FROM information_schema.PROCESSLIST WHERE DB = '{database}' \
+                 AND USER = 'drover' LIMIT 1"
+            );
+            let id: u64 = pair.source.value(&sql).await;
+            pair.source.mariadb.execute(&format!("KILL {id}")).await.unwrap();
+        } else {
+            let killed = std::process::Command::new("kill").arg("-9").arg(pid.to_string()).status();
+            assert!(killed.unwrap().success());
+        }
+        let mut rest = Vec::new();
+        let error = stream.read_to_end(&mut rest).await.unwrap_err();
+        assert_eq!(Failure::from(error_of(error).unwrap()).code, Code::DumpFailed);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_a_frozen_source_is_dumped_and_one_thawed_meanwhile_is_noticed() {
+    let pair = pair().await;
+    let site = large();
+    let database = &site.database;
+    let server = &pair.source.server;
+    sow(&pair.source.mariadb, std::slice::from_ref(&site)).await.unwrap();
+    let description = describe(server, database).await.unwrap();
+    let refused = dump(server, &order(database, 2), &description).await;
+    assert_eq!(failure(refused).code, Code::NotFrozen);
+    drover_mysql::freeze(server, &order(database, 1), Duration::ZERO).await.unwrap();
+    let mut stream = dump(server, &order(database, 2), &description).await.unwrap();
+    let mut first = vec![0; 1024];
+    stream.read_exact(&mut first).await.unwrap();
+    thaw(server, &order(database, 3)).await.unwrap();
+    let error = stream.read_to_end(&mut Vec::new()).await.unwrap_err();
+    assert_eq!(Failure::from(error_of(error).unwrap()).code, Code::NotFrozen);
+}
