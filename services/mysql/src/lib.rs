@@ -27,6 +27,7 @@ mod load;
 pub mod manifest;
 pub mod open;
 pub mod options;
+mod order;
 pub mod privileges;
 mod program;
 pub mod retire;

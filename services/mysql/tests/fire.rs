@@ -1,5 +1,7 @@
 //! A freeze while customers write in every way there is: after the consistency point not one row.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+
 mod common;
 
 use std::time::Duration;

@@ -1,6 +1,8 @@
 //! Freeze, thaw and retire on a real server: who can still do what, and that everything comes back
 //! exactly.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+
 mod common;
 
 use common::{GRACE, order, refusal, shared, site, snapshot, unique};

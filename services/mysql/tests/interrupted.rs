@@ -1,6 +1,8 @@
 //! Every step ended at each of its statements, before the server gets it and after it was done;
 //! then run again, and undone from there.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+
 mod common;
 
 use std::net::SocketAddr;

@@ -1,5 +1,7 @@
 //! Accounts from one server to another, and open and close there.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+
 mod common;
 
 use std::collections::BTreeMap;

@@ -1,5 +1,7 @@
 //! What a freeze refuses, each caused for real, and that nothing was touched then.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+
 mod common;
 
 use common::{GRACE, order, order_in, site, unique};
