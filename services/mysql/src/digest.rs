@@ -150,6 +150,20 @@ mod tests {
         proptest::collection::vec(proptest::collection::vec(value(), 2), 0..6)
     }
 
+    /// The same value: floats by their bits, numbers in whatever kind.
+    fn alike(a: &Value, b: &Value) -> bool {
+        let number = |value: &Value| match value {
+            Value::Int(n) => Some(i128::from(*n)),
+            Value::UInt(n) => Some(i128::from(*n)),
+            _ => None,
+        };
+        match (a, b) {
+            (Value::Float(a), Value::Float(b)) => a.to_bits() == b.to_bits(),
+            (Value::Double(a), Value::Double(b)) => a.to_bits() == b.to_bits(),
+            _ => a == b || number(a).is_some() && number(a) == number(b),
+        }
+    }
+
     #[test]
     fn the_digest_never_changes() {
         let row = vec![
@@ -210,24 +224,14 @@ mod tests {
             let mut lost = rows.clone();
             lost.remove(at);
             prop_assert_ne!(digest(&lost).text(), before.clone());
-            // Debug tells a float's sign of zero and is the same for equal numbers of two kinds.
             let mut changed = rows.clone();
             changed[at][0] = other.clone();
-            let number = |v: &Value| match v {
-                Value::Int(n) => Some(i128::from(*n)),
-                Value::UInt(n) => Some(i128::from(*n)),
-                _ => None,
-            };
-            let same = format!("{:?}", rows[at][0]) == format!("{other:?}")
-                || number(&other).is_some() && number(&other) == number(&rows[at][0]);
-            prop_assert_eq!(digest(&changed).text() == before, same);
+            prop_assert_eq!(digest(&changed).text() == before, alike(&rows[at][0], &other));
         }
 
         #[test]
         fn values_that_change_places_between_rows_are_seen(a in value(), b in value(), c in value(), d in value()) {
-            prop_assume!(format!("{a:?}") != format!("{c:?}") && format!("{b:?}") != format!("{d:?}"));
-            prop_assume!(!matches!((&a, &c), (Value::Int(_), Value::UInt(_)) | (Value::UInt(_), Value::Int(_))));
-            prop_assume!(!matches!((&b, &d), (Value::Int(_), Value::UInt(_)) | (Value::UInt(_), Value::Int(_))));
+            prop_assume!(!alike(&a, &c) && !alike(&b, &d));
             let before = digest(&[vec![a.clone(), b.clone()], vec![c.clone(), d.clone()]]);
             let after = digest(&[vec![c, b], vec![a, d]]);
             prop_assert_ne!(before, after);
