@@ -4,9 +4,13 @@
 
 mod common;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, net::SocketAddr};
 
-use common::{GRACE, Site, order_in, refusal, site, snapshot};
+use common::{
+    GRACE, Site, order_in,
+    proxy::{Cut, Proxy},
+    refusal, server_at, site, snapshot,
+};
 use drover_mysql::{
     Accounts, Order, accounts, close, freeze,
     ledger::{Locked, Side, State},
@@ -213,5 +217,54 @@ async fn databases_of_one_account_open_and_close_side_by_side() {
         drop(many);
         close(&target.server, &order_in("night-1", "many0", round * 10 + 1)).await.unwrap();
         assert!(target.mariadb.connect("many", "pw").await.is_err(), "nobody needs it any more");
+    }
+}
+
+/// Ends an opening and a closing at each of their commands; then again or not; then closed.
+#[tokio::test(flavor = "multi_thread")]
+async fn opening_and_closing_may_end_anywhere() {
+    let (_source, accounts, _) = frozen_source(false).await;
+    let site = site().await;
+    let mut root = site.mariadb.root().await.unwrap();
+    root.query_drop(COPY).await.unwrap();
+    let empty = snapshot(&mut root, "shop%").await;
+    imported(&site, &shop(1)).await;
+    let upstream = SocketAddr::new(site.mariadb.address(), site.mariadb.port());
+    let mut revision = 1;
+    for (opening, again) in [(true, true), (true, false), (false, true), (false, false)] {
+        for cut in [Cut::Before, Cut::After] {
+            for commands in 0..200 {
+                let context = format!("opening {opening} again {again} {cut:?} {commands}");
+                let proxy = Proxy::start(upstream, commands, cut).await;
+                let host = proxy.address.ip().to_string();
+                let way = server_at(&site.mariadb, &host, proxy.address.port());
+                revision += 1;
+                let done = if opening {
+                    open(&way, &shop(revision), &accounts).await.is_ok()
+                } else {
+                    open(&site.server, &shop(revision), &accounts).await.expect(&context);
+                    revision += 1;
+                    close(&way, &shop(revision)).await.is_ok()
+                };
+                if again && opening {
+                    open(&site.server, &shop(revision), &accounts).await.expect(&context);
+                    assert!(writes(&site).await, "{context}");
+                } else if again {
+                    close(&site.server, &shop(revision)).await.expect(&context);
+                }
+                revision += 1;
+                close(&site.server, &shop(revision)).await.expect(&context);
+                assert!(!writes(&site).await, "{context}");
+                assert_eq!(enabled(&mut root).await, "DISABLED", "{context}");
+                assert_eq!(snapshot(&mut root, "shop%").await, empty, "{context}");
+                let stale = open(&site.server, &shop(revision - 1), &accounts).await.unwrap_err();
+                assert_eq!(stale.code(), Code::LedgerOutdated, "{context}");
+                if done {
+                    assert!(commands > 8, "{context}: the proxy cut nothing");
+                    break;
+                }
+                assert!(commands < 199, "{context}");
+            }
+        }
     }
 }
