@@ -14,6 +14,7 @@ use drover_schemas::{
     v1::{Policy, StepFailed, migration_event::Event},
 };
 use rusqlite::{Row, Transaction, params};
+use uuid::Uuid;
 
 use crate::{
     Error,
@@ -23,7 +24,8 @@ use crate::{
     tally::{Place, Tally},
 };
 
-/// How many messages that were set aside are described in the table; all are counted.
+/// How many messages that were set aside are described in the table and the program's log; all
+/// are counted.
 const SET_ASIDE_KEPT: i64 = 1000;
 /// How much of a reason is kept, in characters.
 const REASON_CHARS_MAX: usize = 300;
@@ -42,6 +44,8 @@ pub(crate) struct Fold<'a> {
     changed: Vec<MigrationId>,
     tally: Tally,
     taken: u64,
+    /// The last event taken in; its text is only made for the row.
+    last_event: Option<Uuid>,
 }
 
 /// The campaign's own row.
@@ -69,7 +73,7 @@ impl<'a> Fold<'a> {
     ) -> Result<Self, Error> {
         let row = CampaignRow::load(transaction, name)?;
         let (changed, tally) = (Vec::new(), Tally::default());
-        Ok(Self { transaction, warm, name, row, changed, tally, taken: 0 })
+        Ok(Self { transaction, warm, name, row, changed, tally, taken: 0, last_event: None })
     }
 
     /// Takes in the next message; skips one that is known.
@@ -80,7 +84,7 @@ impl<'a> Fold<'a> {
             Item::Event(recorded) => {
                 self.taken += 1;
                 self.row.position = recorded.sequence;
-                self.row.last_event_id = recorded.event.id.to_string();
+                self.last_event = Some(recorded.event.id);
                 self.row.last_event_at = recorded.event.time.timestamp_millis();
                 if let Err(reason) = self.event(recorded)? {
                     let subject = subjects::event(self.name, recorded.aggregate);
@@ -91,6 +95,7 @@ impl<'a> Fold<'a> {
             Item::Undecodable { sequence, subject, .. } => {
                 self.taken += 1;
                 self.row.position = *sequence;
+                self.last_event = None;
                 self.row.last_event_id.clear();
                 self.set_aside(*sequence, subject, "not a CloudEvent of Drover's")?;
             }
@@ -113,6 +118,9 @@ impl<'a> Fold<'a> {
             if !is_on_its_way(&entry.migration) {
                 place.remove();
             }
+        }
+        if let Some(id) = self.last_event {
+            self.row.last_event_id = id.to_string();
         }
         self.tally.store(self.transaction, self.row.id)?;
         self.row.store(self.transaction)?;
@@ -242,9 +250,9 @@ impl<'a> Fold<'a> {
     }
 
     fn set_aside(&mut self, sequence: u64, subject: &str, reason: &str) -> Result<(), Error> {
-        tracing::warn!(campaign = %self.name, sequence, subject, reason, "an event is set aside");
         metrics::counter!(METRIC_SET_ASIDE).increment(1);
         if self.row.set_aside < SET_ASIDE_KEPT {
+            tracing::warn!(campaign = %self.name, sequence, subject, reason, "set aside");
             let reason: String = reason.chars().take(REASON_CHARS_MAX).collect();
             let statement = "INSERT INTO set_aside VALUES (?1, ?2, ?3, ?4)";
             let values = params![self.row.id, sequence, subject, reason];
