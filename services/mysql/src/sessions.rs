@@ -109,20 +109,25 @@ async fn mark(server: &Server) -> Result<u64, Error> {
 /// Which rows of the process list (`p`) are meant, whatever their age.
 fn affected(session: &Session, whose: &Whose<'_>) -> String {
     // The servers' own threads; a connection that has not yet said who it is reads its rights
-    // later, and so has the new ones; Drover's own.
-    let own = session.about().account.0.as_str();
-    let never = literals(["system user", "event_scheduler", "unauthenticated user", own]);
+    // later, and so has the new ones.
+    let never = literals(["system user", "event_scheduler", "unauthenticated user"]);
+    let own = session.about().account.0.clone();
     let by_user = match &whose.users {
-        Some(users) => format!("p.USER IN ({})", literals(users.iter().map(String::as_str))),
+        Some(users) => {
+            let users = users.iter().map(String::as_str).filter(|user| *user != own);
+            format!("p.USER IN ({})", literals(users))
+        }
         None => {
-            let trusted = privileges::trusted(session);
-            let name = |account: &'_ String| {
-                account.rsplit_once('@').map_or(account.clone(), |(user, _)| user.to_owned())
+            let user = |account: String| match account.rsplit_once('@') {
+                Some((user, _)) => user.to_owned(),
+                None => account,
             };
-            let names: Vec<String> = trusted.iter().map(name).collect();
-            format!("p.USER NOT IN ({})", literals(names.iter().map(String::as_str)))
+            let trusted: Vec<String> = privileges::trusted(session).into_iter().map(user).collect();
+            format!("p.USER NOT IN ({})", literals(trusted.iter().map(String::as_str)))
         }
     };
+    // Also under Drover's name: a routine's definer may be Drover's account, and a dump of an
+    // earlier attempt is of no use any more.
     format!(
         "p.USER NOT IN ({never}) AND p.COMMAND NOT LIKE 'Binlog Dump%' AND ({by_user} OR p.DB = {})",
         literal(whose.database)
@@ -162,10 +167,9 @@ async fn list(
 /// The sessions that stand under the name of a routine's definer and may be someone else's: the
 /// host is the definer's own, which for a pattern such as `%` no connection has.
 async fn hidden(session: &mut Session, marker: u64) -> Result<BTreeSet<u64>, Error> {
-    let own = literal(&session.about().account.0);
     let sql = format!(
         "SELECT p.ID FROM information_schema.PROCESSLIST p WHERE p.ID < {marker} \
-         AND p.COMMAND = 'Query' AND p.USER <> {own} AND CONCAT(p.USER, '@', \
+         AND p.COMMAND = 'Query' AND p.ID <> CONNECTION_ID() AND CONCAT(p.USER, '@', \
          SUBSTRING_INDEX(p.HOST, ':', 1)) IN (SELECT definer FROM mysql.proc \
          WHERE security_type = 'DEFINER' AND db <> 'sys')"
     );

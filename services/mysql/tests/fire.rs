@@ -36,6 +36,8 @@ async fn prepare(server: &Mariadb, tag: &str, db: &str) {
              GRANT ALL PRIVILEGES ON {db}.* TO {tag}_w@'%'; \
              CREATE PROCEDURE {db}.long_one() BEGIN DECLARE i INT DEFAULT 0; \
              WHILE i < 100000 DO INSERT INTO myisam (by_whom) VALUES ('procedure'); DO SLEEP(0.001); SET i = i + 1; END WHILE; END; \
+             CREATE DEFINER=drover@'127.%' PROCEDURE {db}.long_two() BEGIN DECLARE i INT DEFAULT 0; \
+             WHILE i < 100000 DO INSERT INTO myisam (by_whom) VALUES ('procedure'); DO SLEEP(0.001); SET i = i + 1; END WHILE; END; \
              CREATE DEFINER={tag}_w@'%' EVENT {db}.tick ON SCHEDULE EVERY 1 SECOND DO BEGIN DECLARE i INT DEFAULT 0; \
              WHILE i < 900 DO INSERT INTO {db}.ticks (by_whom) VALUES ('event'); DO SLEEP(0.001); SET i = i + 1; END WHILE; END; \
              CREATE DEFINER=root@localhost EVENT {db}.tick_root ON SCHEDULE EVERY 1 SECOND DO BEGIN DECLARE i INT DEFAULT 0; \
@@ -89,6 +91,7 @@ async fn writers(server: &Mariadb, tag: &str, db: &str) -> Vec<JoinHandle<u64>> 
             ],
         ),
         ("w", vec!["USE @"], vec!["CALL long_one()"]),
+        ("w", vec!["USE @"], vec!["CALL long_two()"]),
         (
             "w",
             vec!["USE @"],

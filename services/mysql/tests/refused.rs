@@ -58,10 +58,6 @@ async fn who_could_still_write_is_named() {
             "DROP TABLE DB.c",
         ),
         (
-            "CREATE DEFINER=drover@'127.%' PROCEDURE DB.p() INSERT INTO t VALUES (9)",
-            "DROP PROCEDURE DB.p",
-        ),
-        (
             "INSERT INTO mysql.db (Host, Db, User, Insert_priv) VALUES ('127.%', 'DB', 'TAG_u', 'Y'); FLUSH PRIVILEGES",
             "DELETE FROM mysql.db WHERE Host = '127.%' AND User = 'TAG_u'; FLUSH PRIVILEGES",
         ),
