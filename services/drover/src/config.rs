@@ -289,6 +289,28 @@ mod tests {
     }
 
     #[test]
+    fn the_example_files_are_right() {
+        let examples = [
+            include_str!("../../../ops/drover.toml"),
+            include_str!("../../../compose/drover.toml"),
+        ];
+        for text in examples {
+            let config = load(text, &[]).unwrap();
+            assert!(config.servers.values().any(|server| server.slots_as_source > 0));
+            assert!(config.servers.values().any(|server| server.slots_as_destination > 0));
+            assert_eq!(config.dns.zones.len(), 1);
+        }
+    }
+
+    #[test]
+    fn the_example_grants_drover_what_the_tests_grant_it() {
+        let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+        let grants = words(include_str!("../../../compose/mariadb/1-grants.sql"));
+        let tested = words(drover_testbed::mariadb::DROVER_RIGHTS);
+        assert!(grants.contains(&format!("GRANT {tested} ON *.* TO drover@'%'")), "{tested}");
+    }
+
+    #[test]
     fn what_is_no_toml_is_refused_with_its_line() {
         let error = load("[store]\nurl = \n", &[]).unwrap_err();
         assert!(error.contains("line 2"), "{error}");

@@ -42,7 +42,8 @@ fn is_word(c: char) -> bool {
 
 /// A word with a digit is a particular, unless it is an error's own number.
 fn is_particular(word: &str, before: &str) -> bool {
-    let own_number = before.ends_with("error ") && word.bytes().all(|b| b.is_ascii_digit());
+    let announced = before.ends_with("error ") || before.ends_with("ERROR ");
+    let own_number = announced && word.bytes().all(|b| b.is_ascii_digit());
     word.bytes().any(|b| b.is_ascii_digit()) && !own_number
 }
 

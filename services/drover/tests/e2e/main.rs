@@ -1,0 +1,15 @@
+//! The whole product on real servers: the binary, its services as processes of their own, and
+//! what a customer, an operator and a DNS server see of it.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a failed test may panic anywhere"
+)]
+
+mod campaign;
+mod input;
+mod pause;
+mod undo;
+mod world;

@@ -1,0 +1,55 @@
+//! The red button, and that it survives everything.
+
+use drover_testbed::seed::{Shape, Site};
+use serde_json::Value;
+
+use crate::world::{CAMPAIGN, DEADLINE, World};
+
+const DATABASES: usize = 24;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pause_stops_admissions_and_both_pause_and_resume_survive_a_restart_of_everything() {
+    let site = |n| Site::new(&format!("p{n}"), Shape::Empty, n as u64);
+    let world = World::new(2, (0..DATABASES).map(site).collect()).await;
+    let services = world.serve("drover-1", &["all"]);
+    world.start(2).await;
+    world.until("some completed", |counts| counts["completed"].as_u64() >= Some(2)).await;
+
+    let said = world.ok(&["pause", CAMPAIGN]).await;
+    assert!(said.contains("in flight will finish"), "{said}");
+    let admitted = admissions(&world).await;
+    assert!(admitted < DATABASES, "the pause came too late to show anything");
+    // What is in flight finishes.
+    world.until("nothing in flight", |counts| counts["in_flight"] == 0).await;
+    assert_eq!(admissions(&world).await, admitted, "nothing was admitted after the button");
+    assert!(world.ok(&["pause", CAMPAIGN]).await.contains("it was already"));
+
+    // Everything restarts, also the bus; the campaign is still paused.
+    services.stop().unwrap();
+    world.fleet.nats.restart().unwrap();
+    let services = world.serve("drover-2", &["all"]);
+    orchestrating(&world).await;
+    assert_eq!(world.json(&["status", CAMPAIGN, "--json"]).await["phase"], "paused");
+    assert_eq!(admissions(&world).await, admitted);
+
+    // The button works while nobody is there to see it.
+    services.stop().unwrap();
+    let said = world.ok(&["resume", CAMPAIGN]).await;
+    assert!(said.contains("no orchestrator is running"), "{said}");
+    let _services = world.serve("drover-3", &["all"]);
+    world.until("all completed", |counts| counts["completed"] == DATABASES).await;
+}
+
+async fn admissions(world: &World) -> usize {
+    let admitted = |event: &&Value| event["type"] == "drover.v1.MigrationAdmitted";
+    world.events().await.iter().filter(admitted).count()
+}
+
+/// Waits until an orchestrator has read the log and says that it is paused.
+async fn orchestrating(world: &World) {
+    drover_testbed::bed::eventually(DEADLINE, || async {
+        Ok(world.ok(&["pause", CAMPAIGN]).await.contains("in flight will finish"))
+    })
+    .await
+    .unwrap();
+}
