@@ -231,8 +231,15 @@ async fn opening_and_closing_may_end_anywhere() {
     imported(&site, &shop(1)).await;
     let upstream = SocketAddr::new(site.mariadb.address(), site.mariadb.port());
     let mut revision = 1;
-    for (opening, again) in [(true, true), (true, false), (false, true), (false, false)] {
-        for cut in [Cut::Before, Cut::After] {
+    // A command that got lost leaves what the one before it left when its answer got lost: the
+    // undo without another attempt is shown from the latter only.
+    for (opening, again, cuts) in [
+        (true, true, &[Cut::Before, Cut::After][..]),
+        (true, false, &[Cut::After]),
+        (false, true, &[Cut::Before, Cut::After]),
+        (false, false, &[Cut::After]),
+    ] {
+        for &cut in cuts {
             for commands in 0..200 {
                 let context = format!("opening {opening} again {again} {cut:?} {commands}");
                 let proxy = Proxy::start(upstream, commands, cut).await;
