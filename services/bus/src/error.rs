@@ -1,7 +1,5 @@
 //! What can go wrong between Drover and NATS.
 
-use std::{io, path::PathBuf};
-
 use drover_schemas::{CampaignName, Code, Failure};
 
 /// An error of the bus. None of them holds a message's content.
@@ -15,15 +13,9 @@ pub enum Error {
         /// What is wrong with its value.
         reason: String,
     },
-    /// A file with a secret cannot be read.
-    #[error("{}", path.display())]
-    SecretUnreadable {
-        /// The file.
-        path: PathBuf,
-        /// Why not.
-        #[source]
-        source: io::Error,
-    },
+    /// A file with a secret cannot be used.
+    #[error(transparent)]
+    Secret(#[from] drover_secrets::Error),
     /// No server answers, or it does not answer in time.
     #[error("{doing}: {reason}")]
     Unreachable {
@@ -123,7 +115,7 @@ impl Error {
     pub fn code(&self) -> Code {
         match self {
             Self::Configuration { .. } => Code::ConfigInvalid,
-            Self::SecretUnreadable { .. } => Code::SecretUnreadable,
+            Self::Secret(_) => Code::SecretUnreadable,
             Self::Unreachable { .. } => Code::BusUnreachable,
             Self::TooOld { .. } => Code::BusTooOld,
             Self::NoJetStream { .. } => Code::BusNoJetStream,

@@ -1,6 +1,9 @@
 //! How to reach NATS: the `[nats]` part of the configuration.
 
-use std::{fs, path::PathBuf, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use async_nats::{ConnectOptions, ServerAddr};
 use serde::{Deserialize, Serialize};
@@ -120,10 +123,8 @@ impl Options {
     }
 }
 
-fn secret(path: &PathBuf) -> Result<String, Error> {
-    let text = fs::read_to_string(path)
-        .map_err(|source| Error::SecretUnreadable { path: path.clone(), source })?;
-    Ok(text.trim_end().to_owned())
+fn secret(path: &Path) -> Result<String, Error> {
+    Ok(drover_secrets::read(path)?.expose().to_owned())
 }
 
 #[cfg(test)]

@@ -1,7 +1,5 @@
 //! TSIG keys (RFC 8945), read from their files.
 
-use std::fs;
-
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use hickory_proto::rr::{Name, TSigner, rdata::tsig::TsigAlgorithm};
 
@@ -13,18 +11,12 @@ use crate::{
 /// How far the server's clock may be from ours, and how long an update may be on its way, in
 /// seconds: the value that RFC 8945 recommends. It also bounds what a process may do that slept.
 const FUDGE_SECONDS: u16 = 300;
-/// The largest key file, in bytes; a key of 512 bits has 89.
-const KEY_FILE_BYTES_MAX: u64 = 4096;
 
 /// The signer of a zone's updates. No error text holds anything of the key.
 pub(crate) fn signer(zone: &Zone) -> Result<TSigner, Error> {
     let wrong = |problem: String| Error::Key { path: zone.key_file.clone(), problem };
-    let length = fs::metadata(&zone.key_file).map_err(|error| wrong(error.to_string()))?.len();
-    if length > KEY_FILE_BYTES_MAX {
-        return Err(wrong(format!("it is longer than {KEY_FILE_BYTES_MAX} bytes")));
-    }
-    let text = fs::read_to_string(&zone.key_file).map_err(|error| wrong(error.to_string()))?;
-    let key = BASE64_STANDARD.decode(text.trim()).ok().filter(|key| !key.is_empty());
+    let secret = drover_secrets::read(&zone.key_file).map_err(|error| wrong(error.to_string()))?;
+    let key = BASE64_STANDARD.decode(secret.expose().trim()).ok().filter(|key| !key.is_empty());
     let key =
         key.ok_or_else(|| wrong("it does not hold a key in base64 and nothing else".into()))?;
     let algorithm = match zone.algorithm {

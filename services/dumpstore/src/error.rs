@@ -18,7 +18,7 @@ pub enum Error {
     Link(String),
     /// A secret's file cannot be used.
     #[error(transparent)]
-    Secret(#[from] crate::secret::Error),
+    Secret(#[from] drover_secrets::Error),
     /// The store refused the credentials, or a right is missing.
     #[error("the store refused to {action} {key}: its credentials or rights do not suffice")]
     Denied {

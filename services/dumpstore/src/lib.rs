@@ -9,7 +9,6 @@
 //! 4. A customer's link to a dump is signed and checked by the same few lines ([`link`]).
 
 pub mod link;
-pub mod secret;
 
 mod error;
 mod keys;

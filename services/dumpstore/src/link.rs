@@ -13,7 +13,7 @@ use serde::Deserialize;
 use sha2::Sha256;
 use url::Url;
 
-use crate::{Error, secret};
+use crate::Error;
 
 /// The shortest key, in bytes: the strength of what it signs with.
 pub const KEY_BYTES_MIN: usize = 32;
@@ -51,7 +51,7 @@ pub enum Refusal {
 impl Signer {
     /// Reads the key and checks the address.
     pub fn open(options: &Options) -> Result<Self, Error> {
-        let key = secret::read(&options.key_file)?;
+        let key = drover_secrets::read(&options.key_file)?;
         if key.expose().len() < KEY_BYTES_MIN {
             let path = options.key_file.display();
             return Err(Error::Link(format!(

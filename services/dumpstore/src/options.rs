@@ -16,7 +16,7 @@ use object_store::{
 use serde::Deserialize;
 use url::Url;
 
-use crate::{Error, secret};
+use crate::Error;
 
 /// A store that says nothing for so long has failed. Not the time of a whole transfer: an import
 /// may read slowly.
@@ -114,8 +114,8 @@ fn open_s3(url: &Url, options: &S3) -> Result<Arc<dyn ObjectStore>, Error> {
     match (&options.access_key_id_file, &options.secret_access_key_file) {
         (Some(id), Some(key)) => {
             builder = builder
-                .with_access_key_id(secret::read(id)?.expose())
-                .with_secret_access_key(secret::read(key)?.expose());
+                .with_access_key_id(drover_secrets::read(id)?.expose())
+                .with_secret_access_key(drover_secrets::read(key)?.expose());
         }
         (None, None) => {}
         (Some(_), None) | (None, Some(_)) => {

@@ -3,7 +3,7 @@
 //! A server's own messages quote names, values and whole rows of a customer's. Only what stands
 //! outside the quotes is taken over ([`scrub`]), with the error's number.
 
-use std::{io, path::PathBuf};
+use std::io;
 
 use drover_schemas::{Code, Failure};
 
@@ -30,15 +30,9 @@ pub enum Error {
         /// The server's error number.
         number: u16,
     },
-    /// The file of Drover's password cannot be read.
-    #[error("{}", file.display())]
-    PasswordFile {
-        /// The file.
-        file: PathBuf,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
+    /// The file of Drover's password cannot be used.
+    #[error(transparent)]
+    Secret(#[from] drover_secrets::Error),
     /// Drover's account may not do what is needed.
     #[error("{server}: {doing}: error {number}; needed: {grant}")]
     RightMissing {
@@ -204,7 +198,7 @@ impl Error {
             | Self::RightMissing { number, .. }
             | Self::Denied { number, .. } => Some(*number),
             Self::Unreachable { .. }
-            | Self::PasswordFile { .. }
+            | Self::Secret(_)
             | Self::Unexpected { .. }
             | Self::Unsupported { .. }
             | Self::LedgerOutdated { .. }
@@ -220,7 +214,7 @@ impl Error {
         match self {
             Self::Unreachable { .. } => Code::ServerUnreachable,
             Self::Denied { .. } => Code::ServerDenied,
-            Self::PasswordFile { .. } => Code::SecretUnreadable,
+            Self::Secret(_) => Code::SecretUnreadable,
             Self::RightMissing { .. } => Code::ServerRightMissing,
             Self::Statement { number, .. } if is_transient(*number) => Code::ServerFailed,
             Self::Statement { .. } | Self::Unexpected { .. } => Code::ServerRefused,

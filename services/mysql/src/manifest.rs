@@ -58,6 +58,10 @@ impl Manifest {
     /// When it is not a manifest of this version.
     pub fn from_json(json: &[u8]) -> Result<Self, Error> {
         let manifest: Self = serde_json::from_slice(json)?;
-        if manifest.version == VERSION { Ok(manifest) } else { Err(Error::Version(manifest.version)) }
+        if manifest.version == VERSION {
+            Ok(manifest)
+        } else {
+            Err(Error::Version(manifest.version))
+        }
     }
 }

@@ -1,9 +1,6 @@
 //! A server's part of the configuration.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
@@ -97,8 +94,6 @@ impl Options {
         if self.password_file == Path::new("") {
             return Ok(None);
         }
-        let text = fs::read_to_string(&self.password_file)
-            .map_err(|source| Error::PasswordFile { file: self.password_file.clone(), source })?;
-        Ok(Some(text.trim_end_matches(['\r', '\n']).to_owned()))
+        Ok(Some(drover_secrets::read(&self.password_file)?.expose().to_owned()))
     }
 }

@@ -13,7 +13,7 @@ pub enum Error {
     Bus(#[from] drover_bus::Error),
     /// A secret's file cannot be used.
     #[error(transparent)]
-    Secret(#[from] drover_dumpstore::secret::Error),
+    Secret(#[from] drover_secrets::Error),
     /// The configuration cannot be used.
     #[error("{0}")]
     Configuration(String),

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use drover_dumpstore::secret;
 use drover_schemas::codes::chain;
 use lettre::{
     Address,
@@ -140,7 +139,7 @@ fn credentials(options: &Smtp) -> Result<Option<Credentials>, Error> {
             if options.tls == Tls::None && !here {
                 return Err(wrong("tls", "a password is not sent in plain text over a network"));
             }
-            let password = secret::read(file)?.expose().to_owned();
+            let password = drover_secrets::read(file)?.expose().to_owned();
             Ok(Some(Credentials::new(username.clone(), password)))
         }
         (Some(_), None) | (None, Some(_)) => {

@@ -9,9 +9,7 @@ use drover_dumpstore::{
     link::{self, Signer},
 };
 use drover_schemas::{
-    Failure,
-    envelope::CloudEvent,
-    streams,
+    Failure, streams,
     subjects::Host,
     v1::{CustomerNotified, DumpExpired, DumpPublished, Job, Step, migration_event::Event},
 };
@@ -197,26 +195,18 @@ impl Service {
     /// from others in the events' source.
     ///
     /// # Errors
-    /// [`Error::Bus`], where the consumer cannot be made.
+    /// The bus's, where the queue or the consumer cannot be made.
     pub async fn run(
         self,
         bus: Bus,
         instance: &str,
         shutdown: CancellationToken,
-    ) -> Result<(), Error> {
-        let service = streams::Service::Notify;
-        let consumer = streams::consumer(service, &Host::Notify, self.inner.slots);
-        let source = format!("drover/{}/{instance}", service.name());
+    ) -> Result<(), Failure> {
+        let hosts = [(Host::Notify, self.inner.slots)];
         let step = move |job: Job| {
             let service = self.clone();
             async move { service.step(&job).await.map_err(Failure::from) }
         };
-        let conclude = move |job: &Job, outcome: Result<Event, Failure>| {
-            let now = Utc::now();
-            let jitter = rand::random();
-            let event = drover_lifecycle::conclude(job, outcome, now.timestamp_millis(), jitter);
-            CloudEvent::migration(event, &source, now)
-        };
-        Ok(bus.work(&consumer, service, shutdown, step, conclude).await?)
+        drover_worker::run(&bus, streams::Service::Notify, instance, hosts, shutdown, step).await
     }
 }

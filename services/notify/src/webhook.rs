@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use chrono::{DateTime, Utc};
-use drover_dumpstore::secret;
 use drover_schemas::codes::chain;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use reqwest::{StatusCode, header::CONTENT_TYPE, redirect};
@@ -47,7 +46,7 @@ impl Poster {
             builder = builder.tls_certs_merge(authorities);
         }
         let client = builder.build().map_err(|error| wrong("ca_file", &chain(&error)))?;
-        let secret = secret::read(&options.secret_file)?;
+        let secret = drover_secrets::read(&options.secret_file)?;
         Ok(Self { client, url, key: key(secret.expose())? })
     }
 

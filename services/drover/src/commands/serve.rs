@@ -190,12 +190,12 @@ fn spawn(
         Name::Dns => {
             let targets = config.servers.iter().map(|(name, it)| (name.clone(), it.dns.clone()));
             let service = drover_dns::Service::new(config.dns.clone(), targets.collect())?;
-            services.spawn(async move { Ok(service.run(bus, &instance, shutdown).await?) });
+            services.spawn(async move { service.run(bus, &instance, shutdown).await });
         }
         Name::Notify => {
             let store = Store::open(&config.store)?;
             let service = drover_notify::Service::new(&config.notify, &config.links, store)?;
-            services.spawn(async move { Ok(service.run(bus, &instance, shutdown).await?) });
+            services.spawn(async move { service.run(bus, &instance, shutdown).await });
         }
         Name::Projector => {
             let options = config.projector.clone();
