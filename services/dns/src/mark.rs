@@ -115,16 +115,8 @@ impl fmt::Display for Mark {
             self.revision,
             self.at_unix_s
         )?;
-        for Change { old, new } in &self.changes {
-            write!(
-                f,
-                " change={},{},{},{},{}",
-                old.values.kind(),
-                old.ttl_seconds,
-                new.ttl_seconds,
-                old.values.texts().join("+"),
-                new.values.texts().join("+")
-            )?;
+        for change in &self.changes {
+            write!(f, " change={}", change_text(change))?;
         }
         Ok(())
     }
@@ -139,6 +131,19 @@ fn put<T>(slot: &mut Option<T>, value: Option<T>) -> Option<()> {
     Some(())
 }
 
+fn change_text(Change { old, new }: &Change) -> String {
+    format!(
+        "{},{},{},{},{}",
+        old.values.kind(),
+        old.ttl_seconds,
+        new.ttl_seconds,
+        old.values.texts().join("+"),
+        new.values.texts().join("+")
+    )
+}
+
+/// Only the text that is written for a change is read as it: a name without its final dot may
+/// have lost more than that.
 fn parse_change(text: &str) -> Option<Change> {
     let mut parts = text.split(',');
     let kind: Kind = parts.next()?.parse().ok()?;
@@ -147,7 +152,7 @@ fn parse_change(text: &str) -> Option<Change> {
         Some(Rrset { values: Values::parse(kind, parts.next()?.split('+'))?, ttl_seconds })
     };
     let change = Change { old: rrset(old_ttl)?, new: rrset(new_ttl)? };
-    parts.next().is_none().then_some(change)
+    (parts.next().is_none() && change_text(&change) == text).then_some(change)
 }
 
 #[cfg(test)]

@@ -104,7 +104,8 @@ async fn a_key_that_the_server_does_not_take_is_refused_and_the_undo_goes_on() {
     let unknown = |options: &mut Options| options.zones[0].key_name = "unknown".to_owned();
     let other = |options: &mut Options| {
         let file = shared().bed.dir().join("other.key");
-        std::fs::write(&file, "b3RoZXItc2VjcmV0LW90aGVyLXNlY3JldA==\n").unwrap();
+        drover_testbed::mariadb::write_private(&file, "b3RoZXItc2VjcmV0LW90aGVyLXNlY3JldA==\n")
+            .unwrap();
         options.zones[0].key_file = file;
     };
     for wrong in [&unknown as &dyn Fn(&mut Options), &other] {
@@ -128,7 +129,7 @@ async fn a_key_that_the_server_does_not_take_is_refused_and_the_undo_goes_on() {
 #[tokio::test]
 async fn a_key_file_is_checked_at_start_and_never_quoted() {
     let dir = shared().bed.dir();
-    std::fs::write(dir.join("bad.key"), "c2VjcmV0 secret!").unwrap();
+    drover_testbed::mariadb::write_private(&dir.join("bad.key"), "c2VjcmV0 secret!").unwrap();
     for name in ["bad.key", "absent.key"] {
         let mut options = support::options(&shared().primary, &[]);
         options.zones[0].key_file = dir.join(name);

@@ -8,6 +8,7 @@ use drover_dumpstore::{
     Object, Store,
     link::{self, Signer},
 };
+use drover_lifecycle::Conclusion;
 use drover_schemas::{
     Failure, streams,
     subjects::Host,
@@ -170,12 +171,12 @@ impl Service {
     /// Does a job's step.
     ///
     /// # Errors
-    /// Those of the steps, and [`Error::Incomplete`] for a step of another service.
-    pub async fn step(&self, job: &Job) -> Result<Event, Error> {
+    /// Those of the steps; and a job that is not for this service.
+    pub async fn step(&self, job: &Job) -> Conclusion {
         match job.step() {
-            Step::Publish => self.publish(job).await.map(Event::DumpPublished),
-            Step::Announce => self.announce(job).await.map(Event::CustomerNotified),
-            Step::Expire => self.expire(job).await.map(Event::DumpExpired),
+            Step::Publish => Ok(Event::DumpPublished(self.publish(job).await?)),
+            Step::Announce => Ok(Event::CustomerNotified(self.announce(job).await?)),
+            Step::Expire => Ok(Event::DumpExpired(self.expire(job).await?)),
             Step::Unspecified
             | Step::Freeze
             | Step::Dump
@@ -187,7 +188,7 @@ impl Service {
             | Step::Revert
             | Step::Close
             | Step::Drop
-            | Step::Thaw => Err(Error::Incomplete("step: it is another service's")),
+            | Step::Thaw => Err(drover_worker::foreign(streams::Service::Notify, job)),
         }
     }
 
@@ -203,9 +204,9 @@ impl Service {
         shutdown: CancellationToken,
     ) -> Result<(), Failure> {
         let hosts = [(Host::Notify, self.inner.slots)];
-        let step = move |job: Job| {
+        let step = move |job| {
             let service = self.clone();
-            async move { service.step(&job).await.map_err(Failure::from) }
+            async move { service.step(&job).await }
         };
         drover_worker::run(&bus, streams::Service::Notify, instance, hosts, shutdown, step).await
     }

@@ -473,6 +473,6 @@ async fn a_job_that_lacks_something_is_named() {
         Job { migration_id: "x".to_owned(), ..job.clone() },
         Job { step: Step::Freeze.into(), ..job.clone() },
     ] {
-        assert_eq!(code(service.step(&broken).await), Code::JobIncomplete);
+        assert_eq!(service.step(&broken).await.unwrap_err().code, Code::JobIncomplete);
     }
 }

@@ -100,7 +100,7 @@ async fn credentials_and_subjects_are_checked() {
     let nats = Nats::start_with(&bed, &config).unwrap();
     let with = |user: &str, password: &str| {
         let path = bed.dir().join(format!("{user}-{password}"));
-        std::fs::write(&path, format!("{password}\n")).unwrap();
+        drover_testbed::mariadb::write_private(&path, &format!("{password}\n")).unwrap();
         Options { user: Some(user.to_owned()), password_file: Some(path), ..options(&nats.url()) }
     };
     let error = refused(&with("drover", "wrong")).await;
