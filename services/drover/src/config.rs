@@ -148,7 +148,7 @@ impl Config {
             .map_err(|message| Failure::new(Code::ConfigInvalid, format!("{at}: {message}")))
     }
 
-    fn parse(
+    pub(crate) fn parse(
         text: &str,
         environment: impl IntoIterator<Item = (String, String)>,
     ) -> Result<Self, String> {
@@ -266,7 +266,7 @@ mod tests {
                 ("DROVER_SERVERS__SRC_1__SLOTS_AS_SOURCE", "9"),
                 ("DROVER_STORE__URL", "s3://bucket/prefix"),
                 ("DROVER_DATABASES", "not a key of the configuration"),
-                ("HOME", "/root"),
+                ("HOME", "/home/operator"),
             ],
         )
         .unwrap();

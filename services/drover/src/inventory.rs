@@ -308,3 +308,87 @@ pub fn against_servers(rows: &[Row], there: &BTreeSet<(String, String)>) -> Vec<
     }
     faults
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const HEADER: &str = "database,source,destination,host_names,wave,owner,plan\n";
+
+    fn config() -> Config {
+        let server = |name: &str, source: u32, destination: u32| {
+            format!(
+                "[servers.{name}]\nslots_as_source = {source}\n\
+                 slots_as_destination = {destination}\nmysql.host = \"x\"\nseal.to = \"age1\"\n"
+            )
+        };
+        let text = format!(
+            "[store]\n[links]\npublic_url = \"https://d.example\"\nkey_file = \"k\"\n\
+             [[dns.zones]]\nname = \"z.example\"\nprimary = \"192.0.2.1:53\"\nkey_name = \"k\"\n\
+             key_file = \"k\"\n{}{}",
+            server("src", 1, 0),
+            server("dst", 0, 1)
+        );
+        Config::parse(&text, []).unwrap()
+    }
+
+    fn campaign() -> CampaignName {
+        "night".parse().unwrap()
+    }
+
+    fn codes(text: &[u8]) -> Vec<(u64, Code)> {
+        let (_, faults) = read(text, &campaign(), &config());
+        faults.iter().map(|fault| (fault.line, fault.failure.code)).collect()
+    }
+
+    #[test]
+    fn further_columns_become_labels() {
+        let text = format!("{HEADER}shop,src,dst,a.z.example b.z.example,w1,o@x.example,pro\n");
+        let (rows, faults) = read(text.as_bytes(), &campaign(), &config());
+        assert_eq!(faults, []);
+        assert_eq!(rows[0].planned.labels["plan"], "pro");
+        assert_eq!(rows[0].planned.host_names, ["a.z.example", "b.z.example"]);
+    }
+
+    #[test]
+    fn the_roles_of_servers_are_held() {
+        let rows = "a,dst,src,,,,\nb,src,src,,,,\nc,src,gone,,,,\n";
+        let unknown = Code::InventoryServerUnknown;
+        let text = format!("{HEADER}{rows}");
+        assert_eq!(codes(text.as_bytes()), [(2, unknown), (3, unknown), (4, unknown)]);
+    }
+
+    #[test]
+    fn a_row_with_several_faults_has_them_all() {
+        let text = format!("{HEADER}mysql,src,gone,-.z.example,,nobody,\n");
+        let found: Vec<Code> = codes(text.as_bytes()).into_iter().map(|(_, code)| code).collect();
+        for code in [Code::InventoryName, Code::InventoryServerUnknown, Code::InventoryHostName] {
+            assert!(found.contains(&code), "{code}: {found:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_name_that_a_server_takes_is_taken(name in "[^\\x00\\u{10000}-\\u{10ffff}]{1,64}") {
+            prop_assume!(!SYSTEM_SCHEMAS.contains(&name.to_lowercase().as_str()));
+            let mut writer = csv::Writer::from_writer(HEADER.as_bytes().to_vec());
+            writer.write_record([name.as_str(), "src", "dst", "", "", "", ""])?;
+            let text = writer.into_inner().map_err(|e| TestCaseError::fail(e.to_string()))?;
+            let (rows, faults) = read(&text, &campaign(), &config());
+            prop_assert_eq!(faults, vec![]);
+            prop_assert_eq!(&rows[0].planned.database, &name);
+        }
+
+        #[test]
+        fn what_is_no_inventory_is_refused_and_nothing_more(bytes: Vec<u8>) {
+            let mut text = HEADER.as_bytes().to_vec();
+            text.extend(bytes);
+            for input in [&text[HEADER.len()..], &text] {
+                let (rows, faults) = read(input, &campaign(), &config());
+                prop_assert!(rows.len() + faults.len() > 0);
+            }
+        }
+    }
+}
