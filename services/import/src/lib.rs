@@ -160,7 +160,7 @@ fn key(text: &str) -> Result<Key, Failure> {
     Ok(text.parse::<Key>()?)
 }
 
-/// An error of the import; of the store, where the stream from there failed.
+/// An error of the import; where its stream failed, of the store or of the decompression.
 fn failure(error: drover_mysql::Error) -> Failure {
     match error {
         drover_mysql::Error::Reading { source, .. } => from_stream(source),
@@ -168,6 +168,13 @@ fn failure(error: drover_mysql::Error) -> Failure {
     }
 }
 
+/// What is not the store's own error is the decompressor's: the stored bytes are not a dump.
 fn from_stream(error: io::Error) -> Failure {
-    drover_dumpstore::Error::from_io(error).into()
+    match error.downcast::<drover_dumpstore::Error>() {
+        Ok(error) => error.into(),
+        Err(error) => {
+            let text = format!("the stored dump cannot be decompressed: {error}");
+            Failure::new(Code::StoreCorrupt, text)
+        }
+    }
 }
