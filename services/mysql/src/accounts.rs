@@ -18,8 +18,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Error, Flavour, Order, Server, Session,
-    ident::{ident, literal},
+    ident::{self, ident, literal},
     ledger::{self, Locked, Side, State},
+    mysql,
     privileges::{Grant, Grantee, mangled},
     takeaway::{ScheduledEvent, Undo},
 };
@@ -58,6 +59,9 @@ pub struct Account {
     pub definition: String,
     /// The role that it begins with.
     pub default_role: Option<String>,
+    /// On MySQL: the roles that it begins with, which are accounts.
+    #[serde(default)]
+    pub default_roles: Vec<Grantee>,
 }
 
 /// A role's member.
@@ -66,6 +70,9 @@ pub struct Account {
 pub struct Member {
     /// The role.
     pub role: String,
+    /// Its host; empty on MariaDB.
+    #[serde(default)]
+    pub role_host: String,
     /// Who has it.
     pub grantee: Grantee,
     /// Whether with the right to hand it on.
@@ -81,6 +88,27 @@ impl fmt::Debug for Account {
 impl fmt::Debug for Accounts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Accounts").field("accounts", &self.accounts).finish_non_exhaustive()
+    }
+}
+
+impl Member {
+    /// The role, as it stands in a statement.
+    pub(crate) fn role_sql(&self) -> String {
+        if self.role_host.is_empty() {
+            ident(&self.role)
+        } else {
+            ident::account(&self.role, &self.role_host)
+        }
+    }
+}
+
+impl Account {
+    /// The statement that gives it those of its default roles that come with it (MySQL).
+    pub(crate) fn set_default_roles(&self, all: &Accounts) -> Option<String> {
+        let come = |role: &&Grantee| all.accounts.iter().any(|account| account.grantee == **role);
+        let roles: Vec<String> = self.default_roles.iter().filter(come).map(Grantee::sql).collect();
+        let (roles, name) = (roles.join(", "), self.grantee.sql());
+        (!roles.is_empty()).then(|| format!("SET DEFAULT ROLE {roles} TO {name}"))
     }
 }
 
@@ -119,6 +147,10 @@ async fn gather(session: &mut Session, undo: &Undo, database: &str) -> Result<Ac
     if grantees.iter().any(|grantee| grantee.role && !grantee.is_public()) {
         members = members_of(session, &mut grantees).await?;
     }
+    if session.about().flavour == Flavour::MySql {
+        members = mysql::members(session, &grantees).await?;
+        grantees.extend(members.iter().map(|member| member.grantee.clone()));
+    }
     let mut found = Accounts {
         accounts: Vec::new(),
         roles: Vec::new(),
@@ -150,7 +182,8 @@ async fn members_of(
         let before = members.len();
         for (user, host, role, admin) in &mapping {
             let grantee = Grantee { user: user.clone(), host: host.clone(), role: host.is_empty() };
-            let member = Member { role: role.clone(), grantee, admin: *admin };
+            let role_host = String::new();
+            let member = Member { role: role.clone(), role_host, grantee, admin: *admin };
             let of_ours = grantees.iter().any(|g| g.role && g.user == *role);
             if of_ours && !trusted.contains(&member.grantee.plain()) && !members.contains(&member) {
                 grantees.insert(member.grantee.clone());
@@ -174,8 +207,19 @@ async fn describe(session: &mut Session, grantee: Grantee) -> Result<Account, Er
     let Some(stored) = stored(session, &grantee).await? else {
         return Err(session.server().found(Code::AccountUnsupported, name));
     };
+    if stored.second_password {
+        let what = format!("{name}, a second password is retained");
+        return Err(session.server().found(Code::AccountUnsupported, what));
+    }
+    let (definition, default_roles) = match session.about().flavour {
+        Flavour::MariaDb => (definition, Vec::new()),
+        Flavour::MySql => (
+            mysql::without_default_roles(&definition),
+            mysql::default_roles(session, &grantee).await?,
+        ),
+    };
     let Stored { login, plugin, default_role, .. } = stored;
-    Ok(Account { grantee, plugin, login, definition, default_role })
+    Ok(Account { grantee, plugin, login, definition, default_role, default_roles })
 }
 
 /// What the server keeps of an account.
@@ -184,9 +228,21 @@ struct Stored {
     login: String,
     default_role: Option<String>,
     global_rights: bool,
+    /// Whether there is nothing that it must prove, as with MySQL's roles.
+    open: bool,
+    /// Whether a second password is good for it (MySQL).
+    second_password: bool,
 }
 
 async fn stored(session: &mut Session, grantee: &Grantee) -> Result<Option<Stored>, Error> {
+    if session.about().flavour == Flavour::MySql {
+        let kept = mysql::kept(session, grantee).await?;
+        return Ok(kept.map(|(plugin, hash, factors, second_password, global_rights)| {
+            let open = hash.is_empty() && factors.is_empty();
+            let login = serde_json::json!([plugin, hash, factors]).to_string();
+            Stored { plugin, login, default_role: None, global_rights, open, second_password }
+        }));
+    }
     let sql = format!(
         "SELECT Priv FROM mysql.global_priv WHERE User = {} AND Host = {}",
         literal(&grantee.user),
@@ -204,7 +260,14 @@ async fn stored(session: &mut Session, grantee: &Grantee) -> Result<Option<Store
     let default_role = Some(word("default_role").to_owned()).filter(|role| !role.is_empty());
     let global_rights = all.get("access").and_then(serde_json::Value::as_u64) != Some(0);
     let plugin = word("plugin").to_owned();
-    Ok(Some(Stored { plugin, login: login.to_string(), default_role, global_rights }))
+    Ok(Some(Stored {
+        plugin,
+        login: login.to_string(),
+        default_role,
+        global_rights,
+        open: false,
+        second_password: false,
+    }))
 }
 
 /// Makes an account or role at the destination, or finds the same one there, and notes that this
@@ -238,6 +301,9 @@ async fn make_locked(
         .await?;
     let same = match (&there, account) {
         (None, _) => false,
+        (Some(stored), Some(account)) if stored.open => {
+            stored.login == account.login && !used.is_empty()
+        }
         (Some(stored), Some(account)) => stored.login == account.login,
         // A role has no password: it is the same when Drover made it.
         (Some(_), None) => !used.is_empty(),
@@ -261,9 +327,7 @@ async fn make_locked(
 }
 
 async fn create(session: &mut Session, account: &Account) -> Result<(), Error> {
-    if session.about().flavour == Flavour::MariaDb {
-        session.run("turning the general log off", "SET SESSION sql_log_off = 1").await?;
-    }
+    session.run("turning the general log off", "SET SESSION sql_log_off = 1").await?;
     let name = account.grantee.sql();
     let sql = format!("CREATE USER {name}{}", account.definition);
     match session.run("making an account", &sql).await {
@@ -286,7 +350,8 @@ pub(crate) async fn release(locked: &mut Locked) -> Result<u32, Error> {
     let used: Vec<(String, String)> = session.rows("reading the ledger", &sql).await?;
     let mut count = 0;
     for (user, host) in used {
-        let grantee = Grantee { role: host.is_empty(), user, host };
+        let role = session.about().flavour == Flavour::MariaDb && host.is_empty();
+        let grantee = Grantee { role, user, host };
         count += u32::from(!grantee.role);
         let lock = ledger::account_lock(&grantee.sql());
         ledger::lock(session, &lock, &order).await?;
@@ -307,7 +372,7 @@ async fn release_locked(
     let uses: Vec<(String, bool)> = session.rows(doing, &sql).await?;
     let made = uses.iter().any(|(_, made)| *made);
     let alone = uses.iter().all(|(other, _)| *other == migration.to_string());
-    if made && alone && !has_anything(session, grantee).await? {
+    if made && alone && !has_anything(session, migration, grantee).await? {
         let kind = if grantee.role { "ROLE" } else { "USER" };
         let sql = format!("DROP {kind} IF EXISTS {}", grantee.sql());
         session.run("dropping an account", &sql).await?;
@@ -326,7 +391,11 @@ async fn release_locked(
 }
 
 /// Whether an account holds anything at all on this server, its roles aside.
-async fn has_anything(session: &mut Session, grantee: &Grantee) -> Result<bool, Error> {
+async fn has_anything(
+    session: &mut Session,
+    migration: MigrationId,
+    grantee: &Grantee,
+) -> Result<bool, Error> {
     let Some(stored) = stored(session, grantee).await? else { return Ok(false) };
     if stored.global_rights {
         return Ok(true);
@@ -337,6 +406,17 @@ async fn has_anything(session: &mut Session, grantee: &Grantee) -> Result<bool, 
         .map(|table| format!("EXISTS (SELECT 1 FROM mysql.{table} WHERE {condition})"))
         .to_vec();
     let (user, host) = (literal(&grantee.user), literal(&grantee.host));
+    if session.about().flavour == Flavour::MySql {
+        any.push(format!(
+            "EXISTS (SELECT 1 FROM mysql.procs_priv WHERE {condition}) \
+             OR EXISTS (SELECT 1 FROM mysql.role_edges WHERE FROM_USER = {user} \
+             AND FROM_HOST = {host} AND (TO_USER, TO_HOST) NOT IN \
+             (SELECT a.user, a.host FROM drover.account a WHERE a.migration = '{migration}'))"
+        ));
+        let sql = format!("SELECT {}", any.join(" OR "));
+        let (any,): (bool,) = session.one("reading the grant tables", &sql).await?;
+        return Ok(any);
+    }
     any.push(format!(
         "EXISTS (SELECT 1 FROM mysql.procs_priv WHERE User IN ({user}, {}) AND Host = {host})",
         mangled(&user)

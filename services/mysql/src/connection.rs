@@ -246,8 +246,12 @@ impl Session {
     }
 
     fn failed(&self, doing: &'static str, error: &mysql_async::Error) -> Error {
-        let (user, host) = &self.about.account;
-        Error::of_statement(self.server.name().as_str(), (user, host), doing, error)
+        let About { flavour, version, account: (user, host), .. } = &self.about;
+        let mut told = Error::of_statement(self.server.name().as_str(), (user, host), doing, error);
+        if let (Flavour::MySql, Error::RightMissing { grant, .. }) = (flavour, &mut told) {
+            *grant = crate::mysql::grants_needed(user, host, *version);
+        }
+        told
     }
 
     pub(crate) fn unexpected(&self, doing: &'static str, what: String) -> Error {
@@ -270,6 +274,7 @@ fn settings(flavour: Flavour) -> String {
         ),
         Flavour::MySql => format!(
             "SET SESSION {}, max_execution_time = 0, \
+             print_identified_with_as_hex = 1, \
              sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION'",
             common.replace("tx_isolation", "transaction_isolation")
         ),

@@ -77,7 +77,7 @@ pub async fn dump(
         return Err(server.found(Code::DumpRefused, what));
     }
     let mut command = program::command(server, program::dump_names(flavour), OptionsFrom::Input)?;
-    command.args(arguments(history)).arg("--").arg(&order.database);
+    command.args(arguments(history, flavour)).arg("--").arg(&order.database);
     let mut child = command.spawn().map_err(|e| {
         server.found(Code::DumpFailed, format!("the dump program cannot be started: {e}"))
     })?;
@@ -101,7 +101,7 @@ pub async fn dump(
 
 /// The stock program's options. The source is frozen, so no lock is needed; the snapshot keeps a
 /// change of its tables' definitions out as well.
-fn arguments(history: bool) -> Vec<&'static str> {
+fn arguments(history: bool, flavour: Flavour) -> Vec<&'static str> {
     let mut arguments = vec![
         "--single-transaction",
         "--quick",
@@ -117,6 +117,10 @@ fn arguments(history: bool) -> Vec<&'static str> {
     ];
     if history {
         arguments.push("--dump-history");
+    }
+    if flavour == Flavour::MySql {
+        // The copy gets GTIDs and statistics of its own; MariaDB's program knows neither option.
+        arguments.extend(["--loose-set-gtid-purged=OFF", "--loose-column-statistics=0"]);
     }
     arguments
 }

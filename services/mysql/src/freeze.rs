@@ -4,7 +4,8 @@
 //! 2. The intent and the whole undo are committed to the ledger.
 //! 3. Scheduled events are disabled and the rights to write are taken away.
 //! 4. Sessions older than that end, with what they still had open.
-//! 5. Then nothing can write any more, and the point is read.
+//! 5. On MySQL the schema becomes read-only as well.
+//! 6. Then nothing can write any more, and the point is read.
 //!
 //! An attempt that finds the intent of an interrupted one goes on with the recorded undo; it never
 //! takes what is left of the privileges for what was there.
@@ -15,9 +16,10 @@ use drover_schemas::{Code, v1};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Error, Order, Server, Session, guard,
+    Error, Flavour, Order, Server, Session, guard,
     ident::{covers, grant_text, ident, is_exact, literal},
     ledger::{Locked, Side, State},
+    mysql,
     privileges::{self, Held, Target},
     sessions::{self, Whose},
     takeaway::{Leave, ScheduledEvent, Undo, cannot_be_masked},
@@ -112,9 +114,13 @@ async fn freeze_locked(locked: &mut Locked, grace: Duration) -> Result<v1::Sourc
     guard::check(session, &database).await?;
     let frozen_at_unix_ms = session.now_unix_ms().await?;
 
-    for event in enabled_events(session, &database).await? {
-        if !undo.events.contains(&event) {
-            undo.events.push(event);
+    let read_only = is_read_only(session, &database).await?;
+    if !read_only {
+        undo.read_only = session.about().flavour == Flavour::MySql;
+        for event in enabled_events(session, &database).await? {
+            if !undo.events.contains(&event) {
+                undo.events.push(event);
+            }
         }
     }
     take_all(locked, &mut undo, held, Leave::Reads, State::Freezing).await?;
@@ -123,6 +129,10 @@ async fn freeze_locked(locked: &mut Locked, grace: Duration) -> Result<v1::Sourc
     let users = privileges::users_of(session, &undo.grantees()).await?;
     let whose = Whose { database: &database, users };
     let sessions_ended = sessions::end_older(session, &whose, grace).await?;
+    if undo.read_only && !read_only {
+        let sql = mysql::set_read_only(&database, true);
+        session.run("making the schema read-only", &sql).await?;
+    }
     // A session may have prepared a transaction in its last moment; anyone can commit that.
     guard::no_prepared_transactions(session).await?;
     let point = consistency_point(session).await?;
@@ -146,8 +156,11 @@ pub(crate) async fn take_all(
     state: State,
 ) -> Result<(), Error> {
     let database = locked.order().database.clone();
-    let mut statements: Vec<String> =
-        undo.events.iter().map(|event| event.disable(&database)).collect();
+    let mut statements = Vec::new();
+    // In a read-only schema no event can be altered, and none can write.
+    if !is_read_only(locked.session(), &database).await? {
+        statements.extend(undo.events.iter().map(|event| event.disable(&database)));
+    }
     statements.extend(undo.take(&held.grants, &database, leave));
     for _ in 0..ROUNDS_MAX {
         locked.write_undo(state, undo, &undo.statements(&database)).await?;
@@ -172,6 +185,9 @@ pub(crate) async fn read(session: &mut Session, database: &str) -> Result<Held, 
     if let Some(row) = held.ownerless.first() {
         return Err(privileges::ownerless(session, database, row));
     }
+    if session.about().flavour == Flavour::MySql {
+        mysql::no_pattern_with_roles(session, database, &held).await?;
+    }
     let texts = held.grants.iter().filter_map(|grant| match &grant.target {
         Target::Databases(text) => Some(text.as_str()),
         Target::Table(_) | Target::Routine(..) => None,
@@ -185,6 +201,14 @@ pub(crate) async fn read(session: &mut Session, database: &str) -> Result<Held, 
         check_alone(session, database, &inexact).await?;
     }
     Ok(held)
+}
+
+/// Whether the schema is read-only, which MariaDB's never are.
+async fn is_read_only(session: &mut Session, database: &str) -> Result<bool, Error> {
+    match session.about().flavour {
+        Flavour::MariaDb => Ok(false),
+        Flavour::MySql => mysql::is_read_only(session, database).await,
+    }
 }
 
 /// Whether the texts that stand for a very long name cover no other database.
@@ -225,10 +249,17 @@ pub(crate) async fn enabled_events(
     session: &mut Session,
     database: &str,
 ) -> Result<Vec<ScheduledEvent>, Error> {
-    let sql = format!(
-        "SELECT name, definer FROM mysql.event WHERE db = {} AND status = 'ENABLED' ORDER BY name",
-        literal(database)
-    );
+    let name = literal(database);
+    let sql = match session.about().flavour {
+        Flavour::MariaDb => format!(
+            "SELECT name, definer FROM mysql.event WHERE db = {name} AND status = 'ENABLED' \
+             ORDER BY name"
+        ),
+        Flavour::MySql => format!(
+            "SELECT EVENT_NAME, DEFINER FROM information_schema.EVENTS \
+             WHERE EVENT_SCHEMA = {name} AND STATUS = 'ENABLED' ORDER BY EVENT_NAME"
+        ),
+    };
     let found: Vec<(String, String)> = session.rows("reading the scheduled events", &sql).await?;
     Ok(found
         .into_iter()
@@ -243,8 +274,15 @@ async fn consistency_point(session: &mut Session) -> Result<Facts, Error> {
     let doing = "reading the consistency point";
     let mut facts = Facts::default();
     if session.about().binlog {
-        let (gtid,): (String,) = session.one(doing, "SELECT @@gtid_binlog_pos").await?;
-        let row: mysql_async::Row = session.one(doing, "SHOW MASTER STATUS").await?;
+        let (gtid, status) = match session.about().flavour {
+            Flavour::MariaDb => ("SELECT @@gtid_binlog_pos", "SHOW MASTER STATUS"),
+            Flavour::MySql => (
+                "SELECT REPLACE(@@GLOBAL.gtid_executed, '\n', '')",
+                mysql::binary_log_status(session.about().version),
+            ),
+        };
+        let (gtid,): (String,) = session.one(doing, gtid).await?;
+        let row: mysql_async::Row = session.one(doing, status).await?;
         facts.gtid = gtid;
         facts.binlog_file = row.get(0).unwrap_or_default();
         facts.binlog_position = row.get(1).unwrap_or_default();

@@ -20,8 +20,9 @@ use std::collections::BTreeSet;
 use drover_schemas::Code;
 
 use crate::{
-    Error, Session,
+    Error, Flavour, Session,
     ident::{account, covers, ident, literal, literals},
+    mysql,
     privileges::{self, Grantee},
 };
 
@@ -63,15 +64,23 @@ pub async fn check(session: &mut Session, database: &str) -> Result<(), Error> {
     no_cascades(session, database).await
 }
 
+/// Whether a row of the grant tables is a role's: MariaDB's have no host; MySQL's are accounts.
+fn is_role(flavour: Flavour, host: &str) -> bool {
+    flavour == Flavour::MariaDb && host.is_empty()
+}
+
 /// Refuses a server that applies what another one wrote.
 async fn not_a_replica(session: &mut Session) -> Result<(), Error> {
-    let rows: Vec<mysql_async::Row> =
-        session.rows("reading the replication's state", "SHOW ALL SLAVES STATUS").await?;
+    let (show, column) = match session.about().flavour {
+        Flavour::MariaDb => ("SHOW ALL SLAVES STATUS", "Slave_SQL_Running"),
+        Flavour::MySql => ("SHOW REPLICA STATUS", "Replica_SQL_Running"),
+    };
+    let rows: Vec<mysql_async::Row> = session.rows("reading the replication's state", show).await?;
     let runs = |row: &mysql_async::Row| {
-        row.get::<Option<String>, _>("Slave_SQL_Running").flatten().is_some_and(|yes| yes != "No")
+        row.get::<Option<String>, _>(column).flatten().is_some_and(|yes| yes != "No")
     };
     if rows.iter().any(runs) {
-        let what = "a replication thread is running (SHOW ALL SLAVES STATUS)";
+        let what = format!("a replication thread is running ({show})");
         return Err(session.server().found(Code::SourceIsReplica, what));
     }
     Ok(())
@@ -92,15 +101,19 @@ async fn no_global_writers(
     database: &str,
     trusted: &BTreeSet<String>,
 ) -> Result<(), Error> {
-    let sql = format!(
-        "SELECT User, Host FROM mysql.global_priv \
-         WHERE CAST(JSON_VALUE(Priv, '$.access') AS UNSIGNED) & {WRITES_ANYWHERE} <> 0"
-    );
+    let flavour = session.about().flavour;
+    let sql = match flavour {
+        Flavour::MariaDb => format!(
+            "SELECT User, Host FROM mysql.global_priv \
+             WHERE CAST(JSON_VALUE(Priv, '$.access') AS UNSIGNED) & {WRITES_ANYWHERE} <> 0"
+        ),
+        Flavour::MySql => mysql::global_writers(),
+    };
     let found: Vec<(String, String)> =
         session.rows("looking for accounts with global rights", &sql).await?;
     let other = found
         .into_iter()
-        .map(|(user, host)| Grantee { role: host.is_empty(), user, host })
+        .map(|(user, host)| Grantee { role: is_role(flavour, &host), user, host })
         .find(|grantee| !trusted.contains(&grantee.plain()));
     match other {
         None => Ok(()),
@@ -123,7 +136,7 @@ async fn no_governing_writers(
     let found: Vec<(String, String, String)> =
         session.rows("reading the grant tables", sql).await?;
     for (user, host, db) in found {
-        let grantee = Grantee { role: host.is_empty(), user, host };
+        let grantee = Grantee { role: is_role(session.about().flavour, &host), user, host };
         if covers(&db, governing) && !trusted.contains(&grantee.plain()) {
             let what = format!("{} may write to it (ON {}.*)", grantee.sql(), ident(&db));
             return Err(foreign(session, governing, &what));
@@ -140,12 +153,16 @@ async fn no_foreign_bodies(
     definers: &str,
 ) -> Result<(), Error> {
     let name = literal(database);
-    let sql = format!(
-        "SELECT db, name, LOWER(type), body FROM mysql.proc WHERE definer IN ({definers}) \
-         AND db <> {name} AND db <> 'sys' AND security_type = 'DEFINER' AND LOCATE({name}, body) \
-         UNION ALL SELECT db, name, 'event', body FROM mysql.event WHERE definer IN ({definers}) \
-         AND db <> {name} AND status = 'ENABLED' AND LOCATE({name}, body)"
-    );
+    let sql = match session.about().flavour {
+        Flavour::MariaDb => format!(
+            "SELECT db, name, LOWER(type), body FROM mysql.proc WHERE definer IN ({definers}) \
+             AND db <> {name} AND db <> 'sys' AND security_type = 'DEFINER' \
+             AND LOCATE({name}, body) UNION ALL SELECT db, name, 'event', body FROM mysql.event \
+             WHERE definer IN ({definers}) AND db <> {name} AND status = 'ENABLED' \
+             AND LOCATE({name}, body)"
+        ),
+        Flavour::MySql => mysql::bodies(&name, definers),
+    };
     let found: Vec<(String, String, String, Vec<u8>)> =
         session.rows("looking for routines that name the database", &sql).await?;
     let named = found.into_iter().find(|(_, _, _, body)| mentions(body, database));
@@ -181,9 +198,16 @@ async fn no_writing_views(
     definers: &str,
 ) -> Result<(), Error> {
     let name = literal(database);
-    let sql = format!(
-        "SELECT name, definer IN ({definers}) FROM mysql.proc WHERE db = {name} AND type = 'FUNCTION'"
-    );
+    let sql = match session.about().flavour {
+        Flavour::MariaDb => format!(
+            "SELECT name, definer IN ({definers}) FROM mysql.proc \
+             WHERE db = {name} AND type = 'FUNCTION'"
+        ),
+        Flavour::MySql => format!(
+            "SELECT ROUTINE_NAME, DEFINER IN ({definers}) FROM information_schema.ROUTINES \
+             WHERE ROUTINE_SCHEMA = {name} AND ROUTINE_TYPE = 'FUNCTION'"
+        ),
+    };
     let functions: Vec<(String, bool)> = session.rows("reading the functions", &sql).await?;
     if functions.is_empty() {
         return Ok(());
@@ -211,9 +235,15 @@ async fn no_writing_views(
 async fn no_cascades(session: &mut Session, database: &str) -> Result<(), Error> {
     // Hardly any server has a foreign key between databases, and InnoDB's own list says so at once;
     // the other view opens every table of the database.
-    let sql = "SELECT FOR_NAME FROM information_schema.INNODB_SYS_FOREIGN \
-               WHERE SUBSTRING_INDEX(FOR_NAME, '/', 1) <> SUBSTRING_INDEX(REF_NAME, '/', 1) LIMIT 1";
-    if session.rows::<String>("reading the foreign keys", sql).await?.is_empty() {
+    let list = match session.about().flavour {
+        Flavour::MariaDb => "INNODB_SYS_FOREIGN",
+        Flavour::MySql => "INNODB_FOREIGN",
+    };
+    let sql = format!(
+        "SELECT FOR_NAME FROM information_schema.{list} \
+         WHERE SUBSTRING_INDEX(FOR_NAME, '/', 1) <> SUBSTRING_INDEX(REF_NAME, '/', 1) LIMIT 1"
+    );
+    if session.rows::<String>("reading the foreign keys", &sql).await?.is_empty() {
         return Ok(());
     }
     let name = literal(database);

@@ -45,7 +45,8 @@ const RIGHTS: &str = "SELECT, INSERT, UPDATE, DELETE, CREATE, DROP, REFERENCES, 
      ALTER ROUTINE, EVENT, TRIGGER, DELETE HISTORY, RELOAD, PROCESS, SHOW DATABASES, CREATE USER, \
      SUPER, SET USER, CONNECTION ADMIN, BINLOG ADMIN, BINLOG MONITOR, REPLICA MONITOR";
 
-/// The statement that gives Drover's account what it needs on a source or destination.
+/// The statement that gives Drover's account what it needs on a source or destination that is a
+/// MariaDB server; for MySQL see [`crate::mysql::grants_needed`].
 pub fn grants_needed(user: &str, host: &str) -> String {
     format!("GRANT {RIGHTS} ON *.* TO {} WITH GRANT OPTION", account(user, host))
 }

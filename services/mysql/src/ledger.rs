@@ -17,7 +17,7 @@
 use drover_schemas::{Code, MigrationId};
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::{Error, Flavour, Server, Session, ident::literal};
+use crate::{Error, Flavour, Server, Session, ident::literal, mysql};
 
 pub use crate::order::{Order, Side, State};
 
@@ -111,10 +111,8 @@ impl Locked {
     /// undone.
     pub async fn take(server: &Server, order: &Order, side: Side) -> Result<Self, Error> {
         let mut session = server.session().await?;
-        // The grant tables, roles and statements that the steps know are MariaDB's.
         if session.about().flavour == Flavour::MySql {
-            let (server, version) = (server.name().to_string(), "MySQL".to_owned());
-            return Err(Error::Unsupported { server, version });
+            mysql::check(&mut session).await?;
         }
         lock(&mut session, &migration_lock(order.migration), order).await?;
         lock(&mut session, &database_lock(&order.database), order).await?;

@@ -25,6 +25,7 @@ pub mod inspect;
 pub mod ledger;
 mod load;
 pub mod manifest;
+pub mod mysql;
 pub mod open;
 pub mod options;
 mod order;

@@ -127,7 +127,7 @@ async fn make_all(locked: &mut Locked, accounts: &Accounts) -> Result<(), Error>
     let mut statements = Vec::new();
     for member in &accounts.members {
         let option = if member.admin { " WITH ADMIN OPTION" } else { "" };
-        let (role, grantee) = (ident(&member.role), member.grantee.sql());
+        let (role, grantee) = (member.role_sql(), member.grantee.sql());
         statements.push(format!("GRANT {role} TO {grantee}{option}"));
     }
     let known = |role: &String| accounts.roles.contains(role);
@@ -135,6 +135,7 @@ async fn make_all(locked: &mut Locked, accounts: &Accounts) -> Result<(), Error>
         let role = account.default_role.as_ref().filter(|role| known(role))?;
         Some(format!("SET DEFAULT ROLE {} FOR {}", ident(role), account.grantee.sql()))
     }));
+    statements.extend(accounts.accounts.iter().filter_map(|a| a.set_default_roles(accounts)));
     run(locked.session(), &statements).await
 }
 

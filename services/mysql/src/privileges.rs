@@ -13,8 +13,9 @@ use mysql_async::{Row, Value, prelude::Queryable as _};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Error, Session,
+    Error, Flavour, Session,
     ident::{NAME_CHARS_MAX, account, covers, ident, literal, literals},
+    mysql,
 };
 
 /// A set of privileges as `GRANT` names them; `INSERT (`c`)` for a column; [`GRANT_OPTION`].
@@ -291,6 +292,9 @@ async fn existing_columns(
 /// `é` stands there as `Ã©`, and what gets too long is cut off. In memory, until the next restart, the grant is right all the same.
 async fn routine_rows(session: &mut Session, name: &str) -> Result<Rows, Error> {
     let name = literal(name);
+    if session.about().flavour == Flavour::MySql {
+        return mysql_routine_rows(session, &name).await;
+    }
     let mangled = |name| format!("LEFT({}, {NAME_CHARS_MAX})", mangled(name));
     let (mangled_name, mangled_routine) = (mangled(&name), mangled("r.name"));
     // The row of a routine that is gone means nothing, and could not be given again.
@@ -315,6 +319,23 @@ async fn routine_rows(session: &mut Session, name: &str) -> Result<Rows, Error> 
         .collect())
 }
 
+async fn mysql_routine_rows(session: &mut Session, name: &str) -> Result<Rows, Error> {
+    let sql = format!(
+        "SELECT p.User, p.Host, p.Routine_type, r.ROUTINE_NAME, p.Proc_priv \
+         FROM mysql.procs_priv p JOIN information_schema.ROUTINES r ON r.ROUTINE_SCHEMA = {name} \
+         AND r.ROUTINE_TYPE = p.Routine_type AND r.ROUTINE_NAME = p.Routine_name \
+         WHERE p.Db = {name}"
+    );
+    let found: Vec<(String, String, String, String, String)> = session.rows(READING, &sql).await?;
+    Ok(found
+        .into_iter()
+        .map(|(user, host, kind, routine, set)| {
+            ((user, host, Target::Routine(kind, routine)), words(&set).collect::<Privileges>())
+        })
+        .filter(|(_, privileges)| !privileges.is_empty())
+        .collect())
+}
+
 /// The expression for how `procs_priv` holds a name.
 pub(crate) fn mangled(name: &str) -> String {
     format!("CONVERT(CAST({name} AS BINARY) USING latin1)")
@@ -325,9 +346,12 @@ async fn accounts_named(
     session: &mut Session,
     users: &BTreeSet<&str>,
 ) -> Result<BTreeMap<(String, String), bool>, Error> {
+    let (role, table) = match session.about().flavour {
+        Flavour::MariaDb => ("IFNULL(JSON_VALUE(Priv, '$.is_role'), 0)", "global_priv"),
+        Flavour::MySql => ("'0'", "user"),
+    };
     let sql = format!(
-        "SELECT User, Host, IFNULL(JSON_VALUE(Priv, '$.is_role'), 0) FROM mysql.global_priv \
-         WHERE User IN ({})",
+        "SELECT User, Host, {role} FROM mysql.{table} WHERE User IN ({})",
         literals(users.iter().copied())
     );
     let found: Vec<(String, String, String)> = session.rows(READING, &sql).await?;
@@ -352,6 +376,10 @@ pub async fn users_of(
     }
     let (roles, accounts): (Vec<&Grantee>, Vec<&Grantee>) = grantees.iter().partition(|g| g.role);
     let mut users: BTreeSet<String> = accounts.into_iter().map(|g| g.user.clone()).collect();
+    if session.about().flavour == Flavour::MySql {
+        let members = mysql::members(session, grantees).await?;
+        users.extend(members.into_iter().map(|member| member.grantee.user));
+    }
     if !roles.is_empty() {
         let sql = "SELECT User, Host, Role FROM mysql.roles_mapping";
         let mapping: Vec<(String, String, String)> = session.rows(READING, sql).await?;

@@ -136,6 +136,19 @@ fn affected(session: &Session, whose: &Whose<'_>) -> String {
 
 const READING: &str = "reading the process list";
 
+/// The table of sessions. MySQL has two: one with the name that a session acts under at the moment,
+/// and one with the name that it logged in with. A session counts by either.
+fn process_list(session: &Session) -> &'static str {
+    match session.about().flavour {
+        Flavour::MariaDb => "information_schema.PROCESSLIST",
+        Flavour::MySql => {
+            "(SELECT ID, COALESCE(USER, '') AS USER, DB, COMMAND FROM information_schema.PROCESSLIST \
+             UNION ALL SELECT ID, COALESCE(USER, '') AS USER, DB, COMMAND \
+             FROM performance_schema.processlist)"
+        }
+    }
+}
+
 /// The sessions by id, and whether each is idle: no statement, and no transaction open. Those that
 /// were seen once are among them until they are gone, under whatever name.
 async fn list(
@@ -146,8 +159,9 @@ async fn list(
 ) -> Result<BTreeMap<u64, bool>, Error> {
     let seen: Vec<String> = seen.iter().map(u64::to_string).collect();
     let seen = if seen.is_empty() { "NULL".to_owned() } else { seen.join(",") };
+    let list = process_list(session);
     let sql = format!(
-        "SELECT p.ID, p.COMMAND IN ('Sleep', 'Delayed insert') FROM information_schema.PROCESSLIST p \
+        "SELECT p.ID, p.COMMAND IN ('Sleep', 'Delayed insert') FROM {list} p \
          WHERE p.ID < {marker} AND p.ID <> CONNECTION_ID() AND ({affected} OR p.ID IN ({seen}))"
     );
     let there: Vec<(u64, bool)> = session.rows(READING, &sql).await?;
@@ -167,6 +181,10 @@ async fn list(
 /// The sessions that stand under the name of a routine's definer and may be someone else's: the
 /// host is the definer's own, which for a pattern such as `%` no connection has.
 async fn hidden(session: &mut Session, marker: u64) -> Result<BTreeSet<u64>, Error> {
+    // See `process_list`: nobody is hidden there.
+    if session.about().flavour == Flavour::MySql {
+        return Ok(BTreeSet::new());
+    }
     let sql = format!(
         "SELECT p.ID FROM information_schema.PROCESSLIST p WHERE p.ID < {marker} \
          AND p.COMMAND = 'Query' AND p.ID <> CONNECTION_ID() AND CONCAT(p.USER, '@', \

@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     ident::{account, grant_text, ident, precedence},
+    mysql::set_read_only,
     privileges::{Grant, Grantee, Privileges, Target, is_read},
 };
 
@@ -88,13 +89,20 @@ pub struct Undo {
     pub masks: BTreeSet<Grantee>,
     /// The scheduled events that were enabled.
     pub events: Vec<ScheduledEvent>,
+    /// Whether Drover makes the schema read-only (MySQL). One that was so already stays so.
+    #[serde(default)]
+    pub read_only: bool,
 }
 
 impl Undo {
-    /// The statements that put everything back, in order; the scheduled events last, when their
-    /// definers have their rights again.
+    /// The statements that put everything back, in order: the schema becomes writable first, as
+    /// nothing in it can be altered before; the scheduled events come last, when their definers
+    /// have their rights again.
     pub fn statements(&self, database: &str) -> Vec<String> {
         let mut statements = Vec::new();
+        if self.read_only {
+            statements.push(set_read_only(database, false));
+        }
         for grant in &self.grants {
             statements.push(grant.grant(database));
             let whole = matches!(grant.target, Target::Databases(_));
@@ -104,6 +112,10 @@ impl Undo {
         }
         for grantee in &self.masks {
             statements.push(own(grantee, database, ["SELECT", PLACEHOLDER]).revoke(database));
+            // MySQL takes nothing at all away when one of the privileges is not held.
+            if self.read_only {
+                statements.push(own(grantee, database, [PLACEHOLDER]).revoke(database));
+            }
         }
         statements.extend(self.events.iter().map(|event| event.enable(database)));
         statements
