@@ -89,7 +89,7 @@ codes! {
     204 permanent ServerRefused "a MySQL server refused a statement" "See the error number in the message.";
     205 permanent LedgerOutdated "the server's ledger is ahead of this order" "Nothing where another instance was faster; otherwise the log has lost events.";
     206 transient LedgerBusy "another instance is working on this migration" "Nothing: it is tried again.";
-    207 permanent ServerUnsupported "the server is too old or of another kind" "Drover moves databases of MariaDB 10.5 or newer; MySQL is not supported yet.";
+    207 permanent ServerUnsupported "the server is too old or of another kind" "Drover moves databases of MariaDB 10.5 or newer and MySQL 8.0.22 or newer; the message says what it lacks.";
     210 permanent DatabaseMissing "the database is not at the source" "See whether it was dropped or renamed since it was planned.";
     211 permanent ForeignWriter "something outside the database may write to it with another's rights" "See the page: remove the object or right that the message names, or list the account under trusted_accounts.";
     212 permanent PreparedTransactions "the source holds prepared XA transactions" "Commit or roll them back (XA RECOVER lists them).";
