@@ -47,7 +47,7 @@ pub struct Migration {
     pub dump: Option<DumpStored>,
     /// Of this run: the opening.
     pub opened: Option<DestinationOpened>,
-    /// Of this run: the switch.
+    /// Of this run: the switch; without its changes where only its revert has told of it.
     pub switched: Option<DnsSwitched>,
     /// Of this run: the publication.
     pub published: Option<DumpPublished>,
@@ -223,6 +223,13 @@ impl Migration {
             Event::DumpStored(dump) => self.dump = Some(dump),
             Event::DestinationOpened(opened) => self.opened = Some(opened),
             Event::DnsSwitched(switched) => self.switched = Some(switched),
+            // The service that switched may have died before its event: what a revert put back
+            // had been switched, and the copy may hold the customer's writes.
+            Event::DnsReverted(reverted) => {
+                if !reverted.changes.is_empty() {
+                    self.switched.get_or_insert_default();
+                }
+            }
             Event::DumpPublished(published) => self.published = Some(published),
             Event::StepFailed(failed) => {
                 if failed.next_attempt_at_unix_ms == 0 {
@@ -240,7 +247,6 @@ impl Migration {
             | Event::RetryRequested(_)
             | Event::RollbackRequested(_)
             | Event::MigrationRolledBack(_)
-            | Event::DnsReverted(_)
             | Event::DestinationClosed(_)
             | Event::DestinationDropped(_)
             | Event::SourceThawed(_) => {}

@@ -7,7 +7,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a failed test may panic anywhere")]
 
-use drover_lifecycle::{Command, Fact, Migration, Phase, Wait, conclude};
+use drover_lifecycle::{Command, Fact, Migration, Phase, Undo, Wait, conclude};
 use drover_schemas::{
     CampaignName, Code, Failure, MigrationId,
     v1::{self, Job, Policy, RetryPolicy, Step, migration_event::Event},
@@ -385,6 +385,27 @@ fn a_copy_that_was_switched_to_is_closed_but_kept_by_a_rollback() {
     world.come_to_rest().unwrap();
     assert_eq!(world.state.phase, Phase::RolledBack);
     assert!(world.servers.copy && !world.servers.open);
+}
+
+#[test]
+fn a_copy_is_kept_also_when_only_the_revert_tells_that_it_was_switched_to() {
+    let mut world = World::new();
+    world.orchestrate().unwrap();
+    while world.job(0).unwrap().step() != Step::Switch {
+        world.happen(Happening::Done(0)).unwrap();
+        world.orchestrate().unwrap();
+    }
+    let mut state = world.state.clone();
+    let mut happens = |event| {
+        let revision = state.revision + 1;
+        state.evolve(Fact { revision, at_unix_ms: world.now, event }).unwrap();
+        state.phase.clone()
+    };
+    happens(Event::RollbackRequested(v1::RollbackRequested::default()));
+    let changes = vec![v1::DnsChange::default()];
+    happens(Event::DnsReverted(v1::DnsReverted { changes }));
+    let phase = happens(event_of(Step::Close));
+    assert!(matches!(phase, Phase::Undoing(Undo::Thaw, ..)), "{phase:?}");
 }
 
 #[test]
