@@ -26,8 +26,6 @@ pub const SIGNALS_AGE_MAX: Duration = Duration::from_secs(48 * 3600);
 pub const SIGNALS_BYTES_MAX: i64 = 256 << 20;
 /// The largest event, job or signal, in bytes. An inventory row with many labels is far below it.
 pub const MESSAGE_BYTES_MAX: i32 = 256 << 10;
-/// How long a job may go without a sign of life before it is given to another instance.
-pub const ACK_WAIT: Duration = Duration::from_secs(30);
 
 /// What keeps a message in a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -14,7 +14,7 @@ use std::{
     path::{Path, PathBuf},
     process::{Child, ChildStdin, Command, Stdio},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, PoisonError, Weak,
         atomic::{AtomicU8, Ordering},
     },
     time::{Duration, Instant},
@@ -38,6 +38,12 @@ keep=
 while read -r word pid; do
   case $word in
     pid) pids="$pids $pid" ;;
+    # Its number may be given to somebody else's process.
+    gone)
+      left=
+      for other in $pids; do [ "$other" = "$pid" ] || left="$left $other"; done
+      pids=$left
+      ;;
     keep) keep=1 ;;
   esac
 done
@@ -121,7 +127,8 @@ impl Bed {
         let program = command.get_program().to_string_lossy().into_owned();
         let child = command.spawn().with_context(|| format!("starting {program}"))?;
         self.tell_guardian(&format!("pid {}", child.id()))?;
-        Ok(Process { name: name.to_owned(), log, child: Mutex::new(child) })
+        let bed = Arc::downgrade(&self.inner);
+        Ok(Process { name: name.to_owned(), log, child: Mutex::new(child), bed })
     }
 
     /// Leaves the processes and the folder as they are when the bed ends.
@@ -130,7 +137,13 @@ impl Bed {
     }
 
     fn tell_guardian(&self, line: &str) -> Result<()> {
-        let mut guardian = self.inner.guardian.lock().unwrap_or_else(PoisonError::into_inner);
+        self.inner.tell_guardian(line)
+    }
+}
+
+impl Inner {
+    fn tell_guardian(&self, line: &str) -> Result<()> {
+        let mut guardian = self.guardian.lock().unwrap_or_else(PoisonError::into_inner);
         let pipe = guardian.pipe.as_mut().context("the guardian has ended")?;
         writeln!(pipe, "{line}").context("telling the guardian")
     }
@@ -150,6 +163,7 @@ pub struct Process {
     name: String,
     log: PathBuf,
     child: Mutex<Child>,
+    bed: Weak<Inner>,
 }
 
 impl Process {
@@ -220,6 +234,10 @@ impl Drop for Process {
         let child = self.child.get_mut().unwrap_or_else(PoisonError::into_inner);
         let _ = child.kill();
         let _ = child.wait();
+        if let Some(bed) = self.bed.upgrade() {
+            // Without a guardian there is nobody who could kill a wrong one.
+            let _ = bed.tell_guardian(&format!("gone {}", child.id()));
+        }
     }
 }
 

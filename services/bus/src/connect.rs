@@ -58,6 +58,7 @@ struct Inner {
     context: jetstream::Context,
     address: String,
     replicas: usize,
+    ack_wait: Duration,
     link: Arc<Link>,
 }
 
@@ -116,6 +117,7 @@ impl Bus {
                 context,
                 address: options.url.clone(),
                 replicas: options.replicas,
+                ack_wait: options.ack_wait(),
                 link,
             }),
         };
@@ -143,6 +145,11 @@ impl Bus {
 
     pub(crate) fn replicas(&self) -> usize {
         self.inner.replicas
+    }
+
+    /// How long a job may go without a sign of life.
+    pub(crate) fn ack_wait(&self) -> Duration {
+        self.inner.ack_wait
     }
 
     /// Counts the connections made; changes when the connection came back.

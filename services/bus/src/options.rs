@@ -1,6 +1,7 @@
 //! How to reach NATS: the `[nats]` part of the configuration.
 
 use std::{
+    ops::RangeInclusive,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -36,7 +37,14 @@ pub struct Options {
     pub replicas: usize,
     /// How long the first connection is tried for, in milliseconds. Later ones are tried for ever.
     pub connect_wait_ms: u64,
+    /// How long a job may go without a sign of life from the instance that has it, in
+    /// milliseconds, before it is given to another: 2,000 to 600,000, the same at every service.
+    pub ack_wait_ms: u64,
 }
+
+/// The bounds of `ack_wait_ms`. A sign of life is sent several times in it, over a bus that may be
+/// slow; and a job of an instance that died lies still for so long.
+const ACK_WAIT_MS: RangeInclusive<u64> = 2_000..=600_000;
 
 impl Default for Options {
     fn default() -> Self {
@@ -51,6 +59,7 @@ impl Default for Options {
             tls_key_file: None,
             replicas: 1,
             connect_wait_ms: 5_000,
+            ack_wait_ms: 30_000,
         }
     }
 }
@@ -81,6 +90,11 @@ impl Options {
         if !matches!(self.replicas, 1 | 3 | 5) {
             let reason = format!("{} is not 1, 3 or 5", self.replicas);
             return Err(Error::Configuration { key: "replicas", reason });
+        }
+        if !ACK_WAIT_MS.contains(&self.ack_wait_ms) {
+            let (least, most) = (ACK_WAIT_MS.start(), ACK_WAIT_MS.end());
+            let reason = format!("{} is not from {least} to {most}", self.ack_wait_ms);
+            return Err(Error::Configuration { key: "ack_wait_ms", reason });
         }
         let mut options = ConnectOptions::new();
         if let Some(path) = &self.credentials_file {
@@ -116,6 +130,10 @@ impl Options {
             }
         }
         Ok(options)
+    }
+
+    pub(crate) fn ack_wait(&self) -> Duration {
+        Duration::from_millis(self.ack_wait_ms)
     }
 
     pub(crate) fn connect_wait(&self) -> Duration {
@@ -154,6 +172,8 @@ mod tests {
         assert!(lone.client().is_err());
         let even = Options { replicas: 2, ..Options::default() };
         assert!(even.client().is_err());
+        let hasty = Options { ack_wait_ms: 100, ..Options::default() };
+        assert!(hasty.client().is_err());
         let missing = Options { nkey_seed_file: Some("/nonexistent".into()), ..Options::default() };
         let error = missing.client().map(drop).unwrap_err();
         assert_eq!(error.code(), drover_schemas::Code::SecretUnreadable);

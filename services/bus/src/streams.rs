@@ -55,7 +55,7 @@ impl Bus {
     /// Makes a durable consumer of the work queue where it is missing, or changes its slots;
     /// checks it.
     pub async fn ensure_consumer(&self, wanted: &streams::Consumer) -> Result<(), Error> {
-        self.ensure_consumer_with(wanted, streams::ACK_WAIT).await
+        self.ensure_consumer_with(wanted, self.ack_wait()).await
     }
 
     pub(crate) async fn ensure_consumer_with(

@@ -64,13 +64,9 @@ pub(crate) struct Pace {
     pub(crate) shutdown_grace: Duration,
 }
 
-impl Default for Pace {
-    fn default() -> Self {
-        Self {
-            ack_wait: streams::ACK_WAIT,
-            append_wait: APPEND_WAIT,
-            shutdown_grace: SHUTDOWN_GRACE,
-        }
+impl Pace {
+    pub(crate) fn new(ack_wait: Duration) -> Self {
+        Self { ack_wait, append_wait: APPEND_WAIT, shutdown_grace: SHUTDOWN_GRACE }
     }
 }
 
@@ -94,7 +90,7 @@ impl Bus {
         F: Future<Output = Result<Event, Failure>> + Send + 'static,
         C: Fn(&Job, Result<Event, Failure>) -> CloudEvent + Clone + Send + Sync + 'static,
     {
-        self.work_at(Pace::default(), consumer, service, shutdown, step, conclude).await
+        self.work_at(Pace::new(self.ack_wait()), consumer, service, shutdown, step, conclude).await
     }
 
     pub(crate) async fn work_at<S, F, C>(

@@ -21,7 +21,7 @@ use crate::worker::Pace;
 const ACK_WAIT: Duration = Duration::from_millis(900);
 
 fn pace() -> Pace {
-    Pace { ack_wait: ACK_WAIT, ..Pace::default() }
+    Pace::new(ACK_WAIT)
 }
 
 /// What a test's step looks at and waits for.

@@ -1,0 +1,276 @@
+//! What is attacked: the servers of a small fleet, two processes of each service, and the links
+//! between them.
+//!
+//! 1. Everything is a process of its own, and the services are the `drover` binary under the
+//!    configuration that an operator would write; what differs is in their environment.
+//! 2. There are two sides, `a` and `b`: each has one process of each service, and links of its own
+//!    to every server. So a link that is cut parts one instance from what the other still reaches.
+//! 3. The times after which Drover takes something for dead are short here, so that a paused
+//!    process is paused for longer than all of them within a short run.
+
+use std::{
+    fs,
+    net::{IpAddr, SocketAddr},
+    path::{Path, PathBuf},
+    process::Command,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, bail};
+use drover_testbed::{
+    Bed, Fleet, Link, Process,
+    fleet::Plan,
+    mariadb::{Mariadb, Settings},
+};
+
+use crate::herd::Herd;
+
+/// The campaign.
+pub const CAMPAIGN: &str = "chaos";
+/// How long a job may go without a sign of life, in milliseconds.
+pub const ACK_WAIT_MS: u64 = 5_000;
+/// How long the orchestrator's lease lasts, in milliseconds.
+pub const LEASE_MS: u64 = 2_000;
+/// The servers of each kind.
+const SERVERS: usize = 2;
+/// How many databases are in work at each.
+const SLOTS: u32 = 4;
+
+/// The services, and whether there are two of them: two consoles would need two addresses.
+const SERVICES: [(&str, usize); 7] = [
+    ("orchestrator", 2),
+    ("dump", 2),
+    ("import", 2),
+    ("dns", 2),
+    ("notify", 2),
+    ("projector", 2),
+    ("console", 1),
+];
+
+/// Where Debian's package puts the library that changes a process's clock, below the folder of the
+/// machine's architecture in `/usr/lib`.
+const FAKETIME: &str = "faketime/libfaketimeMT.so.1";
+
+/// What every process is told beside the configuration's file.
+fn environment(store: &Path) -> Vec<(String, String)> {
+    let fixed = [
+        ("DROVER_NATS__ACK_WAIT_MS", ACK_WAIT_MS.to_string()),
+        ("DROVER_ORCHESTRATOR__LEASE_MS", LEASE_MS.to_string()),
+        ("DROVER_CAMPAIGN__ATTEMPTS_MAX", "3".to_owned()),
+        ("DROVER_CAMPAIGN__BACKOFF_BASE_MS", "200".to_owned()),
+        ("DROVER_CAMPAIGN__BACKOFF_MAX_MS", "2000".to_owned()),
+        ("DROVER_DNS__ZONES__0__TTL_SECONDS", "1".to_owned()),
+        ("DROVER_DNS__ANSWER_WAIT_MS", "2000".to_owned()),
+        ("DROVER_DNS__SEEN_WAIT_MS", "5000".to_owned()),
+        ("DROVER_STORE__URL", store.display().to_string()),
+        ("RUST_LOG", "info".to_owned()),
+    ];
+    fixed.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+}
+
+/// One process of one service, started again whenever it is killed.
+pub struct Service {
+    /// `dump-a`, …
+    pub name: String,
+    /// `dump`, …
+    pub kind: &'static str,
+    side: usize,
+    process: Mutex<Option<Process>>,
+}
+
+impl Service {
+    /// The process's number, while there is one.
+    pub fn pid(&self) -> Option<u32> {
+        self.lock().as_ref().filter(|process| !process.has_ended()).map(Process::pid)
+    }
+
+    /// Kills it at once.
+    pub fn kill(&self) {
+        drop(self.lock().take());
+    }
+
+    /// Sends it a signal, where it runs.
+    pub fn signal(&self, signal: nix::sys::signal::Signal) -> Result<()> {
+        match self.lock().as_ref() {
+            Some(process) if !process.has_ended() => process.signal(signal),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Process>> {
+        self.process.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// All of it. Ends with this value.
+pub struct World {
+    /// The databases and their customers.
+    pub herd: Herd,
+    /// The services' processes.
+    pub services: Vec<Service>,
+    /// Of both sides: the name of what a link leads to, and the link.
+    pub links: [Vec<(String, Link)>; 2],
+    /// The folder of the dumps.
+    pub store: PathBuf,
+    /// Whether the store may be filled.
+    pub can_fill: bool,
+    /// The library by which clocks can be made to jump, where it is installed.
+    pub faketime: Option<PathBuf>,
+    /// Where the binary is.
+    drover: PathBuf,
+    config: PathBuf,
+    /// The servers.
+    pub fleet: Fleet,
+}
+
+impl World {
+    /// Starts the servers, sows so many databases, and starts the services. `store` is a file
+    /// system that may be filled; without it the dumps lie in the fleet's own folder.
+    pub async fn start(databases: usize, store: Option<PathBuf>) -> Result<Self> {
+        let herd = Herd::new(databases, SERVERS);
+        // A process that is killed loses nothing that the operating system has.
+        let options = ["--innodb-flush-log-at-trx-commit=2", "--sync-binlog=0"];
+        let settings = Settings {
+            relaxed_durability: false,
+            more_options: options.map(str::to_owned).to_vec(),
+        };
+        let plan = Plan { sources: SERVERS, destinations: SERVERS, slots: SLOTS, settings };
+        let fleet = Fleet::start(Bed::new()?, &plan, |sources| herd.records(sources)).await?;
+        herd.sow(&fleet).await?;
+        let config = fleet.write_config()?;
+        let can_fill = store.is_some();
+        let store = store.unwrap_or_else(|| fleet.bed.dir().join("store"));
+        let links = [links(&fleet).await?, links(&fleet).await?];
+        let mut services = Vec::new();
+        for (kind, number) in SERVICES {
+            for (side, letter) in ["a", "b"].iter().enumerate().take(number) {
+                let name = format!("{kind}-{letter}");
+                services.push(Service { name, kind, side, process: Mutex::new(None) });
+            }
+        }
+        let faketime = find_faketime();
+        let drover = binary()?;
+        let world =
+            Self { herd, services, links, store, can_fill, faketime, drover, config, fleet };
+        for service in &world.services {
+            world.run(service)?;
+        }
+        Ok(world)
+    }
+
+    /// Starts a service's process where it has none.
+    pub fn run(&self, service: &Service) -> Result<()> {
+        let mut process = service.lock();
+        if process.as_ref().is_some_and(|process| !process.has_ended()) {
+            return Ok(());
+        }
+        let mut command = self.command();
+        command.args(["serve", service.kind]);
+        for (target, link) in &self.links[service.side] {
+            let (key, value) = match target.as_str() {
+                "nats" => ("NATS__URL".to_owned(), format!("nats://{}", link.address())),
+                "smtp" => ("NOTIFY__SMTP__HOST".to_owned(), link.address().ip().to_string()),
+                server => {
+                    let server = server.to_uppercase().replace('-', "_");
+                    (format!("SERVERS__{server}__MYSQL__HOST"), link.address().ip().to_string())
+                }
+            };
+            command.env(format!("DROVER_{key}"), value);
+        }
+        // One side's clocks are the machine's own.
+        if let Some(library) = self.faketime.as_ref().filter(|_| service.side == 1) {
+            self.set_clock(service, 0)?;
+            command
+                .env("LD_PRELOAD", library)
+                .env("FAKETIME_TIMESTAMP_FILE", self.clock(service))
+                .env("FAKETIME_CACHE_DURATION", "1")
+                .env("FAKETIME_DONT_FAKE_MONOTONIC", "1")
+                .env("FAKETIME_DISABLE_SHM", "1");
+        }
+        *process = Some(self.fleet.bed.spawn(&format!("drover-{}", service.name), command)?);
+        Ok(())
+    }
+
+    /// Whether a service's clock can be made to jump.
+    pub fn has_clock(&self, service: &Service) -> bool {
+        self.faketime.is_some() && service.side == 1
+    }
+
+    /// Lets a service's clock go wrong by so many seconds, without a restart.
+    pub fn set_clock(&self, service: &Service, seconds: i64) -> Result<()> {
+        Ok(fs::write(self.clock(service), format!("{seconds:+}"))?)
+    }
+
+    fn clock(&self, service: &Service) -> PathBuf {
+        self.fleet.bed.dir().join(format!("{}.clock", service.name))
+    }
+
+    /// The binary, with its configuration; over no link.
+    pub fn command(&self) -> Command {
+        let mut command = Command::new(&self.drover);
+        command.env("DROVER_CONFIG", &self.config).envs(environment(&self.store));
+        command
+    }
+
+    /// Runs a command of the binary to its end; what it printed.
+    pub async fn drover(&self, arguments: &[&str]) -> Result<String> {
+        let mut command = tokio::process::Command::from(self.command());
+        let output = command.args(arguments).kill_on_drop(true).output().await?;
+        if !output.status.success() {
+            bail!("drover {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        }
+        Ok(String::from_utf8(output.stdout)?)
+    }
+
+    /// A MySQL server by its name.
+    pub fn server(&self, name: &str) -> Result<&Mariadb> {
+        self.fleet.servers().find(|server| server.name() == name).context("an unknown server")
+    }
+
+    /// Makes everything run as it should.
+    pub async fn mend(&self) -> Result<()> {
+        for (_, link) in self.links.iter().flatten() {
+            link.set(drover_testbed::link::State::Open(Duration::ZERO));
+        }
+        for service in &self.services {
+            if self.has_clock(service) {
+                self.set_clock(service, 0)?;
+            }
+            service.signal(nix::sys::signal::Signal::SIGCONT)?;
+            self.run(service)?;
+        }
+        Ok(())
+    }
+}
+
+async fn links(fleet: &Fleet) -> Result<Vec<(String, Link)>> {
+    let mut links = Vec::new();
+    let mut targets = vec![("nats".to_owned(), fleet.nats.socket())];
+    targets.push(("smtp".to_owned(), fleet.smtp.address()));
+    let mysql = |server: &Mariadb| (server.name().to_owned(), socket(server));
+    targets.extend(fleet.servers().map(mysql));
+    for (name, target) in targets {
+        links.push((name, Link::start(&fleet.bed, target).await?));
+    }
+    Ok(links)
+}
+
+fn socket(server: &Mariadb) -> SocketAddr {
+    let address: IpAddr = server.address();
+    SocketAddr::new(address, server.port())
+}
+
+fn find_faketime() -> Option<PathBuf> {
+    let folders = fs::read_dir("/usr/lib").ok()?.flatten();
+    folders.map(|folder| folder.path().join(FAKETIME)).find(|library| library.is_file())
+}
+
+/// The `drover` binary beside this one.
+fn binary() -> Result<PathBuf> {
+    let drover = std::env::current_exe()?.with_file_name("drover");
+    if !drover.is_file() {
+        bail!("{} is missing: run ops/chaos, which builds it", drover.display());
+    }
+    Ok(drover)
+}
