@@ -16,6 +16,12 @@ use crate::{
 /// a night; and yet nothing goes on for ever.
 pub const UNDO_ATTEMPTS_MAX: u32 = 1000;
 
+/// How often the switch is tried. Its update may have reached the zone although no answer came, and
+/// then customers write at the destination already: going back would take back what they were
+/// told. So it goes on for as long as the undo does; what can be known to have changed nothing
+/// fails for good at once.
+pub const SWITCH_ATTEMPTS_MAX: u32 = UNDO_ATTEMPTS_MAX;
+
 /// What a service's work on a job led to.
 pub type Conclusion = Result<Event, Failure>;
 
@@ -58,6 +64,7 @@ fn failed(job: &Job, failure: &Failure, now_unix_ms: i64, jitter: f64) -> Event 
 
 fn attempts_max(step: Step, retry: &RetryPolicy) -> u32 {
     match step {
+        Step::Switch => SWITCH_ATTEMPTS_MAX,
         Step::Revert | Step::Close | Step::Drop | Step::Thaw | Step::Expire => UNDO_ATTEMPTS_MAX,
         Step::Unspecified
         | Step::Freeze
@@ -65,7 +72,6 @@ fn attempts_max(step: Step, retry: &RetryPolicy) -> u32 {
         | Step::Import
         | Step::Verify
         | Step::Open
-        | Step::Switch
         | Step::Retire
         | Step::Publish
         | Step::Announce => retry.attempts_max.max(1),

@@ -409,6 +409,25 @@ fn a_copy_is_kept_also_when_only_the_revert_tells_that_it_was_switched_to() {
 }
 
 #[test]
+fn a_switch_is_not_given_up_for_what_passes() {
+    let mut world = World::new();
+    world.orchestrate().unwrap();
+    while world.job(0).unwrap().step() != Step::Switch {
+        world.happen(Happening::Done(0)).unwrap();
+        world.orchestrate().unwrap();
+    }
+    let mut state = world.state.clone();
+    let (campaign, id) = ids();
+    for _ in 0..10 * policy().retry.unwrap().attempts_max {
+        let job = state.job(&campaign, id, &policy(), 0).unwrap();
+        assert_eq!(job.step(), Step::Switch);
+        let away = Failure::new(Code::DnsUnreachable, "no answer");
+        let event = conclude(&job, Err(away), 0, 0.5);
+        state.evolve(Fact { revision: state.revision + 1, at_unix_ms: 0, event }).unwrap();
+    }
+}
+
+#[test]
 fn retirement_waits_until_no_cache_holds_the_old_address() {
     let mut world = World::new();
     world.orchestrate().unwrap();
