@@ -97,6 +97,10 @@ codes! {
     214 permanent SourceIsReplica "the source takes in writes by replication" "Name the primary as the source, or stop replication into this database.";
     215 permanent NotFrozen "the source is not frozen by this migration" "Run: drover reconcile.";
     216 permanent DatabaseHeld "another migration holds this database" "Finish or roll back the other migration first; the message names it.";
+    217 permanent WatchdogFired "the source has thawed itself" "Nothing: the migration is undone and tried again later; see the page if it comes again.";
+    218 permanent FrozenTooLong "the source has been frozen for longer than was promised" "Nothing: the migration is undone and tried again later; see the page if it comes again.";
+    219 permanent NotDisarmed "the source may still thaw itself" "Run: drover reconcile.";
+    220 permanent DestinationUnknown "the source cannot be thawed while the destination may be open" "The log has lost events: run drover reconcile CAMPAIGN --repair.";
 
     // ---- dump, store
     300 transient DumpFailed "the dump program failed" "See its message; Drover tries again.";
@@ -141,6 +145,7 @@ codes! {
     701 permanent JobAbandoned "the job was given out many times and never ended" "See the services' logs for what ends them, then: drover retry.";
     702 transient NoAnswer "no running service answers" "Start the service with: drover serve.";
     703 permanent JobIncomplete "the job lacks what its step needs" "The log is damaged or of another version; run: drover audit.";
+    704 permanent PromiseBroken "the time without writes would become too long" "Nothing: the migration is undone and tried again later; see the page if it comes again.";
     720 transient ProjectionFailed "the projections' file failed" "Check the disk under [projector] database; the file can be deleted, it is rebuilt from the log.";
     721 permanent ProjectionForeign "the projections' file belongs to another program" "Name another file in [projector] database.";
 

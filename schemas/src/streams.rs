@@ -148,7 +148,7 @@ impl Service {
     /// The steps that it does.
     pub fn steps(self) -> &'static [Step] {
         match self {
-            Self::Dump => &[Step::Freeze, Step::Dump, Step::Retire, Step::Thaw],
+            Self::Dump => &[Step::Freeze, Step::Dump, Step::Disarm, Step::Retire, Step::Thaw],
             Self::Import => &[Step::Import, Step::Verify, Step::Open, Step::Close, Step::Drop],
             Self::Dns => &[Step::Switch, Step::Revert],
             Self::Notify => &[Step::Publish, Step::Announce, Step::Expire],

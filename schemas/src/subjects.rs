@@ -74,6 +74,7 @@ pub fn step_name(step: Step) -> &'static str {
         Step::Dump => "dump",
         Step::Import => "import",
         Step::Verify => "verify",
+        Step::Disarm => "disarm",
         Step::Open => "open",
         Step::Switch => "switch",
         Step::Retire => "retire",

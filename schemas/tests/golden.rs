@@ -84,10 +84,13 @@ fn migration_events() -> Vec<migration_event::Event> {
             accounts: 2,
             sessions_ended: 3,
             scheduled_events_stopped: 1,
+            thaw_at_unix_ms: 1_750_000_300_000,
+            watchdog_armed: true,
         }),
         Event::DumpStored(dump()),
         Event::ImportCompleted(v1::ImportCompleted { tables: 12, dump_bytes: 31_337 }),
         Event::CopyVerified(v1::CopyVerified { tables: 12, rows: 4_711 }),
+        Event::SourceDisarmed(v1::SourceDisarmed { disarmed_at_unix_ms: 1_750_000_000_800 }),
         Event::DestinationOpened(v1::DestinationOpened {
             accounts: 2,
             opened_at_unix_ms: 1_750_000_000_900,
@@ -118,6 +121,14 @@ fn migration_events() -> Vec<migration_event::Event> {
             reason: "the customer asked".into(),
         }),
         Event::MigrationRolledBack(v1::MigrationRolledBack {}),
+        Event::MigrationDeferred(v1::MigrationDeferred {
+            step: v1::Step::Dump.into(),
+            code: "DRV-0704".into(),
+            signature: "DRV-0704".into(),
+            message: "frozen for too long".into(),
+            deferral: 1,
+            not_before_unix_ms: 1_750_000_600_000,
+        }),
         Event::DnsReverted(v1::DnsReverted { changes: vec![dns_change()] }),
         Event::DestinationClosed(v1::DestinationClosed { accounts: 2 }),
         Event::DestinationDropped(v1::DestinationDropped {}),
@@ -128,8 +139,12 @@ fn migration_events() -> Vec<migration_event::Event> {
 fn campaign_events() -> Vec<campaign_event::Event> {
     use campaign_event::Event;
     let retry = v1::RetryPolicy { attempts_max: 5, backoff_base_ms: 500, backoff_max_ms: 300_000 };
-    let policy =
-        v1::Policy { retry: Some(retry), session_grace_ms: 2_000, dump_retention_days: 30 };
+    let policy = v1::Policy {
+        retry: Some(retry),
+        session_grace_ms: 2_000,
+        dump_retention_days: 30,
+        max_frozen_ms: 300_000,
+    };
     let by = || "op@console".to_owned();
     vec![
         Event::CampaignCreated(v1::CampaignCreated { policy: Some(policy) }),

@@ -45,6 +45,7 @@ impl Service {
             | Step::Dump
             | Step::Import
             | Step::Verify
+            | Step::Disarm
             | Step::Open
             | Step::Retire
             | Step::Publish

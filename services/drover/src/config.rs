@@ -7,7 +7,7 @@
 
 use std::{collections::BTreeMap, net::SocketAddr, path::Path};
 
-use drover_lifecycle::admission::Slots;
+use drover_lifecycle::{admission::Slots, promise::MAX_FROZEN_MS};
 use drover_schemas::{
     Code, Failure, ServerName,
     v1::{Policy, RetryPolicy},
@@ -96,6 +96,9 @@ pub struct Campaign {
     pub session_grace_ms: u32,
     /// How long the customer may fetch the dump, in days.
     pub dump_retention_days: u32,
+    /// The longest time without writes, from the freeze to the opened destination, in milliseconds;
+    /// at least 1. What would take longer is undone and tried again later.
+    pub max_frozen_ms: u32,
 }
 
 impl Default for Campaign {
@@ -106,6 +109,7 @@ impl Default for Campaign {
             backoff_max_ms: 120_000,
             session_grace_ms: 1_000,
             dump_retention_days: 30,
+            max_frozen_ms: MAX_FROZEN_MS,
         }
     }
 }
@@ -120,6 +124,7 @@ impl From<&Campaign> for Policy {
             }),
             session_grace_ms: campaign.session_grace_ms,
             dump_retention_days: campaign.dump_retention_days,
+            max_frozen_ms: campaign.max_frozen_ms,
         }
     }
 }
@@ -173,6 +178,9 @@ impl Config {
         }
         if self.campaign.attempts_max == 0 {
             return Err("campaign.attempts_max: at least 1".to_owned());
+        }
+        if self.campaign.max_frozen_ms == 0 {
+            return Err("campaign.max_frozen_ms: at least 1".to_owned());
         }
         for (name, server) in &self.servers {
             if server.slots_as_destination > 0 && server.seal.to.is_empty() {
@@ -286,6 +294,13 @@ mod tests {
             let error = load(&text, &environment).unwrap_err();
             assert!(error.contains(place), "{error}");
         }
+    }
+
+    #[test]
+    fn no_time_without_writes_is_no_promise() {
+        let error = load(MINIMAL, &[("DROVER_CAMPAIGN__MAX_FROZEN_MS", "0")]).unwrap_err();
+        assert!(error.contains("max_frozen_ms"), "{error}");
+        assert_eq!(load(MINIMAL, &[]).unwrap().campaign.max_frozen_ms, 300_000);
     }
 
     #[test]

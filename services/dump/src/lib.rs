@@ -1,4 +1,4 @@
-//! At the source: freeze, dump, retire, thaw.
+//! At the source: freeze, dump, disarm, retire, thaw.
 //!
 //! Stateless: all that a step needs is in its job, and what was done to the server is in the
 //! server's ledger. Any number of instances may serve the same hosts.
@@ -84,6 +84,7 @@ impl Service {
                 Ok(Event::SourceFrozen(drover_mysql::freeze(server, &order, grace).await?))
             }
             Step::Dump => Ok(Event::DumpStored(self.dump(server, &order, job).await?)),
+            Step::Disarm => Ok(Event::SourceDisarmed(drover_mysql::disarm(server, &order).await?)),
             Step::Retire => Ok(Event::SourceRetired(drover_mysql::retire(server, &order).await?)),
             Step::Thaw => Ok(Event::SourceThawed(drover_mysql::thaw(server, &order).await?)),
             Step::Unspecified

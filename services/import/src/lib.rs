@@ -98,6 +98,7 @@ impl Service {
             Step::Unspecified
             | Step::Freeze
             | Step::Dump
+            | Step::Disarm
             | Step::Switch
             | Step::Retire
             | Step::Publish

@@ -96,7 +96,7 @@ impl World {
     async fn again(&mut self, step: Step) -> Conclusion {
         self.job.step = step.into();
         let conclusion = match step {
-            Step::Freeze | Step::Dump | Step::Retire | Step::Thaw => {
+            Step::Freeze | Step::Dump | Step::Disarm | Step::Retire | Step::Thaw => {
                 self.dump.step(&self.job).await
             }
             _ => self.import.step(&self.job).await,
@@ -144,7 +144,7 @@ async fn there_and_back_each_step_twice() {
     let (Event::DumpStored(first), Event::DumpStored(second)) = (first, second) else { panic!() };
     assert_ne!(first.dump_object, second.dump_object, "no upload overwrites another's");
     assert_eq!((first.tables, first.rows), (second.tables, second.rows));
-    for step in [Step::Import, Step::Verify, Step::Open] {
+    for step in [Step::Import, Step::Verify, Step::Disarm, Step::Open] {
         assert!(!world.may_write(&world.fleet.destinations[0]).await, "before {step:?}");
         world.twice(step).await;
     }
@@ -152,6 +152,9 @@ async fn there_and_back_each_step_twice() {
     world.twice(Step::Retire).await;
 
     // And back, from where it had come.
+    let early = world.step(Step::Thaw).await.unwrap_err();
+    assert_eq!(early.code, Code::DestinationUnknown, "{early}");
+    world.job.destination_shut = true;
     for step in [Step::Close, Step::Drop, Step::Thaw] {
         world.twice(step).await;
     }
@@ -169,7 +172,8 @@ async fn there_and_back_each_step_twice() {
 
     // A second run goes through.
     world.job.run = 2;
-    for step in [Step::Freeze, Step::Dump, Step::Import, Step::Verify, Step::Open] {
+    let all = [Step::Freeze, Step::Dump, Step::Import, Step::Verify, Step::Disarm, Step::Open];
+    for step in all {
         world.step(step).await.unwrap();
     }
     assert!(world.may_write(&world.fleet.destinations[0]).await);

@@ -71,6 +71,7 @@ fn attempts_max(step: Step, retry: &RetryPolicy) -> u32 {
         | Step::Dump
         | Step::Import
         | Step::Verify
+        | Step::Disarm
         | Step::Open
         | Step::Retire
         | Step::Publish

@@ -1,16 +1,18 @@
 //! Decides; does nothing else.
 //!
 //! The life of a migration and of a campaign as pure functions: what an event makes of a state
-//! (`evolve`), which event a command or an outcome leads to (`decide`, [`conclude`]), and which
-//! job, timer or person a state waits for ([`Wait`]). There is no input or output here, no clock
+//! (`evolve`), which event a command or an outcome leads to (`decide`, [`conclude`]), which job,
+//! timer or person a state waits for ([`Wait`]), and what the servers' ledgers allow ([`ledger`]). There is no input or output here, no clock
 //! and no randomness: both are arguments, so that a test or a model checker holds every thread.
 
 pub mod admission;
 pub mod backoff;
 pub mod campaign;
 mod conclude;
+pub mod ledger;
 mod migration;
 mod phase;
+pub mod promise;
 pub mod signature;
 pub mod steps;
 

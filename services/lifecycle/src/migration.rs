@@ -15,15 +15,16 @@ use drover_schemas::{
     envelope::migration_kind,
     v1::{
         self, DestinationOpened, DnsSwitched, DumpPublished, DumpStored, Job, MigrationAdmitted,
-        MigrationCompleted, MigrationParked, MigrationPlanned, MigrationRolledBack, Policy,
-        RetryRequested, RollbackRequested, SourceFrozen, StepFailed, migration_event::Event,
+        MigrationCompleted, MigrationDeferred, MigrationParked, MigrationPlanned,
+        MigrationRolledBack, Policy, RetryRequested, RollbackRequested, SourceFrozen, StepFailed,
+        migration_event::Event,
     },
 };
 
 use crate::{
     phase::{
-        At, Attempt, Command, Fact, Goal, NotAllowed, Phase, Settlement, Wait, after_failure,
-        after_retry, after_rollback, caches_empty_at, first,
+        At, Attempt, Command, Fact, Goal, NotAllowed, PLANNED, Phase, Settlement, Wait,
+        after_failure, after_retry, after_rollback, caches_empty_at, first,
     },
     steps::{Forward, Undo},
 };
@@ -47,12 +48,16 @@ pub struct Migration {
     pub dump: Option<DumpStored>,
     /// Of this run: the opening.
     pub opened: Option<DestinationOpened>,
+    /// Of this run: the destination was closed, or its copy dropped.
+    pub destination_shut: bool,
     /// Of this run: the switch; without its changes where only its revert has told of it.
     pub switched: Option<DnsSwitched>,
     /// Of this run: the publication.
     pub published: Option<DumpPublished>,
     /// The last failure that stopped a step for good.
     pub failure: Option<StepFailed>,
+    /// The last deferral, since a person said to try again.
+    pub deferred: Option<MigrationDeferred>,
 }
 
 impl Migration {
@@ -68,15 +73,17 @@ impl Migration {
         Ok(Self {
             revision: fact.revision,
             at_unix_ms: fact.at_unix_ms,
-            phase: Phase::Planned,
+            phase: PLANNED,
             run: 0,
             planned,
             frozen: None,
             dump: None,
             opened: None,
+            destination_shut: false,
             switched: None,
             published: None,
             failure: None,
+            deferred: None,
         })
     }
 
@@ -114,11 +121,12 @@ impl Migration {
     fn next_phase(&self, fact: &Fact) -> Result<Phase, NotAllowed> {
         use Forward as F;
         let phase = match (&fact.event, &self.phase) {
-            (Event::MigrationAdmitted(_), Phase::Planned) => first(F::Freeze),
+            (Event::MigrationAdmitted(_), Phase::Planned { .. }) => first(F::Freeze),
             (Event::SourceFrozen(_), Phase::Doing(F::Freeze, _)) => first(F::Dump),
             (Event::DumpStored(_), Phase::Doing(F::Dump, _)) => first(F::Import),
             (Event::ImportCompleted(_), Phase::Doing(F::Import, _)) => first(F::Verify),
-            (Event::CopyVerified(_), Phase::Doing(F::Verify, _)) => first(F::Open),
+            (Event::CopyVerified(_), Phase::Doing(F::Verify, _)) => first(F::Disarm),
+            (Event::SourceDisarmed(_), Phase::Doing(F::Disarm, _)) => first(F::Open),
             (Event::DestinationOpened(_), Phase::Doing(F::Open, _)) => first(F::Switch),
             (Event::DnsSwitched(switched), Phase::Doing(F::Switch, _)) => {
                 let not_before_unix_ms = caches_empty_at(switched, fact.at_unix_ms);
@@ -151,6 +159,12 @@ impl Migration {
             (Event::MigrationParked(_), Phase::Settling(Settlement::Park { at, undone })) => {
                 Phase::Parked { at: *at, undone: *undone }
             }
+            (Event::MigrationParked(_), Phase::Settling(Settlement::Defer)) => {
+                Phase::Parked { at: At::Undo(Undo::Thaw, Goal::Defer), undone: true }
+            }
+            (Event::MigrationDeferred(deferred), Phase::Settling(Settlement::Defer)) => {
+                Phase::Planned { not_before_unix_ms: deferred.not_before_unix_ms }
+            }
             (Event::MigrationRolledBack(_), Phase::Settling(Settlement::RollBack)) => {
                 Phase::RolledBack
             }
@@ -170,6 +184,7 @@ impl Migration {
                 | Event::DumpStored(_)
                 | Event::ImportCompleted(_)
                 | Event::CopyVerified(_)
+                | Event::SourceDisarmed(_)
                 | Event::DestinationOpened(_)
                 | Event::DnsSwitched(_)
                 | Event::SourceRetired(_)
@@ -182,8 +197,9 @@ impl Migration {
                 | Event::DestinationDropped(_)
                 | Event::SourceThawed(_)
                 | Event::MigrationParked(_)
-                | Event::MigrationRolledBack(_),
-                Phase::Planned
+                | Event::MigrationRolledBack(_)
+                | Event::MigrationDeferred(_),
+                Phase::Planned { .. }
                 | Phase::Doing(..)
                 | Phase::Undoing(..)
                 | Phase::Settling(_)
@@ -201,6 +217,7 @@ impl Migration {
         match (step.next(self.switched.is_some()), goal) {
             (Some(next), goal) => Phase::Undoing(next, Attempt::FIRST, goal),
             (None, Goal::RollBack) => Phase::Settling(Settlement::RollBack),
+            (None, Goal::Defer) => Phase::Settling(Settlement::Defer),
             (None, Goal::Park) => {
                 Phase::Settling(Settlement::Park { at: At::Undo(step, goal), undone: true })
             }
@@ -215,6 +232,7 @@ impl Migration {
                 self.frozen = None;
                 self.dump = None;
                 self.opened = None;
+                self.destination_shut = false;
                 self.switched = None;
                 self.published = None;
                 self.failure = None;
@@ -222,6 +240,9 @@ impl Migration {
             Event::SourceFrozen(frozen) => self.frozen = Some(frozen),
             Event::DumpStored(dump) => self.dump = Some(dump),
             Event::DestinationOpened(opened) => self.opened = Some(opened),
+            Event::DestinationClosed(_) | Event::DestinationDropped(_) => {
+                self.destination_shut = true;
+            }
             Event::DnsSwitched(switched) => self.switched = Some(switched),
             // The service that switched may have died before its event: what a revert put back
             // had been switched, and the copy may hold the customer's writes.
@@ -236,19 +257,19 @@ impl Migration {
                     self.failure = Some(failed);
                 }
             }
+            Event::MigrationDeferred(deferred) => self.deferred = Some(deferred),
+            Event::RetryRequested(_) => self.deferred = None,
             Event::MigrationPlanned(_)
             | Event::ImportCompleted(_)
             | Event::CopyVerified(_)
+            | Event::SourceDisarmed(_)
             | Event::SourceRetired(_)
             | Event::CustomerNotified(_)
             | Event::MigrationCompleted(_)
             | Event::DumpExpired(_)
             | Event::MigrationParked(_)
-            | Event::RetryRequested(_)
             | Event::RollbackRequested(_)
             | Event::MigrationRolledBack(_)
-            | Event::DestinationClosed(_)
-            | Event::DestinationDropped(_)
             | Event::SourceThawed(_) => {}
         }
     }
@@ -263,6 +284,10 @@ impl Migration {
                 ("admission", Event::MigrationAdmitted(MigrationAdmitted { run: self.run + 1 }))
             }
             Command::Settle => ("settlement", self.settlement()?),
+            Command::BreakOff => {
+                let failed = self.broken_off().ok_or_else(|| self.not_allowed("a break"))?;
+                ("a break", Event::StepFailed(failed))
+            }
             Command::Retry { by } => ("a retry", Event::RetryRequested(RetryRequested { by })),
             Command::RollBack { by, reason } => {
                 ("a rollback", Event::RollbackRequested(RollbackRequested { by, reason }))
@@ -280,17 +305,23 @@ impl Migration {
         Ok(match settlement {
             Settlement::Complete => Event::MigrationCompleted(MigrationCompleted {}),
             Settlement::RollBack => Event::MigrationRolledBack(MigrationRolledBack {}),
-            Settlement::Park { undone, .. } => {
-                let failed = self.failure.clone().unwrap_or_default();
-                Event::MigrationParked(MigrationParked {
-                    step: failed.step,
-                    code: failed.code,
-                    signature: failed.signature,
-                    message: failed.message,
-                    undone: *undone,
-                })
-            }
+            Settlement::Defer => match self.next_deferral() {
+                Some(deferred) => Event::MigrationDeferred(deferred),
+                None => Event::MigrationParked(self.parked(true)),
+            },
+            Settlement::Park { undone, .. } => Event::MigrationParked(self.parked(*undone)),
         })
+    }
+
+    fn parked(&self, undone: bool) -> MigrationParked {
+        let failed = self.failure.clone().unwrap_or_default();
+        MigrationParked {
+            step: failed.step,
+            code: failed.code,
+            signature: failed.signature,
+            message: failed.message,
+            undone,
+        }
     }
 
     /// What this state waits for.
@@ -300,7 +331,9 @@ impl Migration {
             not_before_unix_ms: attempt.not_before_unix_ms,
         };
         match &self.phase {
-            Phase::Planned => Wait::Admission,
+            Phase::Planned { not_before_unix_ms } => {
+                Wait::Admission { not_before_unix_ms: *not_before_unix_ms }
+            }
             Phase::Doing(forward, attempt) => job(forward.step(), attempt),
             Phase::Undoing(undo, attempt, _) => job(undo.step(), attempt),
             Phase::Completed(attempt) => job(v1::Step::Expire, attempt),
@@ -322,7 +355,7 @@ impl Migration {
             Phase::Doing(forward, attempt) => (forward.step(), attempt),
             Phase::Undoing(undo, attempt, _) => (undo.step(), attempt),
             Phase::Completed(attempt) => (v1::Step::Expire, attempt),
-            Phase::Planned
+            Phase::Planned { .. }
             | Phase::Settling(_)
             | Phase::Parked { .. }
             | Phase::RolledBack
@@ -344,6 +377,7 @@ impl Migration {
             opened: self.opened,
             switched: self.switched.clone(),
             published: self.published.clone(),
+            destination_shut: self.destination_shut,
         })
     }
 
@@ -353,7 +387,7 @@ impl Migration {
         match &self.phase {
             Phase::Doing(forward, _) => forward.is_undone_by_itself(),
             Phase::Undoing(..) => true,
-            Phase::Planned
+            Phase::Planned { .. }
             | Phase::Settling(_)
             | Phase::Parked { .. }
             | Phase::RolledBack
@@ -367,7 +401,7 @@ impl Migration {
     pub fn has_ended(&self) -> bool {
         match &self.phase {
             Phase::Completed(_) | Phase::ExpiryFailed | Phase::Expired | Phase::RolledBack => true,
-            Phase::Planned
+            Phase::Planned { .. }
             | Phase::Doing(..)
             | Phase::Undoing(..)
             | Phase::Settling(_)

@@ -2,13 +2,19 @@
 
 use drover_schemas::v1::{self, DnsSwitched, StepFailed, migration_event::Event};
 
-use crate::steps::{Forward, Undo};
+use crate::{
+    promise::came_too_late,
+    steps::{Forward, Undo},
+};
 
 /// Where a migration stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Phase {
     /// Waits for a slot.
-    Planned,
+    Planned {
+        /// Not before this time; 0: at once.
+        not_before_unix_ms: i64,
+    },
     /// On its way.
     Doing(Forward, Attempt),
     /// On its way back.
@@ -54,6 +60,8 @@ impl Attempt {
 pub enum Goal {
     /// A step failed for good.
     Park,
+    /// The time without writes would have become too long: to be tried again later.
+    Defer,
     /// A person said so.
     RollBack,
 }
@@ -65,6 +73,8 @@ pub enum Settlement {
     Complete,
     /// With [`MigrationRolledBack`].
     RollBack,
+    /// With [`MigrationDeferred`]; with [`MigrationParked`] when there were too many of these.
+    Defer,
     /// With [`MigrationParked`].
     Park {
         /// What stopped it.
@@ -87,7 +97,10 @@ pub enum At {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wait {
     /// A slot.
-    Admission,
+    Admission {
+        /// Not before this time; 0: at once.
+        not_before_unix_ms: i64,
+    },
     /// A job at work, or one to be ordered when its time has come.
     Job {
         /// What is to be done.
@@ -110,6 +123,8 @@ pub enum Command {
     Admit,
     /// Append the closing fact.
     Settle,
+    /// The destination would not be open in time: break off, and undo.
+    BreakOff,
     /// Try again what is parked.
     Retry {
         /// Who says so.
@@ -149,7 +164,7 @@ impl Phase {
     /// A word for it, for messages, tables and metrics: the step's name while one is done.
     pub fn name(&self) -> &'static str {
         match self {
-            Self::Planned => "planned",
+            Self::Planned { .. } => "planned",
             Self::Doing(forward, _) => drover_schemas::subjects::step_name(forward.step()),
             Self::Undoing(undo, ..) => drover_schemas::subjects::step_name(undo.step()),
             Self::Settling(_) => "settling",
@@ -159,6 +174,9 @@ impl Phase {
         }
     }
 }
+
+/// Waits for a slot, at once.
+pub(crate) const PLANNED: Phase = Phase::Planned { not_before_unix_ms: 0 };
 
 pub(crate) fn first(step: Forward) -> Phase {
     Phase::Doing(step, Attempt::FIRST)
@@ -178,7 +196,8 @@ pub(crate) fn after_failure(failed: &StepFailed, phase: &Phase) -> Option<Phase>
         Phase::Doing(forward, _) if forward.step() == step => Some(if again {
             Phase::Doing(*forward, next)
         } else if forward.is_undone_by_itself() {
-            Phase::Undoing(forward.first_undo(), Attempt::FIRST, Goal::Park)
+            let goal = if came_too_late(failed) { Goal::Defer } else { Goal::Park };
+            Phase::Undoing(forward.first_undo(), Attempt::FIRST, goal)
         } else {
             Phase::Settling(Settlement::Park { at: At::Forward(*forward), undone: false })
         }),
@@ -193,7 +212,7 @@ pub(crate) fn after_failure(failed: &StepFailed, phase: &Phase) -> Option<Phase>
         Phase::Doing(..)
         | Phase::Undoing(..)
         | Phase::Completed(_)
-        | Phase::Planned
+        | Phase::Planned { .. }
         | Phase::Settling(_)
         | Phase::Parked { .. }
         | Phase::RolledBack
@@ -204,13 +223,13 @@ pub(crate) fn after_failure(failed: &StepFailed, phase: &Phase) -> Option<Phase>
 
 pub(crate) fn after_retry(phase: &Phase) -> Option<Phase> {
     match phase {
-        Phase::Parked { undone: true, .. } | Phase::RolledBack => Some(Phase::Planned),
+        Phase::Parked { undone: true, .. } | Phase::RolledBack => Some(PLANNED),
         Phase::Parked { at: At::Forward(forward), undone: false } => Some(first(*forward)),
         Phase::Parked { at: At::Undo(undo, goal), undone: false } => {
             Some(Phase::Undoing(*undo, Attempt::FIRST, *goal))
         }
         Phase::ExpiryFailed => Some(Phase::Completed(Attempt::FIRST)),
-        Phase::Planned
+        Phase::Planned { .. }
         | Phase::Doing(..)
         | Phase::Undoing(..)
         | Phase::Settling(_)
@@ -223,14 +242,14 @@ pub(crate) fn after_rollback(phase: &Phase) -> Option<Phase> {
     let back = |undo| Some(Phase::Undoing(undo, Attempt::FIRST, Goal::RollBack));
     let settled = Some(Phase::Settling(Settlement::RollBack));
     match phase {
-        Phase::Planned => settled,
+        Phase::Planned { .. } => settled,
         Phase::Doing(forward, _) => back(forward.first_undo()),
         Phase::Undoing(_, _, Goal::RollBack) => None,
-        Phase::Undoing(undo, attempt, Goal::Park) => {
+        Phase::Undoing(undo, attempt, Goal::Park | Goal::Defer) => {
             Some(Phase::Undoing(*undo, *attempt, Goal::RollBack))
         }
         Phase::Parked { undone: true, .. }
-        | Phase::Settling(Settlement::Park { undone: true, .. }) => settled,
+        | Phase::Settling(Settlement::Defer | Settlement::Park { undone: true, .. }) => settled,
         Phase::Parked { at, undone: false }
         | Phase::Settling(Settlement::Park { at, undone: false }) => match at {
             At::Forward(forward) => back(forward.first_undo()),

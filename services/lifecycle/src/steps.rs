@@ -18,6 +18,8 @@ pub enum Forward {
     Import,
     /// The copy is compared with the source.
     Verify,
+    /// The source no longer thaws itself.
+    Disarm,
     /// The customer's accounts are let in at the destination.
     Open,
     /// The host names point to the destination.
@@ -47,11 +49,12 @@ pub enum Undo {
 
 impl Forward {
     /// All of them, in order.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Freeze,
         Self::Dump,
         Self::Import,
         Self::Verify,
+        Self::Disarm,
         Self::Open,
         Self::Switch,
         Self::Retire,
@@ -67,6 +70,7 @@ impl Forward {
             Self::Dump => Step::Dump,
             Self::Import => Step::Import,
             Self::Verify => Step::Verify,
+            Self::Disarm => Step::Disarm,
             Self::Open => Step::Open,
             Self::Switch => Step::Switch,
             Self::Retire => Step::Retire,
@@ -86,7 +90,7 @@ impl Forward {
     pub fn first_undo(self) -> Undo {
         match self {
             Self::Freeze | Self::Dump => Undo::Thaw,
-            Self::Import | Self::Verify => Undo::Drop,
+            Self::Import | Self::Verify | Self::Disarm => Undo::Drop,
             Self::Open => Undo::Close,
             Self::Switch | Self::Retire | Self::Publish | Self::Announce | Self::Expire => {
                 Undo::Revert
@@ -129,7 +133,9 @@ impl Undo {
 pub fn host_of(step: Step, planned: &MigrationPlanned) -> Result<Option<Host>, InvalidName> {
     let server = |name: &str| name.parse::<ServerName>().map(|name| Some(Host::Server(name)));
     match step {
-        Step::Freeze | Step::Dump | Step::Retire | Step::Thaw => server(&planned.source),
+        Step::Freeze | Step::Dump | Step::Disarm | Step::Retire | Step::Thaw => {
+            server(&planned.source)
+        }
         Step::Import | Step::Verify | Step::Open | Step::Close | Step::Drop => {
             server(&planned.destination)
         }
@@ -146,6 +152,7 @@ pub fn step_of(event: &Event) -> Option<Step> {
         Event::DumpStored(_) => Some(Step::Dump),
         Event::ImportCompleted(_) => Some(Step::Import),
         Event::CopyVerified(_) => Some(Step::Verify),
+        Event::SourceDisarmed(_) => Some(Step::Disarm),
         Event::DestinationOpened(_) => Some(Step::Open),
         Event::DnsSwitched(_) => Some(Step::Switch),
         Event::SourceRetired(_) => Some(Step::Retire),
@@ -163,6 +170,7 @@ pub fn step_of(event: &Event) -> Option<Step> {
         | Event::MigrationParked(_)
         | Event::RetryRequested(_)
         | Event::RollbackRequested(_)
-        | Event::MigrationRolledBack(_) => None,
+        | Event::MigrationRolledBack(_)
+        | Event::MigrationDeferred(_) => None,
     }
 }

@@ -7,7 +7,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a failed test may panic anywhere")]
 
-use drover_lifecycle::{Command, Fact, Migration, Phase, Undo, Wait, conclude};
+use drover_lifecycle::{
+    Command, Fact, Migration, Phase, Undo, Wait, conclude, promise::DEFERRALS_MAX,
+};
 use drover_schemas::{
     CampaignName, Code, Failure, MigrationId,
     v1::{self, Job, Policy, RetryPolicy, Step, migration_event::Event},
@@ -35,15 +37,21 @@ fn planned() -> Migration {
 
 fn policy() -> Policy {
     let retry = RetryPolicy { attempts_max: 3, backoff_base_ms: 10, backoff_max_ms: 100 };
-    Policy { retry: Some(retry), session_grace_ms: 0, dump_retention_days: 30 }
+    Policy { retry: Some(retry), session_grace_ms: 0, dump_retention_days: 30, max_frozen_ms: 0 }
 }
+
+/// Later than any test lasts.
+const FAR: i64 = 1_000_000_000_000;
 
 fn event_of(step: Step) -> Event {
     match step {
-        Step::Freeze => Event::SourceFrozen(v1::SourceFrozen::default()),
+        Step::Freeze => {
+            Event::SourceFrozen(v1::SourceFrozen { thaw_at_unix_ms: FAR, ..Default::default() })
+        }
         Step::Dump => Event::DumpStored(v1::DumpStored::default()),
         Step::Import => Event::ImportCompleted(v1::ImportCompleted::default()),
         Step::Verify => Event::CopyVerified(v1::CopyVerified::default()),
+        Step::Disarm => Event::SourceDisarmed(v1::SourceDisarmed::default()),
         Step::Open => Event::DestinationOpened(v1::DestinationOpened::default()),
         Step::Switch => Event::DnsSwitched(v1::DnsSwitched {
             changes: vec![v1::DnsChange { old_ttl_seconds: 300, ..Default::default() }],
@@ -76,7 +84,7 @@ impl Servers {
     /// Does what the job says; false where a ledger refuses it.
     fn effect(&mut self, job: &Job) -> bool {
         let ledger = match job.step() {
-            Step::Freeze | Step::Retire | Step::Thaw => &mut self.source_ledger,
+            Step::Freeze | Step::Disarm | Step::Retire | Step::Thaw => &mut self.source_ledger,
             Step::Import | Step::Verify | Step::Open | Step::Close | Step::Drop => {
                 &mut self.destination_ledger
             }
@@ -99,7 +107,12 @@ impl Servers {
             Step::Drop => (self.copy, self.verified) = (false, false),
             Step::Switch => self.switched = true,
             Step::Revert => self.switched = false,
-            Step::Dump | Step::Publish | Step::Announce | Step::Expire | Step::Unspecified => {}
+            Step::Disarm
+            | Step::Dump
+            | Step::Publish
+            | Step::Announce
+            | Step::Expire
+            | Step::Unspecified => {}
         }
         true
     }
@@ -121,6 +134,7 @@ enum Happening {
     FailedAfter(usize, bool),
     Retry,
     RollBack,
+    BreakOff,
 }
 
 fn happening() -> impl Strategy<Value = Happening> {
@@ -132,6 +146,7 @@ fn happening() -> impl Strategy<Value = Happening> {
         2 => (n, any::<bool>()).prop_map(|(n, t)| Happening::FailedAfter(n, t)),
         1 => Just(Happening::Retry),
         1 => Just(Happening::RollBack),
+        1 => Just(Happening::BreakOff),
     ]
 }
 
@@ -165,7 +180,10 @@ impl World {
     fn orchestrate(&mut self) -> Result<(), TestCaseError> {
         loop {
             match self.state.wait() {
-                Wait::Admission => self.command(Command::Admit)?,
+                Wait::Admission { not_before_unix_ms } => {
+                    self.now = self.now.max(not_before_unix_ms);
+                    self.command(Command::Admit)?;
+                }
                 Wait::Settlement => self.command(Command::Settle)?,
                 Wait::Job { not_before_unix_ms, .. } => {
                     self.now = self.now.max(not_before_unix_ms) + 1;
@@ -180,6 +198,12 @@ impl World {
                 Wait::Person | Wait::Nothing => return Ok(()),
             }
         }
+    }
+
+    /// Orders the next job and has it done.
+    fn orchestrate_one(&mut self) -> Result<(), TestCaseError> {
+        self.orchestrate()?;
+        self.happen(Happening::Done(0))
     }
 
     fn command(&mut self, command: Command) -> Result<(), TestCaseError> {
@@ -230,6 +254,7 @@ impl World {
                     self.finish(&job, failure(transient))?;
                 }
             }
+            Happening::BreakOff => self.command(Command::BreakOff)?,
             Happening::Retry => self.command(Command::Retry { by: by() })?,
             Happening::RollBack => {
                 self.command(Command::RollBack { by: by(), reason: "test".into() })?;
@@ -317,6 +342,7 @@ fn the_plain_life_of_a_migration() {
             "DumpStored",
             "ImportCompleted",
             "CopyVerified",
+            "SourceDisarmed",
             "DestinationOpened",
             "DnsSwitched",
             "SourceRetired",
@@ -330,7 +356,15 @@ fn the_plain_life_of_a_migration() {
 
 #[test]
 fn each_step_that_fails_for_good_before_the_switch_is_undone_from_there_and_retried() {
-    let steps = [Step::Freeze, Step::Dump, Step::Import, Step::Verify, Step::Open, Step::Switch];
+    let steps = [
+        Step::Freeze,
+        Step::Dump,
+        Step::Import,
+        Step::Verify,
+        Step::Disarm,
+        Step::Open,
+        Step::Switch,
+    ];
     for (failing, effect) in steps.into_iter().flat_map(|step| [(step, false), (step, true)]) {
         let mut world = World::new();
         world.orchestrate().unwrap();
@@ -454,4 +488,78 @@ fn transient_failures_are_tried_again_until_the_attempts_are_used_up() {
     }
     world.come_to_rest().unwrap();
     assert!(matches!(world.state.phase, Phase::Parked { undone: true, .. }));
+}
+
+/// Goes on until a job of this step is ordered.
+fn until(step: Step) -> World {
+    let mut world = World::new();
+    world.orchestrate().unwrap();
+    while world.job(0).unwrap().step() != step {
+        world.happen(Happening::Done(0)).unwrap();
+        world.orchestrate().unwrap();
+    }
+    world
+}
+
+#[test]
+fn what_is_not_in_time_is_undone_and_tried_again_later_but_not_for_ever() {
+    for step in [Step::Dump, Step::Import, Step::Verify, Step::Disarm, Step::Open] {
+        let mut world = until(step);
+        for deferral in 1..=DEFERRALS_MAX {
+            assert_eq!(world.state.deadline_unix_ms(), Some(FAR), "{step:?}");
+            world.command(Command::BreakOff).unwrap();
+            while world.state.wait() != Wait::Settlement {
+                assert_eq!(world.state.deadline_unix_ms(), None);
+                world.orchestrate_one().unwrap();
+            }
+            assert!(!world.servers.frozen && !world.servers.copy, "{step:?}");
+            let before = world.state.at_unix_ms;
+            world.command(Command::Settle).unwrap();
+            let Phase::Planned { not_before_unix_ms } = world.state.phase else {
+                panic!("{:?}", world.state.phase)
+            };
+            assert!(not_before_unix_ms >= before + 60_000 * (1 << (deferral - 1)));
+            world.orchestrate().unwrap();
+            assert_eq!(world.state.run, deferral + 1);
+            while world.job(0).unwrap().step() != step {
+                world.happen(Happening::Done(0)).unwrap();
+                world.orchestrate().unwrap();
+            }
+        }
+        world.command(Command::BreakOff).unwrap();
+        world.come_to_rest().unwrap();
+        assert!(matches!(world.state.phase, Phase::Parked { undone: true, .. }), "{step:?}");
+        world.happen(Happening::Retry).unwrap();
+        assert_eq!(world.state.deferred, None, "a person's word begins anew");
+    }
+}
+
+#[test]
+fn after_the_opening_the_promise_is_kept() {
+    for step in [Step::Freeze, Step::Switch, Step::Retire] {
+        let world = until(step);
+        assert_eq!(world.state.deadline_unix_ms(), None);
+        world.state.decide(Command::BreakOff).unwrap_err();
+    }
+}
+
+#[test]
+fn a_source_that_has_thawed_itself_is_tried_again_later() {
+    for (step, code) in [
+        (Step::Freeze, Code::FrozenTooLong),
+        (Step::Dump, Code::WatchdogFired),
+        (Step::Disarm, Code::WatchdogFired),
+    ] {
+        let mut world = until(step);
+        let job = world.job(0).unwrap();
+        world.finish(&job, Err(Failure::new(code, "too late"))).unwrap();
+        while world.state.wait() != Wait::Settlement {
+            world.orchestrate_one().unwrap();
+        }
+        let event = world.state.decide(Command::Settle).unwrap();
+        assert!(matches!(event, Event::MigrationDeferred(_)), "{event:?}");
+        world.happen(Happening::RollBack).unwrap();
+        world.come_to_rest().unwrap();
+        assert_eq!(world.state.phase, Phase::RolledBack, "a person's word comes first");
+    }
 }

@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use drover_lifecycle::ledger::{Act, Move};
 use drover_schemas::{Code, v1};
 
 use crate::{
@@ -33,30 +34,21 @@ pub async fn close(server: &Server, order: &Order) -> Result<v1::DestinationClos
 }
 
 async fn close_locked(locked: &mut Locked) -> Result<v1::DestinationClosed, Error> {
-    match locked.state() {
-        Some(State::Opening | State::Open | State::Closing) => {}
-        None => {
-            locked.write_clean(State::Closed, &0_u32).await?;
-            return Ok(v1::DestinationClosed { accounts: 0 });
-        }
-        Some(State::Closed) => {
+    match (locked.permit(Act::Close)?, locked.state()) {
+        (Move::Begin | Move::GoOn, _) => {}
+        (Move::Again, _) => {
             let accounts: u32 = locked.facts()?.unwrap_or_default();
             locked.write(State::Closed, &accounts).await?;
             return Ok(v1::DestinationClosed { accounts });
         }
-        // Never opened; what is here stays known, and is dropped by an order of its own.
-        Some(state @ (State::Importing | State::Imported | State::Dropping | State::Dropped)) => {
+        (Move::Rest, None) => {
+            locked.write_clean(State::Closed, &0_u32).await?;
+            return Ok(v1::DestinationClosed { accounts: 0 });
+        }
+        (Move::Rest, Some(state)) => {
             locked.touch(state).await?;
             return Ok(v1::DestinationClosed { accounts: 0 });
         }
-        Some(
-            State::Freezing
-            | State::Frozen
-            | State::Thawing
-            | State::Thawed
-            | State::Retiring
-            | State::Retired,
-        ) => return Err(locked.refused()),
     }
     locked.touch(State::Closing).await?;
     let database = locked.order().database.clone();

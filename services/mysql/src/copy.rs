@@ -12,6 +12,7 @@
 
 use std::time::{Duration, Instant};
 
+use drover_lifecycle::ledger::Act;
 use drover_schemas::{Code, v1};
 use uuid::Uuid;
 
@@ -147,21 +148,7 @@ pub async fn drop_copy(server: &Server, order: &Order) -> Result<v1::Destination
 }
 
 async fn drop_in(locked: &mut Locked) -> Result<v1::DestinationDropped, Error> {
-    match locked.state() {
-        Some(State::Opening | State::Open | State::Closing) => return Err(locked.refused()),
-        None
-        | Some(
-            State::Importing | State::Imported | State::Closed | State::Dropping | State::Dropped,
-        ) => {}
-        Some(
-            State::Freezing
-            | State::Frozen
-            | State::Thawing
-            | State::Thawed
-            | State::Retiring
-            | State::Retired,
-        ) => return Err(locked.refused()),
-    }
+    locked.permit(Act::Drop)?;
     locked.write(State::Dropping, &()).await?;
     end_loader(locked).await?;
     match look(locked).await? {

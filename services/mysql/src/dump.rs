@@ -15,6 +15,7 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
+use drover_lifecycle::ledger::{Act, Refusal, fence, permit};
 use drover_schemas::Code;
 use futures::{StreamExt as _, stream::BoxStream};
 use tokio::{
@@ -28,7 +29,7 @@ use tokio_util::io::StreamReader;
 use crate::{
     Description, Error, Flavour, Order, Server, events,
     ident::ident,
-    ledger::{self, Side, State},
+    ledger::{self, Side},
     program::{self, OptionsFrom},
     takeaway::ScheduledEvent,
 };
@@ -61,7 +62,7 @@ enum Piece {
 /// # Errors
 /// `NotFrozen`, `ProgramMissing`, `DumpRefused` for row histories that this server's version cannot
 /// hand over. The stream's errors are [`Error`]s (see [`error_of`]): `DumpFailed`, `DumpRefused`,
-/// `NotFrozen` when the source was thawed meanwhile.
+/// `NotFrozen` or `WatchdogFired` when the source was thawed meanwhile.
 pub async fn dump(
     server: &Server,
     order: &Order,
@@ -129,15 +130,12 @@ fn arguments(history: bool, flavour: Flavour) -> Vec<&'static str> {
 async fn frozen(session: &mut crate::Session, order: &Order) -> Result<u64, Error> {
     let server = session.server().clone();
     let entry = ledger::read(session, order.migration, Side::Source).await?;
-    match entry {
-        Some(entry) if entry.state == State::Frozen && entry.revision <= order.revision => {
-            Ok(entry.revision)
-        }
-        other => {
-            let state = other.map_or("empty", |entry| entry.state.name());
-            let what = format!("the ledger of {} is {state}, not frozen", order.migration);
-            Err(server.found(Code::NotFrozen, what))
-        }
+    let (row, asked) = (entry.as_ref().map(ledger::Entry::row), order.asked());
+    let permitted = permit(Act::Dump, row, asked).and_then(|_| fence(row, asked));
+    match (permitted, &entry) {
+        (Ok(()), Some(entry)) => Ok(entry.revision),
+        (Ok(()), None) => Err(ledger::refused(&server, order, None, Refusal::NotFrozen)),
+        (Err(refusal), entry) => Err(ledger::refused(&server, order, entry.as_ref(), refusal)),
     }
 }
 

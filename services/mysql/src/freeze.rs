@@ -12,6 +12,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
+use drover_lifecycle::ledger::{Act, Move, Refusal};
 use drover_schemas::{Code, v1};
 use serde::{Deserialize, Serialize};
 
@@ -23,6 +24,7 @@ use crate::{
     privileges::{self, Held, Target},
     sessions::{self, Whose},
     takeaway::{Leave, ScheduledEvent, Undo, cannot_be_masked},
+    watchdog::{self, Deadline},
 };
 
 /// How often privileges that were granted while others were taken away are taken away as well.
@@ -43,6 +45,12 @@ pub(crate) struct Facts {
     pub accounts: u32,
     pub sessions_ended: u32,
     pub scheduled_events_stopped: u32,
+    #[serde(default)]
+    pub thaw_at_unix_ms: i64,
+    #[serde(default)]
+    pub watchdog_armed: bool,
+    #[serde(default)]
+    pub disarmed_at_unix_ms: i64,
 }
 
 impl From<Facts> for v1::SourceFrozen {
@@ -58,6 +66,8 @@ impl From<Facts> for v1::SourceFrozen {
             accounts: facts.accounts,
             sessions_ended: facts.sessions_ended,
             scheduled_events_stopped: facts.scheduled_events_stopped,
+            thaw_at_unix_ms: facts.thaw_at_unix_ms,
+            watchdog_armed: facts.watchdog_armed,
         }
     }
 }
@@ -67,7 +77,8 @@ impl From<Facts> for v1::SourceFrozen {
 ///
 /// # Errors
 /// Beside those of [`Locked::take`]: `DatabaseMissing`, `DatabaseHeld`, `ForeignWriter`,
-/// `PreparedTransactions`, `SourceIsReplica`, `SessionsRemain`. What was done by then is undone by
+/// `PreparedTransactions`, `SourceIsReplica`, `SessionsRemain`; `WatchdogFired` and `FrozenTooLong`
+/// when an earlier attempt began so long ago that the time is over. What was done by then is undone by
 /// [`thaw`](crate::thaw()).
 pub async fn freeze(
     server: &Server,
@@ -80,31 +91,14 @@ pub async fn freeze(
 }
 
 async fn freeze_locked(locked: &mut Locked, grace: Duration) -> Result<v1::SourceFrozen, Error> {
-    let mut undo: Undo = match (locked.state(), locked.is_newer()) {
-        (None, _) | (Some(State::Thawed), true) => Undo::default(),
-        (Some(State::Freezing), _) => locked.undo()?.unwrap_or_default(),
-        (Some(State::Frozen), _) => {
+    let mut undo: Undo = match locked.permit(Act::Freeze)? {
+        Move::Begin => Undo::default(),
+        Move::GoOn => locked.undo()?.unwrap_or_default(),
+        Move::Again | Move::Rest => {
             let facts: Facts = locked.facts()?.unwrap_or_default();
             locked.write(State::Frozen, &facts).await?;
             return Ok(facts.into());
         }
-        (
-            Some(
-                State::Thawed
-                | State::Thawing
-                | State::Retiring
-                | State::Retired
-                | State::Importing
-                | State::Imported
-                | State::Opening
-                | State::Open
-                | State::Closing
-                | State::Closed
-                | State::Dropping
-                | State::Dropped,
-            ),
-            _,
-        ) => return Err(locked.refused()),
     };
     let database = locked.order().database.clone();
     locked.check_not_held().await?;
@@ -112,8 +106,9 @@ async fn freeze_locked(locked: &mut Locked, grace: Duration) -> Result<v1::Sourc
     check_there(session, &database).await?;
     let held = read(session, &database).await?;
     guard::check(session, &database).await?;
-    let frozen_at_unix_ms = session.now_unix_ms().await?;
+    let mut deadline = deadline(locked).await?;
 
+    let session = locked.session();
     let read_only = is_read_only(session, &database).await?;
     if !read_only {
         undo.read_only = session.about().flavour == Flavour::MySql;
@@ -123,6 +118,8 @@ async fn freeze_locked(locked: &mut Locked, grace: Duration) -> Result<v1::Sourc
             }
         }
     }
+    deadline.accounts = undo.accounts();
+    locked.arm(deadline);
     take_all(locked, &mut undo, held, Leave::Reads, State::Freezing).await?;
 
     let session = locked.session();
@@ -137,7 +134,9 @@ async fn freeze_locked(locked: &mut Locked, grace: Duration) -> Result<v1::Sourc
     guard::no_prepared_transactions(session).await?;
     let point = consistency_point(session).await?;
     let facts = Facts {
-        frozen_at_unix_ms,
+        frozen_at_unix_ms: deadline.frozen_at_unix_ms,
+        thaw_at_unix_ms: deadline.thaw_at_unix_ms,
+        watchdog_armed: false,
         accounts: undo.accounts(),
         sessions_ended,
         scheduled_events_stopped: u32::try_from(undo.events.len()).unwrap_or(u32::MAX),
@@ -145,6 +144,24 @@ async fn freeze_locked(locked: &mut Locked, grace: Duration) -> Result<v1::Sourc
     };
     locked.write(State::Frozen, &facts).await?;
     Ok(facts.into())
+}
+
+/// Until when the database may be frozen: as an earlier attempt has said, or from now.
+async fn deadline(locked: &mut Locked) -> Result<Deadline, Error> {
+    let (migration, state) = (locked.order().migration, locked.state());
+    let max_frozen_ms = i64::from(locked.order().max_frozen_ms);
+    let session = locked.session();
+    let now_unix_ms = session.now_unix_ms().await?;
+    let known = watchdog::read(session, migration).await?;
+    match known.filter(|_| state == Some(State::Freezing)) {
+        Some(deadline) if deadline.is_ahead(now_unix_ms) => Ok(deadline),
+        Some(_) => Err(locked.refused(Refusal::TooLate)),
+        None => Ok(Deadline {
+            frozen_at_unix_ms: now_unix_ms,
+            thaw_at_unix_ms: now_unix_ms.saturating_add(max_frozen_ms),
+            accounts: 0,
+        }),
+    }
 }
 
 /// Records in the ledger and takes away, until there is nothing left to take.

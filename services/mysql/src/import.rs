@@ -10,6 +10,7 @@
 
 use std::time::Duration;
 
+use drover_lifecycle::ledger::{Act, Move};
 use drover_schemas::v1;
 use tokio::io::AsyncRead;
 use uuid::Uuid;
@@ -79,29 +80,9 @@ async fn import_in(
 
 /// Writes the intent, and makes room. False: this very order was done before.
 async fn begin(locked: &mut Locked) -> Result<bool, Error> {
-    let done_at = locked.entry().map(|entry| entry.revision);
-    match locked.state() {
-        Some(State::Imported) if done_at == Some(locked.order().revision) => return Ok(false),
-        Some(State::Closed | State::Dropped | State::Dropping)
-            if done_at == Some(locked.order().revision) =>
-        {
-            return Err(locked.refused());
-        }
-        None
-        | Some(
-            State::Importing | State::Imported | State::Closed | State::Dropping | State::Dropped,
-        ) => {}
-        Some(
-            State::Opening
-            | State::Open
-            | State::Closing
-            | State::Freezing
-            | State::Frozen
-            | State::Thawing
-            | State::Thawed
-            | State::Retiring
-            | State::Retired,
-        ) => return Err(locked.refused()),
+    match locked.permit(Act::Import)? {
+        Move::Begin | Move::GoOn => {}
+        Move::Again | Move::Rest => return Ok(false),
     }
     locked.check_not_held().await?;
     locked.write(State::Importing, &()).await?;

@@ -10,16 +10,26 @@
 //! 4. Two migrations of one database (in two campaigns) exclude each other: the database has a
 //!    lock of its own, taken with the migration's.
 //! 5. The undo is kept twice: as data, from which a second attempt goes on (`ledger.undo`), and as
-//!    statements in order (table `undo`), which the server itself can run when Drover cannot.
+//!    statements in order (table `undo`), which the server itself can run when Drover cannot: at
+//!    the time that table `watchdog` says, which is written and deleted together with them.
+//! 6. What an order may do is decided by the lifecycle ([`drover_lifecycle::ledger`]), so that the
+//!    proof runs the same rules.
 //!
 //! No password hash is in it.
 
+use drover_lifecycle::ledger::{Act, Move, Refusal, Row, fence, permit};
 use drover_schemas::{Code, MigrationId};
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::{Error, Flavour, Server, Session, ident::literal, mysql};
+use crate::{
+    Error, Flavour, Server, Session,
+    ident::{ident, literal},
+    mysql,
+    watchdog::{self, Deadline},
+};
 
-pub use crate::order::{Order, Side, State};
+pub use crate::order::Order;
+pub use drover_lifecycle::ledger::{Side, State};
 
 /// How long a step waits for the lock of its migration, in seconds. An instance that still works
 /// on it says so to the bus; this one is tried again.
@@ -52,6 +62,8 @@ pub struct Locked {
     order: Order,
     side: Side,
     entry: Option<Entry>,
+    /// Set by [`Locked::arm`]: goes to the server with the next undo.
+    arming: Option<Deadline>,
 }
 
 /// The tables. Names in full, as none is selected. The ledger comes last: who finds it may count
@@ -79,6 +91,14 @@ CREATE TABLE IF NOT EXISTS drover.copy (
   loader CHAR(36) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
   made BOOLEAN NOT NULL
 ) ENGINE=InnoDB;
+CREATE TABLE IF NOT EXISTS drover.watchdog (
+  migration CHAR(36) CHARACTER SET ascii COLLATE ascii_bin NOT NULL PRIMARY KEY,
+  database_lock VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+  accounts INT UNSIGNED NOT NULL,
+  frozen_at_unix_ms BIGINT NOT NULL,
+  thaw_at_unix_ms BIGINT NOT NULL,
+  KEY (thaw_at_unix_ms)
+) ENGINE=InnoDB;
 CREATE TABLE IF NOT EXISTS drover.ledger (
   migration CHAR(36) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
   side ENUM('source','destination') NOT NULL,
@@ -101,6 +121,13 @@ const NO_LEDGER: [u16; 2] = [1049, 1146];
 
 type LedgerRow = (String, u64, u32, u32, String, String);
 
+impl Entry {
+    /// What the ledger's rules look at.
+    pub fn row(&self) -> Row {
+        Row { state: self.state, revision: self.revision, run: self.run }
+    }
+}
+
 impl Locked {
     /// Opens a session, takes the locks, and reads the row.
     ///
@@ -117,10 +144,23 @@ impl Locked {
         lock(&mut session, &migration_lock(order.migration), order).await?;
         lock(&mut session, &database_lock(&order.database), order).await?;
         let entry = read(&mut session, order.migration, side).await?;
-        if let Some(entry) = entry.as_ref().filter(|entry| entry.revision > order.revision) {
-            return Err(outdated(server, order, entry));
+        let locked = Self { session, order: order.clone(), side, entry, arming: None };
+        match fence(locked.row(), order.asked()) {
+            Ok(()) => Ok(locked),
+            Err(refusal) => Err(locked.refused(refusal)),
         }
-        Ok(Self { session, order: order.clone(), side, entry })
+    }
+
+    /// What this order does here.
+    ///
+    /// # Errors
+    /// Why the ledger's rules refuse it.
+    pub fn permit(&self, act: Act) -> Result<Move, Error> {
+        permit(act, self.row(), self.order.asked()).map_err(|refusal| self.refused(refusal))
+    }
+
+    fn row(&self) -> Option<Row> {
+        self.entry.as_ref().map(Entry::row)
     }
 
     /// The session that holds the lock.
@@ -148,12 +188,6 @@ impl Locked {
         self.entry.as_ref().map(|entry| entry.state)
     }
 
-    /// Whether the order is of a later revision than the row: another order than the one that
-    /// wrote it, not the same again.
-    pub fn is_newer(&self) -> bool {
-        self.entry.as_ref().is_none_or(|entry| entry.revision < self.order.revision)
-    }
-
     /// The row's undo, when there is one and it can be read.
     pub fn undo<T: DeserializeOwned>(&self) -> Result<Option<T>, Error> {
         self.json("the ledger's undo", |entry| &entry.undo)
@@ -178,18 +212,28 @@ impl Locked {
         }
     }
 
-    /// The error for an order that the row's state does not allow.
-    pub fn refused(&self) -> Error {
-        match &self.entry {
-            Some(entry) => outdated(self.session.server(), &self.order, entry),
-            None => Error::LedgerOutdated {
-                server: self.session.server().name().to_string(),
-                migration: self.order.migration.to_string(),
-                state: "empty".to_owned(),
-                ledger: 0,
-                order: self.order.revision,
-            },
-        }
+    /// The error for an order that the ledger refuses.
+    pub fn refused(&self, refusal: Refusal) -> Error {
+        refused(self.session.server(), &self.order, self.entry.as_ref(), refusal)
+    }
+
+    /// Sets the time at which the server thaws the database by itself: committed together with the
+    /// next undo.
+    pub fn arm(&mut self, deadline: Deadline) {
+        self.arming = Some(deadline);
+    }
+
+    /// Writes the row without the time at which the server would thaw the database by itself.
+    pub async fn disarm(&mut self, facts: &impl Serialize) -> Result<(), Error> {
+        let facts = self.to_json(facts)?;
+        let undo = self.entry.as_ref().map_or_else(String::new, |entry| entry.undo.clone());
+        let sql = format!(
+            "START TRANSACTION; {}; {}; COMMIT",
+            self.upsert(State::Disarmed, &undo, &facts),
+            watchdog::forget(self.order.migration),
+        );
+        self.session.run("writing the ledger", &sql).await?;
+        self.wrote(State::Disarmed, undo, facts).await
     }
 
     /// Whether no other migration holds the same database at this side of this server: none has
@@ -264,6 +308,10 @@ impl Locked {
             sql.push_str("; INSERT INTO drover.undo VALUES ");
             sql.push_str(&values.join(","));
         }
+        if let Some(deadline) = self.arming.take() {
+            sql.push_str("; ");
+            sql.push_str(&deadline.write(&self.order));
+        }
         sql.push_str("; COMMIT");
         self.session.run("writing the ledger", &sql).await?;
         self.wrote(state, undo, facts).await
@@ -273,9 +321,10 @@ impl Locked {
     pub async fn write_clean(&mut self, state: State, facts: &impl Serialize) -> Result<(), Error> {
         let facts = self.to_json(facts)?;
         let sql = format!(
-            "START TRANSACTION; {}; DELETE FROM drover.undo WHERE {}; COMMIT",
+            "START TRANSACTION; {}; DELETE FROM drover.undo WHERE {}; {}; COMMIT",
             self.upsert(state, "", &facts),
-            self.key()
+            self.key(),
+            watchdog::forget(self.order.migration),
         );
         self.session.run("writing the ledger", &sql).await?;
         self.wrote(state, String::new(), facts).await
@@ -373,7 +422,7 @@ pub fn copy_lock(migration: MigrationId) -> String {
 }
 
 /// The name of a database's lock.
-fn database_lock(database: &str) -> String {
+pub(crate) fn database_lock(database: &str) -> String {
     hashed_lock("database", database)
 }
 
@@ -405,12 +454,32 @@ pub async fn unlock(session: &mut Session, name: &str) -> Result<(), Error> {
     session.run("giving the lock back", &format!("DO RELEASE_LOCK({})", literal(name))).await
 }
 
-fn outdated(server: &Server, order: &Order, entry: &Entry) -> Error {
-    Error::LedgerOutdated {
-        server: server.name().to_string(),
-        migration: order.migration.to_string(),
-        state: entry.state.name().to_owned(),
-        ledger: entry.revision,
-        order: order.revision,
+/// The error for an order that the ledger refuses.
+pub(crate) fn refused(
+    server: &Server,
+    order: &Order,
+    entry: Option<&Entry>,
+    refusal: Refusal,
+) -> Error {
+    let state = entry.map_or("empty", |entry| entry.state.name());
+    let of = |code, what: &str| {
+        let what = format!("{}: {what} (its ledger says: {state})", ident(&order.database));
+        server.found(code, what)
+    };
+    match refusal {
+        Refusal::Outdated => Error::LedgerOutdated {
+            server: server.name().to_string(),
+            migration: order.migration.to_string(),
+            state: state.to_owned(),
+            ledger: entry.map_or(0, |entry| entry.revision),
+            order: order.revision,
+        },
+        Refusal::NotFrozen => of(Code::NotFrozen, "not frozen by this migration"),
+        Refusal::Lapsed => of(Code::WatchdogFired, "its time was over before it was disarmed"),
+        Refusal::TooLate => of(Code::FrozenTooLong, "its time is over"),
+        Refusal::NotDisarmed => of(Code::NotDisarmed, "it was not disarmed"),
+        Refusal::DestinationUnknown => {
+            of(Code::DestinationUnknown, "it was disarmed, and the destination was not shut since")
+        }
     }
 }

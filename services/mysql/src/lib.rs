@@ -1,6 +1,6 @@
 //! All that Drover says to a MySQL or MariaDB server.
 //!
-//! The control side: [`freeze`], [`thaw`] and [`retire`] at the source; [`open`] and [`close`] at
+//! The control side: [`freeze`], [`disarm`], [`thaw`] and [`retire`] at the source; [`open`] and [`close`] at
 //! the destination. Each changes the server and its [`ledger`] under one lock, can be run twice,
 //! and can be run again after an end between any two statements.
 //!
@@ -14,6 +14,7 @@ pub mod connection;
 pub mod copy;
 pub mod describe;
 pub mod digest;
+pub mod disarm;
 pub mod dump;
 pub mod error;
 mod events;
@@ -38,12 +39,14 @@ pub mod sessions;
 pub mod takeaway;
 pub mod thaw;
 pub mod verify;
+pub mod watchdog;
 
 pub use accounts::{Account, Accounts, accounts};
 pub use close::close;
 pub use connection::{About, Flavour, Server, Session};
 pub use copy::drop_copy;
 pub use describe::describe;
+pub use disarm::disarm;
 pub use dump::{Dump, dump, trailer};
 pub use error::Error;
 pub use freeze::freeze;

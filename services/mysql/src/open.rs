@@ -4,6 +4,7 @@
 //! All that can fail comes first: the accounts, and their roles. The grants are last, the
 //! database's own behind those of its tables and routines; with them the customer writes.
 
+use drover_lifecycle::ledger::{Act, Move, Refusal};
 use drover_schemas::v1;
 use serde::{Deserialize, Serialize};
 
@@ -54,34 +55,17 @@ async fn open_locked(
     accounts: &Accounts,
 ) -> Result<v1::DestinationOpened, Error> {
     let database = locked.order().database.clone();
-    match (locked.state(), locked.is_newer()) {
-        (Some(State::Imported), _) | (Some(State::Closed), true) => {
+    match locked.permit(Act::Open)? {
+        Move::Begin => {
             check_copy(locked).await?;
             not_reachable(locked.session(), &database).await?;
         }
-        (Some(State::Opening), _) => {}
-        (Some(State::Open), _) => {
+        Move::GoOn => {}
+        Move::Again | Move::Rest => {
             let facts: Facts = locked.facts()?.unwrap_or_default();
             locked.write(State::Open, &facts).await?;
             return Ok(facts.into());
         }
-        (
-            None
-            | Some(
-                State::Freezing
-                | State::Frozen
-                | State::Thawing
-                | State::Thawed
-                | State::Retiring
-                | State::Retired
-                | State::Importing
-                | State::Closing
-                | State::Closed
-                | State::Dropping
-                | State::Dropped,
-            ),
-            _,
-        ) => return Err(locked.refused()),
     }
     check_there(locked.session(), &database).await?;
     let undo = Undo {
@@ -113,7 +97,7 @@ async fn check_copy(locked: &mut Locked) -> Result<(), Error> {
         locked.order().migration
     );
     let copies: Vec<String> = locked.session().rows("reading the ledger", &sql).await?;
-    if copies.is_empty() { Err(locked.refused()) } else { Ok(()) }
+    if copies.is_empty() { Err(locked.refused(Refusal::Outdated)) } else { Ok(()) }
 }
 
 async fn make_all(locked: &mut Locked, accounts: &Accounts) -> Result<(), Error> {

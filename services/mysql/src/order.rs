@@ -1,5 +1,6 @@
-//! The words of the ledger: who orders, at which end of the move, and what was begun or done.
+//! Who orders, for what, and on which terms.
 
+use drover_lifecycle::{ledger::Asked, promise::max_frozen_ms};
 use drover_schemas::{CampaignName, MigrationId, v1};
 
 use crate::Error;
@@ -19,6 +20,18 @@ pub struct Order {
     pub run: u32,
     /// The step's attempt in this run, from 1.
     pub attempt: u32,
+    /// The history says that the destination was closed, or its copy dropped, in this run.
+    pub destination_shut: bool,
+    /// After how long the source thaws itself unless it was disarmed, in milliseconds.
+    pub max_frozen_ms: u32,
+}
+
+impl Order {
+    /// What the ledger's rules look at.
+    pub(crate) fn asked(&self) -> Asked {
+        let Self { revision, run, destination_shut, .. } = *self;
+        Asked { revision, run, destination_shut }
+    }
 }
 
 impl TryFrom<&v1::Job> for Order {
@@ -34,78 +47,8 @@ impl TryFrom<&v1::Job> for Order {
             revision: job.revision,
             run: job.run,
             attempt: job.attempt,
+            destination_shut: job.destination_shut,
+            max_frozen_ms: max_frozen_ms(job.policy.as_ref()),
         })
     }
-}
-
-/// Which end of the move a row is about: one server may be both.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Side {
-    /// The database comes from here.
-    Source,
-    /// The database goes here.
-    Destination,
-}
-
-impl Side {
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Source => "source",
-            Self::Destination => "destination",
-        }
-    }
-}
-
-macro_rules! states {
-    ($($(#[$doc:meta])* $name:ident $text:literal,)*) => {
-        /// What was begun or done here for a migration. `…ing`: the intent is written, the change
-        /// may have happened in part.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-        pub enum State {
-            $($(#[$doc])* $name,)*
-        }
-
-        impl State {
-            /// The word in the ledger.
-            pub fn name(self) -> &'static str {
-                match self { $(Self::$name => $text,)* }
-            }
-
-            pub(crate) fn read(text: &str) -> Option<Self> {
-                match text { $($text => Some(Self::$name),)* _ => None }
-            }
-        }
-    };
-}
-
-states! {
-    /// Source: the customer's writes are being taken away.
-    Freezing "freezing",
-    /// Source: no write has been possible since the consistency point.
-    Frozen "frozen",
-    /// Source: what was taken away is being put back.
-    Thawing "thawing",
-    /// Source: as it was; or nothing was done, and a late freeze is refused.
-    Thawed "thawed",
-    /// Source: read access is being taken away too.
-    Retiring "retiring",
-    /// Source: out of the customer's reach.
-    Retired "retired",
-    /// Destination: the copy is being loaded.
-    Importing "importing",
-    /// Destination: the copy is there, out of the customer's reach.
-    Imported "imported",
-    /// Destination: accounts and grants are being made.
-    Opening "opening",
-    /// Destination: the customer reads and writes.
-    Open "open",
-    /// Destination: accounts and grants are being taken away.
-    Closing "closing",
-    /// Destination: the copy is there, out of the customer's reach again; or nothing was there,
-    /// and a late import or open is refused.
-    Closed "closed",
-    /// Destination: the copy is being dropped.
-    Dropping "dropping",
-    /// Destination: nothing of this migration is here, and a late import is refused.
-    Dropped "dropped",
 }

@@ -5,12 +5,12 @@
 
 use std::time::Duration;
 
-use drover_schemas::{Code, v1};
+use drover_lifecycle::ledger::{Act, Move};
+use drover_schemas::v1;
 
 use crate::{
     Error, Order, Server,
     freeze::{read, take_all},
-    ident::ident,
     ledger::{Locked, Side, State},
     privileges,
     sessions::{self, Whose},
@@ -20,7 +20,8 @@ use crate::{
 /// Takes the rest of the access away.
 ///
 /// # Errors
-/// Beside those of [`Locked::take`]: `NotFrozen` when this migration has not frozen the database.
+/// Beside those of [`Locked::take`]: `NotFrozen` when this migration has not frozen the database,
+/// `NotDisarmed` when it may still thaw itself, `WatchdogFired` when it has.
 pub async fn retire(server: &Server, order: &Order) -> Result<v1::SourceRetired, Error> {
     let mut locked = Locked::take(server, order, Side::Source).await?;
     let result = retire_locked(&mut locked).await;
@@ -29,27 +30,13 @@ pub async fn retire(server: &Server, order: &Order) -> Result<v1::SourceRetired,
 
 async fn retire_locked(locked: &mut Locked) -> Result<v1::SourceRetired, Error> {
     let database = locked.order().database.clone();
-    match locked.state() {
-        Some(State::Frozen | State::Retiring) => {}
-        Some(State::Retired) => {
+    match locked.permit(Act::Retire)? {
+        Move::Begin | Move::GoOn => {}
+        Move::Again | Move::Rest => {
             let accounts: u32 = locked.facts()?.unwrap_or_default();
             locked.write(State::Retired, &accounts).await?;
             return Ok(v1::SourceRetired { accounts });
         }
-        None
-        | Some(
-            State::Freezing
-            | State::Thawing
-            | State::Thawed
-            | State::Importing
-            | State::Imported
-            | State::Opening
-            | State::Open
-            | State::Closing
-            | State::Closed
-            | State::Dropping
-            | State::Dropped,
-        ) => return Err(locked.server().found(Code::NotFrozen, ident(&database))),
     }
     let mut undo: Undo = locked.undo()?.unwrap_or_default();
     let held = read(locked.session(), &database).await?;

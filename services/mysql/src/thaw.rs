@@ -3,6 +3,7 @@
 //! The undo comes from the ledger alone. What it names may be gone meanwhile, dropped by the
 //! provider with or after the account; what cannot be given back to nobody is passed over.
 
+use drover_lifecycle::ledger::{Act, Move};
 use drover_schemas::v1;
 use serde::{Deserialize, Serialize};
 
@@ -34,6 +35,10 @@ impl From<Facts> for v1::SourceThawed {
 
 /// Puts the database back as it was before the freeze. Where nothing was done, a tombstone with
 /// the order's revision refuses a freeze that comes late.
+///
+/// # Errors
+/// Beside those of [`Locked::take`]: `DestinationUnknown` for a source that was disarmed, when the
+/// order does not say that the destination was shut.
 pub async fn thaw(server: &Server, order: &Order) -> Result<v1::SourceThawed, Error> {
     let mut locked = Locked::take(server, order, Side::Source).await?;
     let result = thaw_locked(&mut locked).await;
@@ -41,25 +46,13 @@ pub async fn thaw(server: &Server, order: &Order) -> Result<v1::SourceThawed, Er
 }
 
 async fn thaw_locked(locked: &mut Locked) -> Result<v1::SourceThawed, Error> {
-    match locked.state() {
-        None | Some(State::Thawed) => {
+    match locked.permit(Act::Thaw)? {
+        Move::Begin | Move::GoOn => {}
+        Move::Again | Move::Rest => {
             let facts: Facts = locked.facts()?.unwrap_or_default();
             locked.write_clean(State::Thawed, &facts).await?;
             return Ok(facts.into());
         }
-        Some(
-            State::Freezing | State::Frozen | State::Thawing | State::Retiring | State::Retired,
-        ) => {}
-        Some(
-            State::Importing
-            | State::Imported
-            | State::Opening
-            | State::Open
-            | State::Closing
-            | State::Closed
-            | State::Dropping
-            | State::Dropped,
-        ) => return Err(locked.refused()),
     }
     let database = locked.order().database.clone();
     let undo: Undo = locked.undo()?.unwrap_or_default();

@@ -1,12 +1,10 @@
 //! Holding the copy against what the source was at the consistency point.
 
+use drover_lifecycle::ledger::Act;
 use drover_schemas::{Code, v1};
 
 use crate::{
-    Description, Error, Locked, Order, Server,
-    describe::describe_in,
-    finish,
-    ledger::{Side, State},
+    Description, Error, Locked, Order, Server, describe::describe_in, finish, ledger::Side,
     schema::in_one_line,
 };
 
@@ -26,9 +24,7 @@ pub async fn verify(
 }
 
 async fn verify_in(locked: &mut Locked, expected: &Description) -> Result<v1::CopyVerified, Error> {
-    if locked.state() != Some(State::Imported) {
-        return Err(locked.refused());
-    }
+    locked.permit(Act::Verify)?;
     let database = locked.order().database.clone();
     let found = describe_in(locked.session(), &database).await?;
     let differences = expected.differences(&found);

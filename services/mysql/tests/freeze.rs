@@ -6,7 +6,7 @@
 mod common;
 
 use common::{GRACE, order, refusal, shared, site, snapshot, unique};
-use drover_mysql::{freeze, retire, thaw};
+use drover_mysql::{disarm, freeze, retire, thaw};
 use drover_schemas::Code;
 use mysql_async::prelude::Queryable as _;
 use proptest::{
@@ -81,6 +81,10 @@ async fn a_thaw_puts_back_exactly_what_was_there() {
         // The same order again: the same answer.
         assert_eq!(freeze(&site.server, &order(name, 1), GRACE).await.unwrap(), frozen);
 
+        let early = retire(&site.server, &order(name, 2)).await.unwrap_err();
+        assert_eq!(early.code(), Code::NotDisarmed);
+        disarm(&site.server, &order(name, 2)).await.unwrap();
+        disarm(&site.server, &order(name, 2)).await.unwrap();
         retire(&site.server, &order(name, 2)).await.unwrap();
         retire(&site.server, &order(name, 2)).await.unwrap();
         let mut owner = site.mariadb.connect(&format!("{tag}_owner"), "pw").await.unwrap();
@@ -238,6 +242,7 @@ async fn random_round(name: String, grants: Vec<RandomGrant>) {
             }
         }
     }
+    disarm(&site.server, &order(&database, 2)).await.unwrap();
     retire(&site.server, &order(&database, 2)).await.unwrap();
     let mut conn = site.mariadb.connect(&format!("{tag}_a"), "").await.unwrap();
     assert_ne!(refusal(conn.query_drop(format!("SELECT * FROM {d}.t")).await), 0);

@@ -12,7 +12,7 @@ use common::{
     proxy::{Cut, Proxy},
     refusal, server_at, shared, snapshot, unique,
 };
-use drover_mysql::{Error, Order, Server, freeze, retire, thaw};
+use drover_mysql::{Error, Order, Server, disarm, freeze, retire, thaw};
 use mysql_async::prelude::Queryable as _;
 
 /// More commands than any step has.
@@ -43,6 +43,7 @@ async fn database(site: &Site) -> (String, String) {
 enum Step {
     Freeze,
     Thaw,
+    Disarm,
     Retire,
 }
 
@@ -51,6 +52,7 @@ impl Step {
         match self {
             Self::Freeze => freeze(server, order, GRACE).await.map(drop),
             Self::Thaw => thaw(server, order).await.map(drop),
+            Self::Disarm => disarm(server, order).await.map(drop),
             Self::Retire => retire(server, order).await.map(drop),
         }
     }
@@ -107,7 +109,12 @@ async fn a_thaw_may_end_anywhere() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_retirement_may_end_anywhere() {
-    at_each_command(Step::Retire, &[Step::Freeze]).await;
+    at_each_command(Step::Retire, &[Step::Freeze, Step::Disarm]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disarming_may_end_anywhere() {
+    at_each_command(Step::Disarm, &[Step::Freeze]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

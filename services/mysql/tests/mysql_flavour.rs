@@ -13,7 +13,7 @@ use std::{
 };
 
 use drover_mysql::{
-    Options, Order, Server, accounts, close, describe, drop_copy, dump, freeze, import,
+    Options, Order, Server, accounts, close, describe, disarm, drop_copy, dump, freeze, import,
     mysql::grants_needed, open, retire, thaw,
 };
 use drover_schemas::{CampaignName, Code, MigrationId};
@@ -130,7 +130,16 @@ fn refusal<T>(result: Result<T, mysql_async::Error>) -> u16 {
 fn order(database: &str, revision: u64) -> Order {
     let campaign: CampaignName = "night-1".parse().unwrap();
     let migration = MigrationId::new(&campaign, &"source".parse().unwrap(), database);
-    Order { campaign, migration, database: database.to_owned(), revision, run: 1, attempt: 1 }
+    Order {
+        campaign,
+        migration,
+        database: database.to_owned(),
+        revision,
+        run: 1,
+        attempt: 1,
+        destination_shut: true,
+        max_frozen_ms: 300_000,
+    }
 }
 
 /// All that the grant tables and events say, but when a row was written and by whom.
@@ -213,6 +222,7 @@ async fn a_thaw_puts_back_exactly_what_was_there() {
     assert_eq!(refusal(root.query_drop(INSERT).await), 3989);
     assert_eq!(freeze(&site.server, &order("my_shop", 1), GRACE).await.unwrap(), frozen);
     for _ in 0..2 {
+        disarm(&site.server, &order("my_shop", 2)).await.unwrap();
         retire(&site.server, &order("my_shop", 2)).await.unwrap();
     }
     for (user, password) in [("shop", "secret one"), ("shop_member", "secret three")] {

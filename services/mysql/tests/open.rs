@@ -142,6 +142,9 @@ async fn accounts_arrive_as_they_were_and_leave_again() {
     let stale = open(&site.server, &shop(4), &accounts).await.unwrap_err();
     assert_eq!(stale.code(), Code::LedgerOutdated);
     assert!(!writes(&site).await);
+    let reopened = open(&site.server, &shop(6), &accounts).await.unwrap_err();
+    assert_eq!(reopened.code(), Code::LedgerOutdated, "what was closed is imported anew first");
+    imported(&site, &shop(6)).await;
     open(&site.server, &shop(6), &accounts).await.unwrap();
     assert!(writes(&site).await);
 }
@@ -159,6 +162,7 @@ async fn an_account_of_another_password_or_kind_is_refused() {
         .execute("INSTALL SONAME 'auth_ed25519'; CREATE USER shop@'%' IDENTIFIED BY 'other'")
         .await
         .unwrap();
+    imported(&site, &shop(6)).await;
     let taken = open(&site.server, &shop(6), &accounts).await.unwrap_err();
     assert_eq!(taken.code(), Code::AccountTaken);
     assert!(taken.to_string().contains("`shop`@`%`"), "{taken}");
@@ -169,6 +173,7 @@ async fn an_account_of_another_password_or_kind_is_refused() {
         .execute("DROP USER shop@'%'; GRANT SELECT ON `my%`.* TO shop_x@'%' IDENTIFIED BY 'x'")
         .await
         .unwrap();
+    imported(&site, &shop(8)).await;
     let early = open(&site.server, &shop(8), &accounts).await.unwrap_err();
     assert_eq!(early.code(), Code::ReachableEarly, "{early}");
 }
@@ -195,9 +200,11 @@ async fn databases_of_one_account_open_and_close_side_by_side() {
             .execute(&format!("CREATE DATABASE {db}; CREATE TABLE {db}.t (a INT)"))
             .await
             .unwrap();
-        imported(&target, &of(2)).await;
     }
     for round in 1..=3_u64 {
+        for db in &databases {
+            imported(&target, &order_in("night-1", db, round * 10)).await;
+        }
         let opened = databases.iter().zip(&found).map(|(db, accounts)| async {
             open(&target.server, &order_in("night-1", db, round * 10), accounts).await.map(drop)
         });
@@ -228,7 +235,6 @@ async fn opening_and_closing_may_end_anywhere() {
     let mut root = site.mariadb.root().await.unwrap();
     root.query_drop(COPY).await.unwrap();
     let empty = snapshot(&mut root, "shop%").await;
-    imported(&site, &shop(1)).await;
     let upstream = SocketAddr::new(site.mariadb.address(), site.mariadb.port());
     let mut revision = 1;
     // A command that got lost leaves what the one before it left when its answer got lost: the
@@ -246,6 +252,7 @@ async fn opening_and_closing_may_end_anywhere() {
                 let host = proxy.address.ip().to_string();
                 let way = server_at(&site.mariadb, &host, proxy.address.port());
                 revision += 1;
+                imported(&site, &shop(revision)).await;
                 let done = if opening {
                     open(&way, &shop(revision), &accounts).await.is_ok()
                 } else {

@@ -182,6 +182,7 @@ impl Service {
             | Step::Dump
             | Step::Import
             | Step::Verify
+            | Step::Disarm
             | Step::Open
             | Step::Switch
             | Step::Retire

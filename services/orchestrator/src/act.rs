@@ -24,7 +24,7 @@ use crate::board::Key;
 pub enum Done {
     /// An order was put on the queue, or not.
     Ordered(Key, u64, Outcome),
-    /// A closing fact was appended, or not.
+    /// A closing fact, or that a step is broken off, was appended, or not.
     Settled(Key, u64, Outcome),
     /// An admission was appended, or not.
     Admitted(Key, Outcome),
@@ -72,6 +72,15 @@ impl Hands {
     /// Appends a migration's closing fact.
     pub async fn settle(self, key: Key, migration: Migration) -> Done {
         let outcome = self.append(&key, &migration, Command::Settle).await;
+        Done::Settled(key, migration.revision, outcome)
+    }
+
+    /// Appends that a migration's step is broken off.
+    pub async fn break_off(self, key: Key, migration: Migration) -> Done {
+        let outcome = self.append(&key, &migration, Command::BreakOff).await;
+        if outcome == Outcome::Done {
+            metrics::counter!("drover_promises_broken_off_total").increment(1);
+        }
         Done::Settled(key, migration.revision, outcome)
     }
 

@@ -32,6 +32,8 @@ pub enum Action {
     },
     /// Append the closing fact.
     Settle,
+    /// The destination would not be open in time: append that the step is broken off.
+    BreakOff,
 }
 
 /// Whether a migration counts against the limits.
@@ -49,6 +51,8 @@ struct Entry {
     migration: Migration,
     route: Route,
     slot: Slot,
+    /// Under which it stands in [`Board::deadlines`].
+    deadline: Option<i64>,
 }
 
 #[derive(Debug, Default)]
@@ -81,12 +85,19 @@ pub struct Board {
     admission: Admission,
     /// Migrations that wait for a job that is due: they are looked at again from time to time.
     working: BTreeSet<Key>,
+    /// Until when the destination has to be open, of those whose source is frozen.
+    deadlines: BTreeSet<(i64, Key)>,
 }
 
 impl Board {
     /// Nothing known yet, with these servers' slots.
     pub fn new(slots: HashMap<ServerName, Slots>) -> Self {
-        Self { herds: BTreeMap::new(), admission: Admission::new(slots), working: BTreeSet::new() }
+        Self {
+            herds: BTreeMap::new(),
+            admission: Admission::new(slots),
+            working: BTreeSet::new(),
+            deadlines: BTreeSet::new(),
+        }
     }
 
     /// Takes in a campaign's fact.
@@ -146,7 +157,7 @@ impl Board {
             std::collections::hash_map::Entry::Vacant(vacant) => {
                 let migration = Migration::begin(fact)?;
                 let route = route(&migration.planned)?;
-                vacant.insert(Entry { migration, route, slot: Slot::None })
+                vacant.insert(Entry { migration, route, slot: Slot::None, deadline: None })
             }
             std::collections::hash_map::Entry::Occupied(occupied) => {
                 let entry = occupied.into_mut();
@@ -159,6 +170,7 @@ impl Board {
             }
         };
         entry.settle_slot(key, &mut self.admission);
+        entry.settle_deadline(key, &mut self.deadlines);
         if !matches!(entry.migration.wait(), Wait::Job { .. }) {
             self.working.remove(key);
         }
@@ -167,10 +179,20 @@ impl Board {
 
     /// What is to be done about a migration now.
     pub fn action(&mut self, key: &Key, now_unix_ms: i64) -> Option<Action> {
-        let herd = self.herds.get(&key.0)?;
-        let migration = &herd.migrations.get(&key.1)?.migration;
+        let herd = self.herds.get_mut(&key.0)?;
+        let entry = herd.migrations.get_mut(&key.1)?;
+        let migration = &entry.migration;
         match migration.wait() {
-            Wait::Job { not_before_unix_ms, .. } if not_before_unix_ms > now_unix_ms => {
+            Wait::Job { not_before_unix_ms, .. }
+                if migration
+                    .deadline_unix_ms()
+                    .is_some_and(|deadline| deadline <= now_unix_ms.max(not_before_unix_ms)) =>
+            {
+                Some(Action::BreakOff)
+            }
+            Wait::Job { not_before_unix_ms, .. } | Wait::Admission { not_before_unix_ms }
+                if not_before_unix_ms > now_unix_ms =>
+            {
                 let revision = migration.revision;
                 Some(Action::Timer { at_unix_ms: not_before_unix_ms, revision })
             }
@@ -181,7 +203,11 @@ impl Board {
                 Some(Action::Order(Box::new(job)))
             }
             Wait::Settlement => Some(Action::Settle),
-            Wait::Admission | Wait::Person | Wait::Nothing => None,
+            Wait::Admission { .. } => {
+                entry.enqueue(key, &mut self.admission);
+                None
+            }
+            Wait::Person | Wait::Nothing => None,
         }
     }
 
@@ -225,11 +251,23 @@ impl Board {
         self.herds.get(name)?.campaign.as_ref()
     }
 
+    /// The first time at which a destination has to be open that is not.
+    pub fn next_deadline(&self) -> Option<i64> {
+        self.deadlines.first().map(|(at, _)| *at)
+    }
+
+    /// A migration whose deadline has passed; each is given once.
+    pub fn overdue(&mut self, now_unix_ms: i64) -> Option<Key> {
+        self.next_deadline().filter(|at| *at <= now_unix_ms)?;
+        self.deadlines.pop_first().map(|(_, key)| key)
+    }
+
     /// The migrations of a campaign that wait for a job, a time, or their closing fact.
     pub fn waiting(&self, name: &CampaignName) -> Vec<Key> {
         let waits = |entry: &Entry| match entry.migration.wait() {
             Wait::Job { .. } | Wait::Settlement => true,
-            Wait::Admission | Wait::Person | Wait::Nothing => false,
+            Wait::Admission { not_before_unix_ms } => not_before_unix_ms > 0,
+            Wait::Person | Wait::Nothing => false,
         };
         let migrations = self.herds.get(name).map(|herd| &herd.migrations);
         let migrations = migrations.into_iter().flatten().filter(|(_, entry)| waits(entry));
@@ -243,6 +281,7 @@ impl Board {
             self.admission.release(name, &entry.route);
         }
         self.working.retain(|(campaign, _)| campaign != name);
+        self.deadlines.retain(|(_, (campaign, _))| campaign != name);
     }
 
     /// The migrations whose job is due.
@@ -285,9 +324,12 @@ impl Herd {
 
 impl Entry {
     /// Brings the slots in line with the state.
-    fn settle_slot(&mut self, (campaign, id): &Key, admission: &mut Admission) {
+    fn settle_slot(&mut self, key: &Key, admission: &mut Admission) {
+        let campaign = &key.0;
         let target = match self.migration.wait() {
-            Wait::Admission => Slot::Queued,
+            Wait::Admission { not_before_unix_ms: 0 } => Slot::Queued,
+            // It comes into the line when its time has come.
+            Wait::Admission { .. } => Slot::None,
             Wait::Job { .. } | Wait::Settlement | Wait::Person | Wait::Nothing => {
                 if self.migration.holds_slot() { Slot::Taken } else { Slot::None }
             }
@@ -299,10 +341,32 @@ impl Entry {
         if shall_hold && !holds {
             admission.take(campaign, &self.route);
         }
-        if target == Slot::Queued && self.slot != Slot::Queued {
-            admission.enqueue(campaign, *id, &self.route);
+        if target == Slot::Queued {
+            self.enqueue(key, admission);
+        } else {
+            self.slot = target;
         }
-        self.slot = target;
+    }
+
+    /// Puts it in line, where it is not.
+    fn enqueue(&mut self, (campaign, id): &Key, admission: &mut Admission) {
+        match self.slot {
+            Slot::Queued | Slot::Admitting => return,
+            Slot::None | Slot::Taken => {}
+        }
+        admission.enqueue(campaign, *id, &self.route);
+        self.slot = Slot::Queued;
+    }
+
+    fn settle_deadline(&mut self, key: &Key, deadlines: &mut BTreeSet<(i64, Key)>) {
+        let now = self.migration.deadline_unix_ms();
+        if self.deadline != now {
+            if let Some(before) = self.deadline {
+                deadlines.remove(&(before, key.clone()));
+            }
+            deadlines.extend(now.map(|at| (at, key.clone())));
+            self.deadline = now;
+        }
     }
 }
 
@@ -391,6 +455,7 @@ mod tests {
             Event::DumpStored(v1::DumpStored::default()),
             Event::ImportCompleted(v1::ImportCompleted::default()),
             Event::CopyVerified(v1::CopyVerified::default()),
+            Event::SourceDisarmed(v1::SourceDisarmed::default()),
             Event::DestinationOpened(v1::DestinationOpened::default()),
         ] {
             log.migration(&first, event);

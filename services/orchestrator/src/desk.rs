@@ -96,6 +96,7 @@ impl Desk {
         loop {
             self.pump();
             self.tell_status();
+            let next_look = self.next_look();
             tokio::select! {
                 () = shutdown.cancelled() => break,
                 Some(held) = holds.recv() => self.activate(held),
@@ -113,7 +114,7 @@ impl Desk {
                     Ok(done) => self.done(done),
                     Err(error) => tracing::error!(%error, "an action's task ended"),
                 },
-                () = due(self.timers.peek()) => self.ring(),
+                () = due(next_look) => self.ring(),
                 _ = sweep.tick() => self.touched.extend(self.board.working()),
             }
         }
@@ -270,6 +271,11 @@ impl Desk {
                     self.acts.spawn(self.hands.clone().settle(key, migration));
                 }
             }
+            Some(Action::BreakOff) => {
+                if let Some(migration) = self.board.migration(&key).cloned() {
+                    self.acts.spawn(self.hands.clone().break_off(key, migration));
+                }
+            }
             None => {}
         }
     }
@@ -290,9 +296,20 @@ impl Desk {
         }
     }
 
+    /// When the next migration is to be looked at.
+    fn next_look(&self) -> Option<i64> {
+        let timer = self.timers.peek().map(|Reverse((at, _, _))| *at);
+        // Who waits for the lease looks at all of them when it has it.
+        let deadline = self.board.next_deadline().filter(|_| self.is_active());
+        timer.into_iter().chain(deadline).min()
+    }
+
     /// Looks again at the migrations whose time has come.
     fn ring(&mut self) {
         let now = now();
+        while let Some(key) = self.board.overdue(now) {
+            self.touched.push_back(key);
+        }
         while let Some(Reverse((at, _, _))) = self.timers.peek()
             && *at <= now
             && let Some(Reverse((_, key, revision))) = self.timers.pop()
@@ -340,9 +357,9 @@ async fn lost(held: Option<&Held>) {
     }
 }
 
-async fn due(first: Option<&Timer>) {
+async fn due(first: Option<i64>) {
     match first {
-        Some(Reverse((at, _, _))) => {
+        Some(at) => {
             let wait = u64::try_from(at - now()).unwrap_or(0);
             sleep_until(Instant::now() + Duration::from_millis(wait)).await;
         }

@@ -213,13 +213,15 @@ impl Note {
             Event::DumpStored(_)
             | Event::ImportCompleted(_)
             | Event::CopyVerified(_)
+            | Event::SourceDisarmed(_)
             | Event::DnsSwitched(_)
             | Event::SourceRetired(_)
             | Event::DumpPublished(_)
             | Event::CustomerNotified(_)
             | Event::DumpExpired(_)
             | Event::RetryRequested(_)
-            | Event::MigrationRolledBack(_) => Self::Onward,
+            | Event::MigrationRolledBack(_)
+            | Event::MigrationDeferred(_) => Self::Onward,
             Event::MigrationCompleted(_) => Self::Completed,
             Event::StepFailed(failed) => Self::Failed(failed.clone()),
             Event::MigrationParked(parked) => {

@@ -19,7 +19,9 @@ pub(crate) fn trim(migration: &mut Migration) {
     migration.frozen = None;
     migration.dump = None;
     migration.opened = None;
+    migration.destination_shut = false;
     migration.failure = None;
+    migration.deferred = None;
     if let Some(switched) = &mut migration.switched {
         *switched = DnsSwitched::default();
     }
@@ -65,12 +67,14 @@ impl Kept {
             frozen: None,
             dump: None,
             opened: None,
+            destination_shut: false,
             switched: self.switched.then(DnsSwitched::default),
             published: self.expires_at_unix_ms.map(|expires_at_unix_ms| DumpPublished {
                 link: String::new(),
                 expires_at_unix_ms,
             }),
             failure: None,
+            deferred: None,
         })
     }
 }
@@ -78,7 +82,8 @@ impl Kept {
 /// What the state waits for, as the views name it.
 pub(crate) fn waits_for(migration: &Migration) -> &'static str {
     match migration.wait() {
-        Wait::Admission => "slot",
+        Wait::Admission { not_before_unix_ms: 0 } => "slot",
+        Wait::Admission { .. } => "time",
         Wait::Job { .. } => "job",
         Wait::Settlement => "settlement",
         Wait::Person => "person",
@@ -92,7 +97,7 @@ pub(crate) fn attempt(phase: &Phase) -> u32 {
         Phase::Doing(_, attempt) | Phase::Undoing(_, attempt, _) | Phase::Completed(attempt) => {
             attempt.number
         }
-        Phase::Planned
+        Phase::Planned { .. }
         | Phase::Settling(_)
         | Phase::Parked { .. }
         | Phase::RolledBack
@@ -103,7 +108,7 @@ pub(crate) fn attempt(phase: &Phase) -> u32 {
 
 fn write(phase: &Phase) -> String {
     match phase {
-        Phase::Planned => "planned".to_owned(),
+        Phase::Planned { not_before_unix_ms } => format!("planned {not_before_unix_ms}"),
         Phase::Doing(forward, attempt) => {
             format!("doing {} {}", step_name(forward.step()), write_attempt(*attempt))
         }
@@ -112,6 +117,7 @@ fn write(phase: &Phase) -> String {
             format!("undoing {step} {attempt} {}", write_goal(*goal))
         }
         Phase::Settling(Settlement::Complete) => "settling complete".to_owned(),
+        Phase::Settling(Settlement::Defer) => "settling defer".to_owned(),
         Phase::Settling(Settlement::RollBack) => "settling rollback".to_owned(),
         Phase::Settling(Settlement::Park { at, undone }) => {
             format!("settling park {} {undone}", write_at(*at))
@@ -131,6 +137,7 @@ fn write_attempt(attempt: Attempt) -> String {
 fn write_goal(goal: Goal) -> &'static str {
     match goal {
         Goal::Park => "park",
+        Goal::Defer => "defer",
         Goal::RollBack => "rollback",
     }
 }
@@ -145,7 +152,7 @@ fn write_at(at: At) -> String {
 fn read(text: &str) -> Option<Phase> {
     let mut words = text.split(' ');
     let phase = match words.next()? {
-        "planned" => Phase::Planned,
+        "planned" => Phase::Planned { not_before_unix_ms: words.next()?.parse().ok()? },
         "doing" => Phase::Doing(read_forward(&mut words)?, read_attempt(&mut words)?),
         "undoing" => Phase::Undoing(
             read_undo(&mut words)?,
@@ -155,6 +162,7 @@ fn read(text: &str) -> Option<Phase> {
         "settling" => Phase::Settling(match words.next()? {
             "complete" => Settlement::Complete,
             "rollback" => Settlement::RollBack,
+            "defer" => Settlement::Defer,
             "park" => {
                 Settlement::Park { at: read_at(&mut words)?, undone: words.next()?.parse().ok()? }
             }
@@ -178,6 +186,7 @@ fn read_attempt<'a>(words: &mut impl Iterator<Item = &'a str>) -> Option<Attempt
 fn read_goal<'a>(words: &mut impl Iterator<Item = &'a str>) -> Option<Goal> {
     match words.next()? {
         "park" => Some(Goal::Park),
+        "defer" => Some(Goal::Defer),
         "rollback" => Some(Goal::RollBack),
         _ => None,
     }
@@ -213,7 +222,7 @@ mod tests {
     }
 
     fn goals() -> impl Strategy<Value = Goal> {
-        prop_oneof![Just(Goal::Park), Just(Goal::RollBack)]
+        prop_oneof![Just(Goal::Park), Just(Goal::Defer), Just(Goal::RollBack)]
     }
 
     fn ats() -> impl Strategy<Value = At> {
@@ -225,13 +234,14 @@ mod tests {
 
     fn phases() -> impl Strategy<Value = Phase> {
         prop_oneof![
-            Just(Phase::Planned),
+            any::<i64>().prop_map(|not_before_unix_ms| Phase::Planned { not_before_unix_ms }),
             (prop::sample::select(&Forward::ALL[..]), attempts())
                 .prop_map(|(forward, attempt)| Phase::Doing(forward, attempt)),
             (prop::sample::select(&Undo::ALL[..]), attempts(), goals())
                 .prop_map(|(undo, attempt, goal)| Phase::Undoing(undo, attempt, goal)),
             Just(Phase::Settling(Settlement::Complete)),
             Just(Phase::Settling(Settlement::RollBack)),
+            Just(Phase::Settling(Settlement::Defer)),
             (ats(), any::<bool>())
                 .prop_map(|(at, undone)| Phase::Settling(Settlement::Park { at, undone })),
             (ats(), any::<bool>()).prop_map(|(at, undone)| Phase::Parked { at, undone }),

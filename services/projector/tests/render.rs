@@ -59,8 +59,8 @@ wave web 1              3        0          1          0        1          1    
 wave web 2              1        1          0          0        0          0            0
 
 now               import 1
-rate              212 an hour; 360 an hour over all; 34 s left
-time frozen       median 4.0 s, p99 4.0 s, longest 4.0 s; 1 frozen now, up to 1.0 s
+rate              200 an hour; 327 an hour over all; 36 s left
+time frozen       median 5.0 s, p99 5.0 s, longest 5.0 s; 1 frozen now, up to 1.0 s
 failures          1 failed attempt, 1 parked; see: drover failures night-1
 hosts             src-1: 1 failure
 "
@@ -103,7 +103,7 @@ fn failures() {
 DRV-0301 the dump program cannot dump this database
   DRV-0301 table … of database …: error 1356
   1 failure of 1 migration, 1 parked now; does not go away by itself
-  first 2023-11-14T22:13:33.000Z, last 2023-11-14T22:13:33.000Z
+  first 2023-11-14T22:13:34.000Z, last 2023-11-14T22:13:34.000Z
   at src-1 (1)
   e.g. evil\\u{{1b}}[2J, migration {id}: table `x` of database `evil\\u{{1b}}[2J`: error 1356
   now: See the page for what the message names.
@@ -171,6 +171,8 @@ fn migration_events() -> Vec<(Event, &'static str)> {
             accounts: 1,
             sessions_ended: 0,
             scheduled_events_stopped: 2,
+            thaw_at_unix_ms: 1,
+            watchdog_armed: false,
         })
     };
     vec![
@@ -187,12 +189,13 @@ fn migration_events() -> Vec<(Event, &'static str)> {
         (Event::MigrationAdmitted(v1::MigrationAdmitted { run: 2 }), "run 2"),
         (
             frozen(point("", "bin.1")),
-            "1 account, 0 sessions ended, 2 scheduled events stopped, at bin.1:4",
+            "1 account, 0 sessions ended, 2 scheduled events stopped, at bin.1:4, \
+             until 1970-01-01T00:00:00.001Z, without a watchdog",
         ),
         (
             frozen(point("", "")),
             "1 account, 0 sessions ended, 2 scheduled events stopped, at 1970-01-01T00:00:00.000Z, \
-             without a binary log",
+             without a binary log, until 1970-01-01T00:00:00.001Z, without a watchdog",
         ),
         (
             Event::DumpStored(v1::DumpStored {
@@ -208,6 +211,21 @@ fn migration_events() -> Vec<(Event, &'static str)> {
             "12 tables, 7 bytes",
         ),
         (Event::CopyVerified(v1::CopyVerified { tables: 1, rows: 5 }), "1 table, 5 rows equal"),
+        (
+            Event::SourceDisarmed(v1::SourceDisarmed { disarmed_at_unix_ms: 1 }),
+            "at 1970-01-01T00:00:00.001Z",
+        ),
+        (
+            Event::MigrationDeferred(v1::MigrationDeferred {
+                step: v1::Step::Dump.into(),
+                code: "DRV-0704".into(),
+                message: "m".into(),
+                deferral: 2,
+                not_before_unix_ms: 1,
+                ..Default::default()
+            }),
+            "deferral 2, until 1970-01-01T00:00:00.001Z; dump: DRV-0704 m",
+        ),
         (
             Event::DestinationOpened(v1::DestinationOpened { accounts: 1, opened_at_unix_ms: 1 }),
             "1 account, at 1970-01-01T00:00:00.001Z",
@@ -279,7 +297,7 @@ fn campaign_events() -> Vec<(CampaignEvent, &'static str)> {
     vec![
         (
             CampaignEvent::CampaignCreated(v1::CampaignCreated { policy: Some(POLICY) }),
-            "at most 2 attempts a step, 0.0 s for open sessions, dumps kept for 30 days",
+            "at most 2 attempts a step, 0.0 s for open sessions, 5 min 0 s without writes, dumps kept for 30 days",
         ),
         (
             CampaignEvent::CampaignStarted(v1::CampaignStarted {
@@ -364,7 +382,7 @@ fn json_is_of_cloudevents() {
     assert_eq!(json["specversion"], "1.0");
     assert_eq!(json["id"], failed.event.id.to_string());
     assert_eq!(json["source"], "drover/test/1");
-    assert_eq!(json["time"], "2023-11-14T22:13:33.000000Z");
+    assert_eq!(json["time"], "2023-11-14T22:13:34.000000Z");
     assert_eq!(json["datacontenttype"], "application/json");
     assert_eq!(json["campaign"], "night-1");
     assert_eq!(

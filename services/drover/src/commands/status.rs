@@ -16,8 +16,10 @@ use crate::{context::Context, report::Trouble};
 /// How often a watched campaign is looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// The bars' steps, in the order of a migration's life.
-const STEPS: [&str; 9] =
-    ["freeze", "dump", "import", "verify", "open", "switch", "retire", "publish", "announce"];
+const STEPS: [&str; 10] = [
+    "freeze", "dump", "import", "verify", "disarm", "open", "switch", "retire", "publish",
+    "announce",
+];
 
 #[derive(Debug, clap::Args)]
 pub struct Args {

@@ -59,6 +59,7 @@ async fn audit_tells_the_whole_history(world: &World) {
             "DumpStored",
             "ImportCompleted",
             "CopyVerified",
+            "SourceDisarmed",
             "DestinationOpened",
             "DnsSwitched",
             "SourceRetired",

@@ -71,7 +71,16 @@ pub fn order(database: &str, revision: u64) -> Order {
 pub fn order_in(campaign: &str, database: &str, revision: u64) -> Order {
     let campaign: CampaignName = campaign.parse().unwrap();
     let migration = MigrationId::new(&campaign, &"server".parse().unwrap(), database);
-    Order { campaign, migration, database: database.to_owned(), revision, run: 1, attempt: 1 }
+    Order {
+        campaign,
+        migration,
+        database: database.to_owned(),
+        revision,
+        run: 1,
+        attempt: 1,
+        destination_shut: true,
+        max_frozen_ms: 300_000,
+    }
 }
 
 /// The columns that say when and by whom a row was written last: the only things that a thaw does

@@ -68,7 +68,16 @@ pub fn unique(stem: &str) -> String {
 pub fn order(database: &str, revision: u64) -> Order {
     let campaign: CampaignName = "night-1".parse().unwrap();
     let migration = MigrationId::new(&campaign, &"source".parse().unwrap(), database);
-    Order { campaign, migration, database: database.to_owned(), revision, run: 1, attempt: 1 }
+    Order {
+        campaign,
+        migration,
+        database: database.to_owned(),
+        revision,
+        run: 1,
+        attempt: 1,
+        destination_shut: true,
+        max_frozen_ms: 300_000,
+    }
 }
 
 /// A database that was frozen and dumped: what it is, and its dump.

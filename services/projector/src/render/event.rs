@@ -2,6 +2,7 @@
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use drover_bus::Recorded;
+use drover_lifecycle::promise::max_frozen_ms;
 use drover_schemas::{
     subjects::{Aggregate, step_name},
     v1::{
@@ -90,7 +91,13 @@ fn of_migration(event: &MigrationEvent) -> String {
                 let events = count(frozen.scheduled_events_stopped, "scheduled event");
                 text.push_str(&format!(", {events} stopped"));
             }
-            text + &point(frozen.consistency_point.as_ref())
+            text.push_str(&point(frozen.consistency_point.as_ref()));
+            if frozen.thaw_at_unix_ms > 0 {
+                let watchdog = if frozen.watchdog_armed { "" } else { ", without a watchdog" };
+                let until = time(frozen.thaw_at_unix_ms);
+                text.push_str(&format!(", until {until}{watchdog}"));
+            }
+            text
         }
         MigrationEvent::DumpStored(dump) => format!(
             "{}, {}, {}",
@@ -103,6 +110,9 @@ fn of_migration(event: &MigrationEvent) -> String {
         }
         MigrationEvent::CopyVerified(copy) => {
             format!("{}, {} equal", count(copy.tables, "table"), count(copy.rows, "row"))
+        }
+        MigrationEvent::SourceDisarmed(disarmed) => {
+            format!("at {}", time(disarmed.disarmed_at_unix_ms))
         }
         MigrationEvent::DestinationOpened(opened) => {
             format!("{}, at {}", count(opened.accounts, "account"), time(opened.opened_at_unix_ms))
@@ -129,6 +139,12 @@ fn of_migration(event: &MigrationEvent) -> String {
             let undone = if parked.undone { "undone" } else { "not undone" };
             format!("{undone}; {}", step_and_text(parked.step(), &parked.code, &parked.message))
         }
+        MigrationEvent::MigrationDeferred(deferred) => format!(
+            "deferral {}, until {}; {}",
+            deferred.deferral,
+            time(deferred.not_before_unix_ms),
+            step_and_text(deferred.step(), &deferred.code, &deferred.message)
+        ),
         MigrationEvent::RetryRequested(retry) => format!("by {}", printable(&retry.by)),
         MigrationEvent::RollbackRequested(rollback) => by(&rollback.by, &rollback.reason),
         MigrationEvent::DnsReverted(reverted) => changes(&reverted.changes),
@@ -148,9 +164,10 @@ fn of_campaign(event: &CampaignEvent) -> String {
             let policy = created.policy.unwrap_or_default();
             let retry = policy.retry.unwrap_or_default();
             format!(
-                "at most {} a step, {} for open sessions, dumps kept for {}",
+                "at most {} a step, {} for open sessions, {} without writes, dumps kept for {}",
                 count(retry.attempts_max, "attempt"),
                 seconds(f64::from(policy.session_grace_ms) / 1000.0),
+                seconds(f64::from(max_frozen_ms(Some(&policy))) / 1000.0),
                 count(policy.dump_retention_days, "day")
             )
         }

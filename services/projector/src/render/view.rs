@@ -79,9 +79,9 @@ fn row(label: &str, cells: &[String; 7], out: &mut String) {
 }
 
 /// The steps in the order of a migration's life.
-const STEPS: [&str; 15] = [
-    "freeze", "dump", "import", "verify", "open", "switch", "retire", "publish", "announce",
-    "expire", "settling", "revert", "close", "drop", "thaw",
+const STEPS: [&str; 16] = [
+    "freeze", "dump", "import", "verify", "disarm", "open", "switch", "retire", "publish",
+    "announce", "expire", "settling", "revert", "close", "drop", "thaw",
 ];
 
 fn steps(status: &Status) -> String {

@@ -21,6 +21,7 @@ pub const POLICY: Policy = Policy {
     retry: Some(RetryPolicy { attempts_max: 2, backoff_base_ms: 10, backoff_max_ms: 100 }),
     session_grace_ms: 0,
     dump_retention_days: 30,
+    max_frozen_ms: 300_000,
 };
 
 /// A campaign's log, and the states that it leads to.
@@ -114,7 +115,7 @@ impl History {
     pub fn advance(&mut self, id: MigrationId, failure: Option<Failure>) -> bool {
         let state = &self.states[&id];
         match state.wait() {
-            Wait::Admission => self.command(id, Command::Admit),
+            Wait::Admission { .. } => self.command(id, Command::Admit),
             Wait::Settlement => self.command(id, Command::Settle),
             Wait::Person => self.command(id, Command::Retry { by: "me".into() }),
             Wait::Nothing => false,
@@ -150,6 +151,7 @@ impl History {
             Step::Dump => Event::DumpStored(v1::DumpStored::default()),
             Step::Import => Event::ImportCompleted(v1::ImportCompleted::default()),
             Step::Verify => Event::CopyVerified(v1::CopyVerified::default()),
+            Step::Disarm => Event::SourceDisarmed(v1::SourceDisarmed::default()),
             Step::Open => Event::DestinationOpened(v1::DestinationOpened {
                 accounts: 1,
                 opened_at_unix_ms: now,
