@@ -59,7 +59,7 @@ impl Expected {
             Step::Close => self.destination = Access::Nothing,
             Step::Drop => self.copy = false,
             Step::Thaw => self.source = Access::Writes,
-            Step::Unspecified | Step::Verify | Step::Publish => {}
+            Step::Unspecified | Step::Verify | Step::Disarm | Step::Publish => {}
         }
     }
 }
