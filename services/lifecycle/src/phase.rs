@@ -150,6 +150,26 @@ pub struct Fact {
     pub event: Event,
 }
 
+impl Fact {
+    /// The fact as it is to be taken at this time: nothing was found in the future. Where the clock
+    /// of who found it is ahead, its time is now, and what is to wait waits as long as was meant;
+    /// otherwise a migration would stand still, its source frozen, until the time that one wrong
+    /// clock has.
+    pub fn taken_at(mut self, now_unix_ms: i64) -> Self {
+        let ahead_ms = self.at_unix_ms.saturating_sub(now_unix_ms);
+        if ahead_ms > 0 {
+            self.at_unix_ms = now_unix_ms;
+            if let Event::StepFailed(failed) = &mut self.event
+                && failed.next_attempt_at_unix_ms > 0
+            {
+                let meant = failed.next_attempt_at_unix_ms.saturating_sub(ahead_ms);
+                failed.next_attempt_at_unix_ms = meant.max(1);
+            }
+        }
+        self
+    }
+}
+
 /// A transition that the life of a migration does not have.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{what} is not allowed while the migration is {phase}")]

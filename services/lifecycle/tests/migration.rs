@@ -462,6 +462,28 @@ fn a_switch_is_not_given_up_for_what_passes() {
 }
 
 #[test]
+fn a_clock_that_is_ahead_holds_nothing_up() {
+    let hour_ms = 3_600_000;
+    let now = 1_700_000_000_000;
+    let (campaign, id) = ids();
+    let mut state = planned();
+    state
+        .evolve(Fact { revision: 2, at_unix_ms: now, event: state.decide(Command::Admit).unwrap() })
+        .unwrap();
+    let job = state.job(&campaign, id, &policy(), now).unwrap();
+    for (clock, waits_ms) in [(now + hour_ms, 5..=10), (now, 5..=10), (now - hour_ms, -hour_ms..=0)]
+    {
+        let failure = Err(Failure::new(Code::ServerFailed, "as the test wants it"));
+        let event = conclude(&job, failure, clock, 0.5);
+        let fact = Fact { revision: 3, at_unix_ms: clock, event }.taken_at(now);
+        let mut state = state.clone();
+        state.evolve(fact).unwrap();
+        let Wait::Job { not_before_unix_ms, .. } = state.wait() else { panic!("{state:?}") };
+        assert!(waits_ms.contains(&(not_before_unix_ms - now)), "{clock}: {not_before_unix_ms}");
+    }
+}
+
+#[test]
 fn retirement_waits_until_no_cache_holds_the_old_address() {
     let mut world = World::new();
     world.orchestrate().unwrap();

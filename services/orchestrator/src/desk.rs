@@ -8,7 +8,7 @@ use std::{
 
 use chrono::Utc;
 use drover_bus::{Bus, Held, Item, Recorded};
-use drover_lifecycle::admission::Slots;
+use drover_lifecycle::{Fact, admission::Slots};
 use drover_schemas::{
     CampaignName, ServerName,
     subjects::{self, Aggregate},
@@ -196,7 +196,9 @@ impl Desk {
             Aggregate::Migration(id) => {
                 let fact = event.decode_migration().map_err(|error| error.to_string())?;
                 let key = (campaign, id);
-                let at = event.time.timestamp_millis();
+                let at_unix_ms = event.time.timestamp_millis();
+                let fact = Fact { revision: sequence, at_unix_ms, event: fact }.taken_at(now());
+                let Fact { at_unix_ms: at, event: fact, .. } = fact;
                 if live {
                     self.tell(&key, sequence, &fact);
                 }
