@@ -40,6 +40,9 @@ pub struct Args {
     /// How many databases move; by default as many as the time is long.
     #[arg(long)]
     databases: Option<usize>,
+    /// Three nats-servers with three replicas, of which one at a time fails.
+    #[arg(long)]
+    cluster: bool,
     /// A file system of its own, that may be filled, for the dumps.
     #[arg(long, env = "DROVER_CHAOS_STORE")]
     store: Option<PathBuf>,

@@ -62,7 +62,7 @@ pub async fn run(args: Args) -> Result<bool> {
     let diary = Arc::new(Diary::new());
     let databases = args.databases.unwrap_or((args.minutes * DATABASES_A_MINUTE).ceil() as usize);
     diary.say(&format!("seed {seed}, {databases} databases, {} minutes", args.minutes));
-    let world = Arc::new(World::start(databases, args.store.clone()).await?);
+    let world = Arc::new(World::start(databases, args.store.clone(), args.cluster).await?);
     diary.say(&format!("everything runs in {}", world.fleet.bed.dir().display()));
     if !world.can_fill {
         diary.say("left out: the store is not filled, as it has no file system of its own");

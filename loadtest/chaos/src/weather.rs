@@ -15,17 +15,18 @@ use std::{
 };
 
 use anyhow::Result;
-use drover_testbed::link::State;
+use async_nats::jetstream;
+use drover_testbed::{cluster::SERVERS, link::State};
 use nix::sys::signal::Signal;
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use tokio::{
     task::{JoinSet, spawn_blocking},
-    time::sleep,
+    time::{sleep, timeout},
 };
 
 use crate::{
     diary::Diary,
-    world::{ACK_WAIT_MS, LEASE_MS, World},
+    world::{ACK_WAIT_MS, CAMPAIGN, LEASE_MS, World},
 };
 
 /// Between two kills of a service, in milliseconds.
@@ -35,6 +36,11 @@ const PAUSE_MS_MIN: u64 = if ACK_WAIT_MS > LEASE_MS { ACK_WAIT_MS } else { LEASE
 
 /// After so long a process has seen that its clock has jumped.
 const CLOCK_SEEN: Duration = Duration::from_secs(1);
+
+/// How long a server of a cluster may take until it has all that it missed.
+const HEALTHY_WAIT: Duration = Duration::from_secs(120);
+/// How long the question who leads may take.
+const LEADER_WAIT: Duration = Duration::from_secs(3);
 
 /// Something that goes wrong, and is mended after a while.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -132,14 +138,7 @@ impl Weather {
             Fault::Pause => self.pause(blow).await,
             Fault::Clock => self.jump(blow).await,
             Fault::Store => self.fill(blow).await,
-            Fault::Nats => {
-                let Some(_turn) = self.turn("nats-server") else { return Ok(()) };
-                self.diary.count("nats-server killed", &format!("for {} ms", blow.ms));
-                fleet.nats.kill()?;
-                for_a_while().await;
-                let world = Arc::clone(&self.world);
-                spawn_blocking(move || world.fleet.nats.restart()).await?
-            }
+            Fault::Nats => self.nats(blow).await,
             Fault::Dns => {
                 let Some(_turn) = self.turn("named") else { return Ok(()) };
                 self.diary.count("DNS server killed", &format!("for {} ms", blow.ms));
@@ -167,6 +166,58 @@ impl Weather {
                 self.link(blow, "link delayed", State::Open(delay)).await
             }
         }
+    }
+
+    /// One nats-server at a time: of three, one may fail.
+    async fn nats(self, blow: Blow) -> Result<()> {
+        let Some(_turn) = self.turn("nats-server") else { return Ok(()) };
+        let Some((_, cluster)) = &self.world.cluster else {
+            self.diary.count("nats-server killed", &format!("for {} ms", blow.ms));
+            return self.kill_nats(0, blow.ms, false).await;
+        };
+        let others = SERVERS - 1;
+        let leader = leader(&self.world).await.unwrap_or(blow.which % SERVERS);
+        let follower = (leader + 1 + blow.which % others) % SERVERS;
+        let whom = |n: usize| format!("nats-{} for {} ms", n + 1, blow.ms);
+        let struck = match blow.which % 5 {
+            0 | 1 => {
+                self.diary.count("leader killed", &whom(leader));
+                self.kill_nats(leader, blow.ms, false).await?;
+                leader
+            }
+            2 => {
+                self.diary.count("follower wiped", &whom(follower));
+                self.kill_nats(follower, blow.ms, true).await?;
+                follower
+            }
+            3 => {
+                self.diary.count("leader parted", &whom(leader));
+                cluster.set(leader, State::Cut);
+                sleep(Duration::from_millis(blow.ms)).await;
+                cluster.set(leader, State::Open(Duration::ZERO));
+                leader
+            }
+            _ => {
+                self.diary.count("leader paused", &whom(leader));
+                let servers = self.world.nats_servers();
+                servers[leader].signal(Signal::SIGSTOP)?;
+                sleep(Duration::from_millis(blow.ms)).await;
+                servers[leader].signal(Signal::SIGCONT)?;
+                leader
+            }
+        };
+        // Before another may fail, this one has to have all that it missed.
+        cluster.wait_healthy(struck, HEALTHY_WAIT).await
+    }
+
+    async fn kill_nats(&self, n: usize, ms: u64, wiped: bool) -> Result<()> {
+        self.world.nats_servers()[n].kill()?;
+        if wiped {
+            fs::remove_dir_all(self.world.nats_servers()[n].dir().join("store"))?;
+        }
+        sleep(Duration::from_millis(ms)).await;
+        let world = Arc::clone(&self.world);
+        spawn_blocking(move || world.nats_servers()[n].restart()).await?
     }
 
     async fn pause(self, blow: Blow) -> Result<()> {
@@ -236,6 +287,19 @@ impl Drop for Turn {
     fn drop(&mut self) {
         self.struck.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.name);
     }
+}
+
+/// Which of the cluster's servers leads the campaign's events; none where nobody says so.
+async fn leader(world: &World) -> Option<usize> {
+    let urls: Vec<String> = world.nats_servers().iter().map(|server| server.url()).collect();
+    let asked = async {
+        let client = async_nats::connect(urls).await.ok()?;
+        let name = format!("DROVER_EVENTS_{CAMPAIGN}");
+        let stream = jetstream::new(client).get_stream(name).await.ok()?;
+        let leader = stream.cached_info().cluster.as_ref()?.leader.clone()?;
+        leader.strip_prefix("nats-")?.parse::<usize>().ok()?.checked_sub(1)
+    };
+    timeout(LEADER_WAIT, asked).await.ok().flatten().filter(|n| *n < SERVERS)
 }
 
 fn draw(random: &mut StdRng) -> Blow {

@@ -19,7 +19,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 use drover_testbed::{
-    Bed, Fleet, Link, Process,
+    Bed, Cluster, Fleet, Link, Nats, Process, cluster,
     fleet::Plan,
     mariadb::{Mariadb, Settings},
 };
@@ -32,6 +32,8 @@ pub const CAMPAIGN: &str = "chaos";
 pub const ACK_WAIT_MS: u64 = 5_000;
 /// How long the orchestrator's lease lasts, in milliseconds.
 pub const LEASE_MS: u64 = 2_000;
+/// What a link to a nats-server is called.
+const NATS: &str = "nats";
 /// The servers of each kind.
 const SERVERS: usize = 2;
 /// How many databases are in work at each.
@@ -117,6 +119,9 @@ pub struct World {
     pub can_fill: bool,
     /// The library by which clocks can be made to jump, where it is installed.
     pub faketime: Option<PathBuf>,
+    /// The cluster's servers but the fleet's own, and the ways between all of them; none where
+    /// the fleet's own is alone.
+    pub cluster: Option<(Vec<Nats>, Cluster)>,
     /// Where the binary is.
     drover: PathBuf,
     config: PathBuf,
@@ -127,7 +132,7 @@ pub struct World {
 impl World {
     /// Starts the servers, sows so many databases, and starts the services. `store` is a file
     /// system that may be filled; without it the dumps lie in the fleet's own folder.
-    pub async fn start(databases: usize, store: Option<PathBuf>) -> Result<Self> {
+    pub async fn start(databases: usize, store: Option<PathBuf>, is_cluster: bool) -> Result<Self> {
         let herd = Herd::new(databases, SERVERS);
         // A process that is killed loses nothing that the operating system has.
         let options = ["--innodb-flush-log-at-trx-commit=2", "--sync-binlog=0"];
@@ -136,12 +141,20 @@ impl World {
             more_options: options.map(str::to_owned).to_vec(),
         };
         let plan = Plan { sources: SERVERS, destinations: SERVERS, slots: SLOTS, settings };
-        let fleet = Fleet::start(Bed::new()?, &plan, |sources| herd.records(sources)).await?;
+        let bed = Bed::new()?;
+        let (nats, cluster) = if is_cluster {
+            let (mut servers, cluster) = Cluster::start(&bed).await?;
+            (servers.remove(0), Some((servers, cluster)))
+        } else {
+            (Nats::start(&bed)?, None)
+        };
+        let fleet = Fleet::start_on(nats, bed, &plan, |sources| herd.records(sources)).await?;
         herd.sow(&fleet).await?;
         let config = fleet.write_config()?;
         let can_fill = store.is_some();
         let store = store.unwrap_or_else(|| fleet.bed.dir().join("store"));
-        let links = [links(&fleet).await?, links(&fleet).await?];
+        let others = cluster.as_ref().map_or(&[][..], |(others, _)| others);
+        let links = [links(&fleet, others).await?, links(&fleet, others).await?];
         let mut services = Vec::new();
         for (kind, number) in SERVICES {
             for (side, letter) in ["a", "b"].iter().enumerate().take(number) {
@@ -151,8 +164,18 @@ impl World {
         }
         let faketime = find_faketime();
         let drover = binary()?;
-        let world =
-            Self { herd, services, links, store, can_fill, faketime, drover, config, fleet };
+        let world = Self {
+            herd,
+            services,
+            links,
+            store,
+            can_fill,
+            faketime,
+            cluster,
+            drover,
+            config,
+            fleet,
+        };
         for service in &world.services {
             world.run(service)?;
         }
@@ -167,9 +190,13 @@ impl World {
         }
         let mut command = self.command();
         command.args(["serve", service.kind]);
-        for (target, link) in &self.links[service.side] {
+        let links = &self.links[service.side];
+        let nats = links.iter().filter(|(target, _)| target == NATS);
+        let urls: Vec<String> =
+            nats.map(|(_, link)| format!("nats://{}", link.address())).collect();
+        command.env("DROVER_NATS__URL", urls.join(","));
+        for (target, link) in links.iter().filter(|(target, _)| target != NATS) {
             let (key, value) = match target.as_str() {
-                "nats" => ("NATS__URL".to_owned(), format!("nats://{}", link.address())),
                 "smtp" => ("NOTIFY__SMTP__HOST".to_owned(), link.address().ip().to_string()),
                 server => {
                     let server = server.to_uppercase().replace('-', "_");
@@ -210,7 +237,18 @@ impl World {
     pub fn command(&self) -> Command {
         let mut command = Command::new(&self.drover);
         command.env("DROVER_CONFIG", &self.config).envs(environment(&self.store));
+        if self.cluster.is_some() {
+            let urls: Vec<String> = self.nats_servers().iter().map(|it| it.url()).collect();
+            command.env("DROVER_NATS__URL", urls.join(","));
+            command.env("DROVER_NATS__REPLICAS", cluster::SERVERS.to_string());
+        }
         command
+    }
+
+    /// The nats-servers: one, or the cluster's.
+    pub fn nats_servers(&self) -> Vec<&Nats> {
+        let others = self.cluster.iter().flat_map(|(others, _)| others);
+        [&self.fleet.nats].into_iter().chain(others).collect()
     }
 
     /// Runs a command of the binary to its end; what it printed.
@@ -244,9 +282,11 @@ impl World {
     }
 }
 
-async fn links(fleet: &Fleet) -> Result<Vec<(String, Link)>> {
+async fn links(fleet: &Fleet, others: &[Nats]) -> Result<Vec<(String, Link)>> {
     let mut links = Vec::new();
-    let mut targets = vec![("nats".to_owned(), fleet.nats.socket())];
+    let nats = [&fleet.nats].into_iter().chain(others);
+    let mut targets: Vec<(String, SocketAddr)> =
+        nats.map(|server| (NATS.to_owned(), server.socket())).collect();
     targets.push(("smtp".to_owned(), fleet.smtp.address()));
     let mysql = |server: &Mariadb| (server.name().to_owned(), socket(server));
     targets.extend(fleet.servers().map(mysql));

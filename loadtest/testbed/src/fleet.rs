@@ -64,6 +64,16 @@ impl Fleet {
         records: impl FnOnce(&[IpAddr]) -> Vec<String>,
     ) -> Result<Self> {
         let nats = Nats::start(&bed)?;
+        Self::start_on(nats, bed, plan, records).await
+    }
+
+    /// The same, with a nats-server that runs in the bed already.
+    pub async fn start_on(
+        nats: Nats,
+        bed: Bed,
+        plan: &Plan,
+        records: impl FnOnce(&[IpAddr]) -> Vec<String>,
+    ) -> Result<Self> {
         let smtp = Smtp::start(&bed).await?;
         let names = |kind: &'static str, n: usize| (1..=n).map(move |n| format!("{kind}-{n}"));
         let names = names("src", plan.sources).chain(names("dst", plan.destinations));

@@ -4,6 +4,7 @@
 
 pub mod bed;
 pub mod bind;
+pub mod cluster;
 pub mod fleet;
 mod fleet_config;
 pub mod link;
@@ -14,6 +15,7 @@ pub mod smtp;
 
 pub use bed::{Bed, Process};
 pub use bind::{Bind, Follow};
+pub use cluster::Cluster;
 pub use fleet::Fleet;
 pub use link::Link;
 pub use mariadb::Mariadb;

@@ -46,7 +46,11 @@ impl Nats {
     /// Starts a server whose configuration has `extra` after its address: [`JETSTREAM`], accounts
     /// and whatever else a test is about. `$DIR` in it stands for the server's own folder.
     pub fn start_with(bed: &Bed, extra: &str) -> Result<Self> {
-        let address = bed.address()?;
+        Self::start_at(bed, bed.address()?, extra)
+    }
+
+    /// The same, on an address that the bed has given out.
+    pub fn start_at(bed: &Bed, address: IpAddr, extra: &str) -> Result<Self> {
         let name = format!("nats-{address}");
         let dir = bed.dir().join(&name);
         fs::create_dir_all(&dir)?;
