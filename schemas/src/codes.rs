@@ -103,9 +103,9 @@ codes! {
     220 permanent DestinationUnknown "the source cannot be thawed while the destination may be open" "The log has lost events: run drover reconcile CAMPAIGN --repair.";
 
     // ---- dump, store
-    300 transient DumpFailed "the dump program failed" "See its message; Drover tries again.";
-    301 permanent DumpRefused "the dump program cannot dump this database" "See the page for what the message names.";
-    302 permanent ProgramMissing "a program is not installed" "Install the package that the message names.";
+    300 transient DumpFailed "the dump stopped" "See the message; Drover tries again.";
+    301 permanent DumpRefused "this database cannot be dumped" "See the page for what the message names.";
+    303 permanent ViewBroken "a view reads what is no longer there" "Repair or drop the view that the message names, then: drover retry.";
     310 transient StoreFailed "the object store failed" "Check that it can be reached and has room.";
     311 permanent StoreCorrupt "an object is not what was written" "The stored object differs from its checksum; the migration starts again with: drover retry.";
     312 permanent StoreMissing "an object is missing from the store" "See whether something else deletes from the store.";
@@ -121,6 +121,7 @@ codes! {
     405 permanent AccountUnsupported "the destination cannot hold an account as it is" "See the page: the account's plugin or options are not known there.";
     406 permanent SealUnreadable "the accounts' seal cannot be opened" "Check seal_to and seal_identity_file of the destination.";
     407 permanent ReachableEarly "an account at the destination reaches the database before it opens" "Revoke the grant that the message names.";
+    413 permanent DumpDamaged "the stored dump is not what its manifest says" "See whether something else writes to the store; the migration starts again with: drover retry.";
 
     // ---- DNS
     500 transient DnsUnreachable "a DNS server cannot be reached" "Check that it runs, and its address in [[dns.zones]].";

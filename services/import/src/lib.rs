@@ -3,9 +3,8 @@
 //! Stateless: all that a step needs is in its job and in the store, and what was done to the
 //! server is in the server's ledger. Any number of instances may serve the same hosts.
 
-use std::{collections::BTreeMap, io};
+use std::collections::BTreeMap;
 
-use async_compression::tokio::bufread::ZstdDecoder;
 use drover_bus::Bus;
 use drover_dumpstore::{Key, Store, Written};
 use drover_lifecycle::Conclusion;
@@ -16,7 +15,6 @@ use drover_schemas::{
     subjects::Host,
     v1::{DumpStored, ImportCompleted, Job, Step, migration_event::Event},
 };
-use tokio::io::{AsyncReadExt as _, BufReader};
 use tokio_util::sync::CancellationToken;
 
 /// A server that databases are brought to.
@@ -80,7 +78,8 @@ impl Service {
             Step::Import => Ok(Event::ImportCompleted(self.import(server, &order, job).await?)),
             Step::Verify => {
                 let manifest = self.manifest(dump_of(job)?).await?;
-                let verified = drover_mysql::verify(server, &order, &manifest.description).await?;
+                let verified =
+                    drover_mysql::verify(server, &order, &manifest.contents.description).await?;
                 Ok(Event::CopyVerified(verified))
             }
             Step::Open => {
@@ -119,20 +118,15 @@ impl Service {
     ) -> Result<ImportCompleted, Failure> {
         let dump = dump_of(job)?;
         let manifest = self.manifest(dump).await?;
+        let contents = &manifest.contents;
+        if contents.stored_bytes() != dump.dump_bytes {
+            let (found, expected) = (contents.stored_bytes(), dump.dump_bytes);
+            let text = format!("the manifest is of a dump of {found} bytes, not {expected}");
+            return Err(Failure::new(Code::DumpDamaged, text));
+        }
         let written = Written { bytes: dump.dump_bytes, sha256: dump.dump_sha256.clone() };
-        let mut object = self.store.read(&key(&dump.dump_object)?, &written).await?;
-        let completed = {
-            let loaded = BufReader::new((&mut object).take(manifest.loaded_bytes));
-            let mut sql = ZstdDecoder::new(loaded);
-            sql.multiple_members(false);
-            let Manifest { description, sql_bytes, .. } = &manifest;
-            let imported = drover_mysql::import(server, order, description, *sql_bytes, sql).await;
-            imported.map_err(failure)?
-        };
-        tokio::io::copy(&mut object, &mut tokio::io::sink())
-            .await
-            .map_err(drover_dumpstore::Error::from_io)?;
-        Ok(ImportCompleted { dump_bytes: dump.dump_bytes, ..completed })
+        let object = self.store.read(&key(&dump.dump_object)?, &written).await?;
+        drover_mysql::import(server, order, contents, object).await.map_err(failure)
     }
 
     async fn manifest(&self, dump: &DumpStored) -> Result<Manifest, Failure> {
@@ -161,21 +155,12 @@ fn key(text: &str) -> Result<Key, Failure> {
     Ok(text.parse::<Key>()?)
 }
 
-/// An error of the import; where its stream failed, of the store or of the decompression.
+/// An error of the import; where its stream failed, of the store.
 fn failure(error: drover_mysql::Error) -> Failure {
     match error {
-        drover_mysql::Error::Reading { source, .. } => from_stream(source),
-        other => other.into(),
-    }
-}
-
-/// What is not the store's own error is the decompressor's: the stored bytes are not a dump.
-fn from_stream(error: io::Error) -> Failure {
-    match error.downcast::<drover_dumpstore::Error>() {
-        Ok(error) => error.into(),
-        Err(error) => {
-            let text = format!("the stored dump cannot be decompressed: {error}");
-            Failure::new(Code::StoreCorrupt, text)
+        drover_mysql::Error::Reading { source, .. } => {
+            drover_dumpstore::Error::from_io(source).into()
         }
+        other => other.into(),
     }
 }

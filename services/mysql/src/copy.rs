@@ -5,8 +5,8 @@
 //! is created, and says `made` once it was. Between the two, a database of that name is the
 //! migration's own when it is empty; one that holds anything is somebody else's.
 //!
-//! The loader, the stock client's own session, can outlive the instance that started it. It holds
-//! the copy's lock for its life and has a number of its own, new for each attempt
+//! The loader, a session of its own, can outlive the instance that started it. It holds the copy's
+//! lock for its life and has a number of its own, new for each attempt
 //! (`drover.copy.loader`), that its first statement compares: so one that wakes up late does
 //! nothing, and one that is still at work is ended before anybody touches the copy again.
 

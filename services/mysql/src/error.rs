@@ -121,6 +121,16 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+    /// The dump could not be written. The source may be the error of whoever writes it, with a code
+    /// of its own.
+    #[error("{server}: writing the dump")]
+    Writing {
+        /// The server that it was read from.
+        server: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
     /// An order lacks a part, or a part cannot be read.
     #[error("the job's {0}")]
     Order(String),
@@ -205,6 +215,7 @@ impl Error {
             | Self::LedgerBusy { .. }
             | Self::Found { .. }
             | Self::Reading { .. }
+            | Self::Writing { .. }
             | Self::Order(_) => None,
         }
     }
@@ -223,6 +234,7 @@ impl Error {
             Self::LedgerBusy { .. } => Code::LedgerBusy,
             Self::Found { code, .. } => *code,
             Self::Reading { .. } => Code::ImportFailed,
+            Self::Writing { .. } => Code::DumpFailed,
             Self::Order(_) => Code::JobIncomplete,
         }
     }

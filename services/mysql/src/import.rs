@@ -5,7 +5,7 @@
 //! the load; the result in the ledger. Run again after an end anywhere, it drops what it had made
 //! and begins anew.
 //!
-//! The session with the lock stays at hand while the client loads, and says so to the server, which
+//! The session with the lock stays at hand while the loader works, and says so to the server, which
 //! would end it otherwise. When that session is lost, the import fails.
 
 use std::time::Duration;
@@ -16,7 +16,7 @@ use tokio::io::AsyncRead;
 use uuid::Uuid;
 
 use crate::{
-    Description, Error, Flavour, Locked, Order, Server,
+    Contents, Description, Error, Flavour, Locked, Order, Server,
     connection::SILENCE_S_MAX,
     copy::{self, Copy},
     finish, guard,
@@ -25,46 +25,46 @@ use crate::{
     load::load,
 };
 
-/// How often the session with the lock speaks while the client loads: often enough that one word
+/// How often the session with the lock speaks while the loader works: often enough that one word
 /// may be late.
 const WORD_EVERY: Duration = Duration::from_secs(SILENCE_S_MAX as u64 / 4);
 
-/// Creates the database as `description` says and loads `dump_bytes` bytes of SQL into it, those of
-/// the dump without its trailer. The same order run again, after it was done, does nothing.
+/// Creates the database as the dump's `contents` say, and loads the dump from `reader`, which is
+/// read to its end. The same order run again, after it was done, does nothing.
 ///
 /// # Errors
-/// `NameTaken`, `ReachableEarly`, `ImportRefused`, `ImportFailed`, `ProgramMissing`,
+/// `NameTaken`, `ReachableEarly`, `ImportRefused`, `ImportFailed`, `DumpDamaged`,
 /// [`Error::Reading`] with the reader's own error; [`Error::LedgerOutdated`] also for a copy that
 /// is open.
 pub async fn import(
     server: &Server,
     order: &Order,
-    description: &Description,
-    dump_bytes: u64,
+    contents: &Contents,
     reader: impl AsyncRead + Send + Unpin,
 ) -> Result<v1::ImportCompleted, Error> {
     let mut locked = Locked::take(server, order, Side::Destination).await?;
-    let result = import_in(&mut locked, description, dump_bytes, reader).await;
+    let result = import_in(&mut locked, contents, reader).await;
     finish(locked, result).await
 }
 
 async fn import_in(
     locked: &mut Locked,
-    description: &Description,
-    dump_bytes: u64,
+    contents: &Contents,
     reader: impl AsyncRead + Send + Unpin,
 ) -> Result<v1::ImportCompleted, Error> {
-    let completed = v1::ImportCompleted { tables: description.tables(), dump_bytes };
+    let completed = v1::ImportCompleted {
+        tables: contents.description.tables(),
+        dump_bytes: contents.stored_bytes(),
+    };
     if !begin(locked).await? {
         return Ok(completed);
     }
     let database = locked.order().database.clone();
     guard::not_reachable(locked.session(), &database).await?;
     let loader = Uuid::new_v4();
-    create(locked, description, loader).await?;
+    create(locked, &contents.description, loader).await?;
     let (server, order) = (locked.server(), locked.order().clone());
-    let flavour = locked.session().about().flavour;
-    let loading = load(&server, flavour, &order, loader, dump_bytes, reader);
+    let loading = load(&server, &order, loader, contents, reader);
     tokio::pin!(loading);
     loop {
         tokio::select! {

@@ -5,8 +5,7 @@
 //! and can be run again after an end between any two statements.
 //!
 //! The copy side: [`describe`] and [`dump`] at the source; [`import`], [`verify`] and [`drop_copy`]
-//! at the destination. The stock programs stand behind it; what passes is a stream of SQL and a
-//! [`Description`].
+//! at the destination. What passes is an object of compressed SQL, and its [`Contents`].
 
 pub mod accounts;
 pub mod close;
@@ -17,13 +16,15 @@ pub mod digest;
 pub mod disarm;
 pub mod dump;
 pub mod error;
-mod events;
+mod frames;
 pub mod freeze;
 pub mod guard;
 pub mod ident;
 pub mod import;
+mod insert;
 pub mod inspect;
 pub mod ledger;
+mod listing;
 mod load;
 pub mod manifest;
 pub mod mysql;
@@ -31,14 +32,17 @@ pub mod open;
 pub mod options;
 mod order;
 pub mod privileges;
-mod program;
+mod programs;
 pub mod retire;
+mod rows;
 pub mod schema;
 pub mod seal;
 pub mod sessions;
 pub mod takeaway;
 pub mod thaw;
 pub mod verify;
+mod viewing;
+mod views;
 pub mod watchdog;
 
 pub use accounts::{Account, Accounts, accounts};
@@ -47,13 +51,14 @@ pub use connection::{About, Flavour, Server, Session};
 pub use copy::drop_copy;
 pub use describe::describe;
 pub use disarm::disarm;
-pub use dump::{Dump, dump, trailer};
+pub use dump::dump;
 pub use error::Error;
+pub use frames::{Frame, FrameKind};
 pub use freeze::freeze;
 pub use import::import;
 pub use inspect::{existing, grants_needed};
 pub use ledger::{Locked, Order};
-pub use manifest::Manifest;
+pub use manifest::{Contents, Manifest};
 pub use open::open;
 pub use options::{Options, Tls};
 pub use retire::retire;

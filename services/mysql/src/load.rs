@@ -1,157 +1,174 @@
-//! Feeding a dump to the stock client.
+//! Loading a dump: frame by frame, each checked before its first statement is run.
 //!
-//! The client's session says a few words of its own before the dump ([`prelude`]): it takes the
-//! copy's lock and stops at once unless the ledger says that it is the loader whose turn it is.
-//! The client stops at the first error. What it is fed is bounded by a pipe; a dump that ends
-//! before its known length is never ended towards the client, which is killed instead.
+//! The loader is a session of its own. Its first words take the copy's lock, and it goes on only
+//! when the ledger says that it is the loader whose turn it is. It runs what the manifest says is
+//! a statement, one at a time; text that a customer wrote (definitions) goes to MariaDB by
+//! `EXECUTE IMMEDIATE`, which takes exactly one statement, in hexadecimal, which nothing ends
+//! early. MySQL has no such word for all kinds of definitions; there each is a packet of its own.
 
 use drover_schemas::Code;
-use tokio::{
-    io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _},
-    process::{Child, ChildStdin},
-    task::JoinHandle,
-};
+use mysql_async::prelude::Queryable as _;
+use tokio::io::{AsyncRead, AsyncReadExt as _};
 use uuid::Uuid;
 
 use crate::{
-    Error, Flavour, Order, Server,
-    connection::SILENCE_S_MAX,
+    Contents, Error, Flavour, Frame, Order, Server, Session,
+    error::is_transient,
+    frames::damaged,
     ident::{ident, literal},
     ledger::{State, copy_lock},
-    program::{self, OptionsFrom, Said},
 };
-
-/// How much of the dump is in memory at a time, in bytes.
-const PIECE_BYTES: usize = 256 << 10;
 
 /// How long the loader waits for the lock of the copy, in seconds: whoever held it was just ended.
 const LOCK_S_MAX: u32 = 5;
 
-/// The error of a subquery with more than one row, which the prelude makes on purpose.
-const NOT_MY_TURN: u16 = 1242;
+/// A MEMORY table takes its limit from the session that makes it; the copy must hold what the
+/// source holds. In bytes.
+const MEMORY_TABLE_BYTES_MAX: u64 = 16 << 30;
 
-/// Loads `length` bytes of SQL from `reader` into the order's database, which exists.
+/// The server cannot prepare this kind of statement.
+const NOT_PREPARED: u16 = 1295;
+
+const DOING: &str = "loading the dump";
+
+/// Loads a dump from `reader` into the order's database, which exists. Reads the whole of it.
 ///
 /// # Errors
-/// [`Error::Reading`], `ImportFailed`, `ImportRefused`, [`Error::LedgerBusy`] when another loader
-/// has taken its turn.
+/// [`Error::Reading`], `DumpDamaged`, `ImportFailed`, `ImportRefused`, [`Error::LedgerBusy`] when
+/// another loader has taken its turn.
 pub(crate) async fn load(
     server: &Server,
-    flavour: Flavour,
     order: &Order,
     loader: Uuid,
-    length: u64,
-    reader: impl AsyncRead + Send + Unpin,
+    contents: &Contents,
+    mut reader: impl AsyncRead + Send + Unpin,
 ) -> Result<(), Error> {
-    let mut command =
-        program::command(server, program::client_names(flavour), OptionsFrom::Output)?;
-    // Binary mode: the client takes nothing in the dump for a command of its own but DELIMITER.
-    let mut child = command
-        .args(["--batch", "--binary-mode", "--loose-skip-print-query-on-error"])
-        .spawn()
-        .map_err(|e| {
-            server.found(Code::ImportFailed, format!("the client cannot be started: {e}"))
-        })?;
-    let said = tokio::spawn(program::listen(child.stderr.take()));
-    let input = child
-        .stdin
-        .take()
-        .ok_or_else(|| server.found(Code::ImportFailed, "the client has no input"))?;
-    let fed = feed(server, input, &prelude(order, loader), length, reader).await;
-    match fed {
-        Ok(Fed::All) => ended(server, order, &mut child, said).await,
-        // It stopped taking anything in: it has an error to tell, also when it ends well.
-        Ok(Fed::Refused) => {
-            ended(server, order, &mut child, said).await?;
-            Err(server.found(Code::ImportFailed, "the client ended before the dump did"))
-        }
-        Err(error) => {
-            let _ = child.kill().await;
-            Err(error)
+    let mut session = server.session().await?;
+    take_turn(&mut session, order, loader).await?;
+    let begin = format!(
+        "USE {}; SET SESSION max_heap_table_size = {MEMORY_TABLE_BYTES_MAX}",
+        ident(&order.database)
+    );
+    session.run(DOING, &begin).await.map_err(failed)?;
+    for frame in &contents.frames {
+        let stored = read(server, frame, &mut reader).await?;
+        let text = frame.unpack(stored).await.map_err(|what| wrong(server, frame, &what))?;
+        if frame.kind.is_loaded() {
+            run(&mut session, frame, &text).await?;
         }
     }
+    session.end().await.map_err(failed)
 }
 
-/// How feeding went.
-enum Fed {
-    All,
-    Refused,
-}
-
-async fn feed(
-    server: &Server,
-    mut input: ChildStdin,
-    prelude: &str,
-    length: u64,
-    reader: impl AsyncRead + Send + Unpin,
-) -> Result<Fed, Error> {
-    let mut reader = reader.take(length);
-    if input.write_all(prelude.as_bytes()).await.is_err() {
-        return Ok(Fed::Refused);
-    }
-    let mut piece = vec![0; PIECE_BYTES];
-    let mut left = length;
-    loop {
-        let got = reader
-            .read(&mut piece)
-            .await
-            .map_err(|source| Error::Reading { server: server.name().to_string(), source })?;
-        if got == 0 {
-            break;
-        }
-        left = left.saturating_sub(got as u64);
-        if input.write_all(&piece[..got]).await.is_err() {
-            return Ok(Fed::Refused);
-        }
-    }
-    if left > 0 {
-        let what = format!("the dump ended {left} bytes before its length of {length}");
-        return Err(server.found(Code::ImportFailed, what));
-    }
-    if input.shutdown().await.is_err() {
-        return Ok(Fed::Refused);
-    }
-    Ok(Fed::All)
-}
-
-/// What the client says before the dump.
-///
-/// Where it is not this loader's turn, the last subquery has two rows, which is an error.
-fn prelude(order: &Order, loader: Uuid) -> String {
+async fn take_turn(session: &mut Session, order: &Order, loader: Uuid) -> Result<(), Error> {
     let migration = order.migration;
     let lock = literal(&copy_lock(migration));
-    format!(
-        "SET SESSION wait_timeout = {SILENCE_S_MAX};\n\
-         SET @drover_turn = GET_LOCK({lock}, {LOCK_S_MAX});\n\
-         SET @drover_turn = @drover_turn AND EXISTS (SELECT 1 FROM drover.ledger l \
+    let sql = format!("SELECT COALESCE(GET_LOCK({lock}, {LOCK_S_MAX}), 0)");
+    let (locked,): (bool,) = session.one(DOING, &sql).await.map_err(failed)?;
+    let sql = format!(
+        "SELECT EXISTS (SELECT 1 FROM drover.ledger l \
          JOIN drover.copy c ON c.migration = l.migration \
          WHERE l.migration = '{migration}' AND l.side = 'destination' AND l.state = '{}' \
-         AND l.revision = {} AND c.loader = '{loader}');\n\
-         SET @drover_turn = (SELECT n FROM (SELECT 1 AS n UNION ALL SELECT 2) AS two \
-         WHERE NOT COALESCE(@drover_turn, 0));\n\
-         USE {};\n",
+         AND l.revision = {} AND c.loader = '{loader}')",
         State::Importing.name(),
         order.revision,
-        ident(&order.database),
-    )
+    );
+    let (mine,): (bool,) = session.one(DOING, &sql).await.map_err(failed)?;
+    if locked && mine {
+        return Ok(());
+    }
+    Err(Error::LedgerBusy {
+        server: session.server().name().to_string(),
+        migration: migration.to_string(),
+        seconds: LOCK_S_MAX,
+    })
 }
 
-async fn ended(
+/// A frame's stored bytes.
+async fn read(
     server: &Server,
-    order: &Order,
-    child: &mut Child,
-    said: JoinHandle<Said>,
-) -> Result<(), Error> {
-    let ended = program::end(child).await;
-    let said = said.await.unwrap_or_default();
-    let Err(how) = ended else { return Ok(()) };
-    if said.number == Some(NOT_MY_TURN) {
-        return Err(Error::LedgerBusy {
-            server: server.name().to_string(),
-            migration: order.migration.to_string(),
-            seconds: LOCK_S_MAX,
-        });
+    frame: &Frame,
+    reader: &mut (impl AsyncRead + Send + Unpin),
+) -> Result<Vec<u8>, Error> {
+    let mut stored = Vec::new();
+    reader
+        .take(frame.bytes)
+        .read_to_end(&mut stored)
+        .await
+        .map_err(|source| Error::Reading { server: server.name().to_string(), source })?;
+    if (stored.len() as u64) < frame.bytes {
+        return Err(wrong(server, frame, "the dump ends inside it"));
     }
-    let code = if said.is_transient() { Code::ImportFailed } else { Code::ImportRefused };
-    Err(server.found(code, format!("the client ended with {how}: {}", said.text)))
+    Ok(stored)
+}
+
+fn wrong(server: &Server, frame: &Frame, what: &str) -> Error {
+    let Frame { kind, name, offset, .. } = frame;
+    damaged(server, format!("the frame {kind:?} {} at byte {offset}: {what}", ident(name)))
+}
+
+async fn run(session: &mut Session, frame: &Frame, text: &[u8]) -> Result<(), Error> {
+    let maria = session.about().flavour == Flavour::MariaDb;
+    for span in &frame.statements {
+        let Some(sql) = frame.statement(text, *span) else {
+            return Err(wrong(session.server(), frame, "a statement goes beyond its text"));
+        };
+        let done = if maria && frame.kind.holds_definitions() {
+            one_statement(session, sql).await
+        } else {
+            packet(session, sql).await
+        };
+        done.map_err(|error| of(error, frame))?;
+    }
+    Ok(())
+}
+
+/// Runs what the server itself must find to be one statement.
+async fn one_statement(session: &mut Session, sql: &[u8]) -> Result<(), Error> {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let mut immediate = Vec::with_capacity(2 * sql.len() + 32);
+    immediate.extend_from_slice(b"EXECUTE IMMEDIATE x'");
+    for byte in sql {
+        immediate.push(DIGITS[usize::from(byte >> 4)]);
+        immediate.push(DIGITS[usize::from(byte & 15)]);
+    }
+    immediate.push(b'\'');
+    match packet(session, &immediate).await {
+        // MariaDB before 10.6, for routines, triggers and events.
+        Err(error) if error.number() == Some(NOT_PREPARED) => packet(session, sql).await,
+        other => other,
+    }
+}
+
+async fn packet(session: &mut Session, sql: &[u8]) -> Result<(), Error> {
+    let server = session.server().clone();
+    let done = session.conn().query_drop(sql).await;
+    done.map_err(|e| server.statement_error(DOING, &e))
+}
+
+/// The error of a statement, with the frame that it stands in.
+fn of(error: Error, frame: &Frame) -> Error {
+    match failed(error) {
+        Error::Found { code, server, what } => {
+            let Frame { kind, name, .. } = frame;
+            let place = if name.is_empty() { String::new() } else { format!(" {}", ident(name)) };
+            Error::Found { code, server, what: format!("{what} ({kind:?}{place})") }
+        }
+        other => other,
+    }
+}
+
+/// What goes away by itself is an import to be made again; anything else is refused.
+fn failed(error: Error) -> Error {
+    match error {
+        Error::Unreachable { server, doing, reason } => {
+            let what = format!("{doing}: {reason}");
+            Error::Found { code: Code::ImportFailed, server, what }
+        }
+        Error::Statement { server, doing, number, text } => {
+            let code = if is_transient(number) { Code::ImportFailed } else { Code::ImportRefused };
+            Error::Found { code, server, what: format!("{doing}: error {number}: {text}") }
+        }
+        other => other,
+    }
 }

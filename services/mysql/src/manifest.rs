@@ -2,22 +2,56 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::Description;
+use crate::{
+    Description,
+    frames::{self, Frame},
+};
 
 /// The version of the manifest that is written, and the only one that is read.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
+
+/// What a dump holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Contents {
+    /// The source database at the consistency point.
+    pub description: Description,
+    /// The server that it was read from.
+    pub source: Source,
+    /// The frames of the stored object, in order.
+    pub frames: Vec<Frame>,
+}
+
+impl Contents {
+    /// The size of the stored object, in bytes.
+    pub fn stored_bytes(&self) -> u64 {
+        self.frames.last().map_or(0, |frame| frame.offset.saturating_add(frame.bytes))
+    }
+}
+
+/// The server that a dump was read from, beside its version.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Source {
+    /// Its `sql_mode`.
+    pub sql_mode: String,
+    /// Its default character set.
+    pub charset: String,
+    /// The consistency point: the GTIDs, and the place in the binary log; empty without one.
+    pub gtid: String,
+    /// The binary log's file.
+    pub binlog_file: String,
+    /// The place in it, in bytes.
+    pub binlog_position: u64,
+    /// When that was, by the source's clock, in milliseconds since 1970.
+    pub at_unix_ms: i64,
+}
 
 /// A dump's manifest, as JSON in the store.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Manifest {
     version: u32,
-    /// The source database at the consistency point.
-    pub description: Description,
-    /// Of the stored dump: how many compressed bytes, from its beginning, an import loads. What
-    /// follows is for customers only: it enables the scheduled events.
-    pub loaded_bytes: u64,
-    /// The size of the SQL in those, in bytes.
-    pub sql_bytes: u64,
+    /// What the dump holds.
+    #[serde(flatten)]
+    pub contents: Contents,
     /// The digest of the sealed accounts, in hexadecimal.
     pub accounts_sha256: String,
 }
@@ -31,17 +65,21 @@ pub enum Error {
     /// Of another version.
     #[error("the manifest has version {0}, not {VERSION}")]
     Version(u32),
+    /// Its frames cannot be those of a dump.
+    #[error("the manifest is wrong: {0}")]
+    Frames(String),
+}
+
+/// What every version has.
+#[derive(Deserialize)]
+struct Versioned {
+    version: u32,
 }
 
 impl Manifest {
     /// A manifest of the present version.
-    pub fn new(
-        description: Description,
-        loaded_bytes: u64,
-        sql_bytes: u64,
-        accounts_sha256: String,
-    ) -> Self {
-        Self { version: VERSION, description, loaded_bytes, sql_bytes, accounts_sha256 }
+    pub fn new(contents: Contents, accounts_sha256: String) -> Self {
+        Self { version: VERSION, contents, accounts_sha256 }
     }
 
     /// Its JSON.
@@ -55,13 +93,14 @@ impl Manifest {
     /// Reads it.
     ///
     /// # Errors
-    /// When it is not a manifest of this version.
+    /// When it is not a manifest of this version, or of no dump that there could be.
     pub fn from_json(json: &[u8]) -> Result<Self, Error> {
-        let manifest: Self = serde_json::from_slice(json)?;
-        if manifest.version == VERSION {
-            Ok(manifest)
-        } else {
-            Err(Error::Version(manifest.version))
+        let Versioned { version } = serde_json::from_slice(json)?;
+        if version != VERSION {
+            return Err(Error::Version(version));
         }
+        let manifest: Self = serde_json::from_slice(json)?;
+        frames::check(&manifest.contents.frames).map_err(Error::Frames)?;
+        Ok(manifest)
     }
 }

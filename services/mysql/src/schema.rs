@@ -112,11 +112,6 @@ impl Description {
         u32::try_from(self.tables.len()).unwrap_or(u32::MAX)
     }
 
-    /// Whether a table keeps its rows' history.
-    pub fn has_history(&self) -> bool {
-        self.tables.values().any(|table| table.system_versioned)
-    }
-
     /// In what `copy` differs from this: one line a difference, names only, no rows.
     pub fn differences(&self, copy: &Self) -> Vec<String> {
         let mut found = Vec::new();

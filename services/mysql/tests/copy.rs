@@ -3,7 +3,7 @@
 
 mod pair;
 
-use drover_mysql::{dump::trailer, takeaway::ScheduledEvent};
+use drover_mysql::takeaway::ScheduledEvent;
 use drover_schemas::Code;
 use drover_testbed::seed::{ODD_NAMES, Shape, Site, sites, sow};
 use pair::{failure, order, pair, unique};
@@ -28,9 +28,9 @@ async fn every_kind_of_site_and_name_arrives_as_the_stock_program_says() {
     for site in &some {
         let dumped = pair.frozen_and_dumped(&site.database).await;
         let imported = pair.import(&dumped, 3).await.unwrap();
-        assert_eq!(imported.tables, dumped.description.tables());
+        assert_eq!(imported.tables, dumped.contents.description.tables());
         let verified = pair.verify(&dumped, 4).await.unwrap();
-        assert_eq!(verified.rows, dumped.description.rows());
+        assert_eq!(verified.rows, dumped.contents.description.rows());
         assert_eq!(
             pair.source.stock_dump(&site.database),
             pair.destination.stock_dump(&site.database),
@@ -47,15 +47,14 @@ async fn the_customers_file_gives_the_same_database() {
     site.has_event = true;
     sow(&pair.source.mariadb, std::slice::from_ref(&site)).await.unwrap();
     let before = pair.source.stock_dump(&site.database);
-    let dumped = pair.frozen_and_dumped(&site.database).await;
+    pair.frozen_and_dumped(&site.database).await;
     assert_ne!(pair.source.stock_dump(&site.database), before, "the freeze stops the event");
     let enabled = ScheduledEvent {
         name: "purge".to_owned(),
         user: site.owner.user.clone(),
         host: site.owner.hosts[0].clone(),
     };
-    let mut file = dumped.sql.clone();
-    file.extend(trailer(&[enabled]).as_bytes());
+    let file = pair.dump(&site.database, &[enabled]).await.text();
     assert!(file.ends_with(b"-- This dump is complete.\n"));
     let other = unique("other");
     pair.destination.mariadb.execute(&format!("CREATE DATABASE {other}")).await.unwrap();
@@ -119,7 +118,7 @@ async fn types_and_objects_of_every_kind_arrive() {
     pair.import(&dumped, 3).await.unwrap();
     pair.verify(&dumped, 4).await.unwrap();
     assert_eq!(pair.source.stock_dump(&database), pair.destination.stock_dump(&database));
-    let history = &dumped.description.tables["versioned"];
+    let history = &dumped.contents.description.tables["versioned"];
     assert!(history.system_versioned && history.rows == 3, "{history:?}");
     let comment: String = pair
         .destination

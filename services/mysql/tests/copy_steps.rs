@@ -8,12 +8,10 @@
 
 mod pair;
 
-use std::{fs, time::Duration};
+use std::time::Duration;
 
 use drover_mysql::{
-    Error, describe, drop_copy, dump,
-    dump::error_of,
-    import,
+    Contents, Error, FrameKind, drop_copy, dump, import,
     ledger::{Side, State},
     thaw,
 };
@@ -120,46 +118,84 @@ async fn a_database_that_an_account_reaches_is_not_loaded() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_dump_that_ends_early_or_is_wrong_is_not_a_copy_and_says_nothing_of_its_rows() {
+async fn a_dump_that_was_changed_anywhere_is_refused() {
     let pair = pair().await;
-    let mut dumped = pair.dumped(&Site::new(&unique("short"), Shape::Shop, 1)).await;
-    let whole = dumped.sql.clone();
-    let server = &pair.destination.server;
-    let (of, length) = (order(&dumped.database, 4), whole.len() as u64);
-    for cut in [0, 1, whole.len() / 2, whole.len() - 1] {
-        let short = &whole[..cut];
-        let result = import(server, &of, &dumped.description, length, short).await;
-        assert_eq!(failure(result).code, Code::ImportFailed, "{cut}");
+    let dumped = pair.dumped(&Site::new(&unique("short"), Shape::Shop, 1)).await;
+    let whole = &dumped.stored;
+    let at = order(&dumped.database, 4);
+    let import_of = async |stored: &[u8], contents: &Contents| {
+        let result = import(&pair.destination.server, &at, contents, stored).await;
         assert_eq!(ledger(pair, &dumped.database).await, Some((State::Importing, 4)));
+        failure(result)
+    };
+    let frames = &dumped.contents.frames;
+    let ends = frames.iter().map(|frame| (frame.offset + frame.bytes) as usize);
+    // Cut at every frame's end, and at many other places; and a byte flipped at as many.
+    for cut in ends.clone().take(frames.len() - 1).chain((0..whole.len()).step_by(997)) {
+        let found = import_of(&whole[..cut], &dumped.contents).await;
+        assert_eq!(found.code, Code::DumpDamaged, "cut at {cut}: {found}");
     }
-    // More than the length is the trailer, which is not loaded.
-    dumped.sql.extend_from_slice(b"\nDROP TABLE order_lines;\n");
-    import(server, &of, &dumped.description, length, &*dumped.sql).await.unwrap();
+    for at in ends.map(|end| end - 1).chain((0..whole.len()).step_by(997)) {
+        let mut flipped = whole.clone();
+        flipped[at] ^= 4;
+        let found = import_of(&flipped, &dumped.contents).await;
+        assert_eq!(found.code, Code::DumpDamaged, "flipped at {at}: {found}");
+    }
+    // A frame that is missing, with the rest as it was.
+    for (i, frame) in frames.iter().enumerate() {
+        let (start, end) = (frame.offset as usize, (frame.offset + frame.bytes) as usize);
+        let without = [&whole[..start], &whole[end..]].concat();
+        let found = import_of(&without, &dumped.contents).await;
+        assert_eq!(found.code, Code::DumpDamaged, "without frame {i}: {found}");
+    }
+    // A manifest whose statements are elsewhere.
+    let mut contents = dumped.contents.clone();
+    let text_bytes = contents.frames[1].text_bytes;
+    contents.frames[1].statements = vec![(1, text_bytes)];
+    assert_eq!(import_of(whole, &contents).await.code, Code::DumpDamaged);
+    contents.frames[1].statements = vec![(3, 5)];
+    assert_eq!(import_of(whole, &contents).await.code, Code::ImportRefused);
+    pair.import(&dumped, 4).await.unwrap();
     pair.verify(&dumped, 5).await.unwrap();
+}
 
-    dumped.sql = b"CREATE TABLE t (a INT PRIMARY KEY, b TEXT); \
-        INSERT INTO t VALUES (4711, 'secret'), (4711, 'secret');"
-        .to_vec();
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refusal_says_nothing_of_the_rows() {
+    let pair = pair().await;
+    let sql = "CREATE TABLE t (a INT, b TEXT); INSERT INTO t VALUES (4711, 'secret')";
+    let mut dumped = pair.dumped_from(&unique("twins"), sql).await;
+    let rows = dumped.contents.frames.iter().position(|f| f.kind == FrameKind::Rows).unwrap();
+    let frame = dumped.contents.frames[rows].clone();
+    // The definition makes a key, and the rows come twice.
+    let table = &mut dumped.contents.frames[rows - 1];
+    let text = b"CREATE TABLE t (a INT PRIMARY KEY, b TEXT)";
+    let packed = zstd::bulk::compress(text, 1).unwrap();
+    table.statements = vec![(0, text.len() as u64)];
+    table.text_bytes = text.len() as u64;
+    let (start, end) = (table.offset as usize, (table.offset + table.bytes) as usize);
+    table.bytes = packed.len() as u64;
+    table.blake3 = blake3::hash(&packed).to_hex().to_string();
+    let (rest, again) = (dumped.stored[end..].to_vec(), frame.offset as usize - end);
+    dumped.stored = [&dumped.stored[..start], &packed, &rest].concat();
+    let twice = rest[again..again + frame.bytes as usize].to_vec();
+    let place = start + packed.len() + again;
+    dumped.stored.splice(place..place, twice);
+    dumped.contents.frames.insert(rows, frame);
     let refused = failure(pair.import(&dumped, 6).await);
     assert_eq!(refused.code, Code::ImportRefused);
     assert!(refused.message.contains("1062"), "{}", refused.message);
     for row in ["4711", "secret"] {
         assert!(!refused.message.contains(row), "{}", refused.message);
     }
-    dumped.sql = b"SELECT nothing FROM nowhere_4711".to_vec();
-    let refused = failure(pair.import(&dumped, 6).await);
-    assert!(!refused.message.contains("4711"), "{}", refused.message);
 }
 
 /// An import of whose dump half has come; the rest is for the test to send, or not.
 async fn half(pair: &'static Pair, dumped: &Dumped, at: u64) -> (Importing, DuplexStream) {
     let (mut sender, reader) = tokio::io::duplex(64 << 10);
-    let (of, description) = (order(&dumped.database, at), dumped.description.clone());
-    let length = dumped.sql.len() as u64;
-    let importing = tokio::spawn(async move {
-        import(&pair.destination.server, &of, &description, length, reader).await
-    });
-    sender.write_all(&dumped.sql[..dumped.sql.len() / 2]).await.unwrap();
+    let (of, contents) = (order(&dumped.database, at), dumped.contents.clone());
+    let importing =
+        tokio::spawn(async move { import(&pair.destination.server, &of, &contents, reader).await });
+    sender.write_all(&dumped.stored[..dumped.stored.len() / 2]).await.unwrap();
     (importing, sender)
 }
 
@@ -182,7 +218,7 @@ async fn a_loader_that_is_killed_half_way_leaves_what_the_next_attempt_replaces(
     let (importing, mut sender) = half(pair, &dumped, 4).await;
     let loader = loader(pair, &dumped.database).await;
     pair.destination.mariadb.execute(&format!("KILL {loader}")).await.unwrap();
-    let _ = sender.write_all(&dumped.sql[dumped.sql.len() / 2..]).await;
+    let _ = sender.write_all(&dumped.stored[dumped.stored.len() / 2..]).await;
     drop(sender);
     assert_eq!(failure(importing.await.unwrap()).code, Code::ImportFailed);
     assert_eq!(ledger(pair, &dumped.database).await, Some((State::Importing, 4)));
@@ -213,7 +249,7 @@ async fn an_instance_that_was_overtaken_writes_nothing_into_the_newer_copy() {
     pair.import(&dumped, 6).await.unwrap();
     pair.verify(&dumped, 7).await.unwrap();
     // It wakes up and goes on.
-    let _ = sender.write_all(&dumped.sql[dumped.sql.len() / 2..]).await;
+    let _ = sender.write_all(&dumped.stored[dumped.stored.len() / 2..]).await;
     drop(sender);
     assert!(paused.await.unwrap().is_err());
     pair.verify(&dumped, 7).await.unwrap();
@@ -230,7 +266,7 @@ async fn a_drop_ends_the_loader_first() {
     let lost = holder(pair, database).await;
     pair.destination.mariadb.execute(&format!("KILL {lost}")).await.unwrap();
     drop_at(pair, database, 6).await.unwrap();
-    let _ = sender.write_all(&dumped.sql[dumped.sql.len() / 2..]).await;
+    let _ = sender.write_all(&dumped.stored[dumped.stored.len() / 2..]).await;
     drop(sender);
     assert!(paused.await.unwrap().is_err());
     assert!(!pair.destination.has(database).await);
@@ -251,49 +287,34 @@ async fn of_two_imports_at_the_same_time_one_goes_on_and_both_end_in_the_same_co
     pair.verify(&dumped, 5).await.unwrap();
 }
 
-/// The process of the program that has this database's name on its command line.
-fn program(database: &str) -> Option<(i32, Vec<u8>)> {
-    fs::read_dir("/proc").unwrap().flatten().find_map(|entry| {
-        let pid: i32 = entry.file_name().to_str()?.parse().ok()?;
-        let arguments = fs::read(entry.path().join("cmdline")).ok()?;
-        arguments.ends_with(format!("--\0{database}\0").as_bytes()).then_some((pid, arguments))
-    })
+/// A dump under way, of which the first bytes have come.
+async fn dumping(pair: &'static Pair, database: &str) -> (Dumping, DuplexStream) {
+    let (mut sender, mut reader) = tokio::io::duplex(64 << 10);
+    let of = order(database, 2);
+    let dumping =
+        tokio::spawn(async move { dump(&pair.source.server, &of, &[], &mut sender).await });
+    reader.read_exact(&mut vec![0; 1 << 20]).await.unwrap();
+    (dumping, reader)
 }
 
+type Dumping = JoinHandle<Result<Contents, Error>>;
+
 #[tokio::test(flavor = "multi_thread")]
-async fn a_dump_whose_program_or_session_is_killed_never_looks_complete() {
+async fn a_dump_whose_session_is_killed_never_looks_complete() {
     let pair = pair().await;
-    let site = large();
+    let site = Site::new(&unique("killed"), Shape::Large { bytes: 40 << 20 }, 3);
     let database = &site.database;
     sow(&pair.source.mariadb, std::slice::from_ref(&site)).await.unwrap();
     drover_mysql::freeze(&pair.source.server, &order(database, 1), Duration::ZERO).await.unwrap();
-    let description = describe(&pair.source.server, database).await.unwrap();
-    for by_session in [false, true] {
-        let mut stream =
-            dump(&pair.source.server, &order(database, 2), &description).await.unwrap();
-        let mut first = vec![0; 1 << 20];
-        stream.read_exact(&mut first).await.unwrap();
-        let (pid, arguments) = program(database).unwrap();
-        let password = fs::read(pair.source.mariadb.drover_password_file()).unwrap();
-        let environment = fs::read(format!("/proc/{pid}/environ")).unwrap();
-        for place in [arguments, environment] {
-            assert!(!place.windows(password.len()).any(|part| part == password));
-        }
-        if by_session {
-            let sql = format!(
-                "SELECT ID FROM information_schema.PROCESSLIST WHERE DB = '{database}' \
-                 AND USER = 'drover' LIMIT 1"
-            );
-            let id: u64 = pair.source.value(&sql).await;
-            pair.source.mariadb.execute(&format!("KILL {id}")).await.unwrap();
-        } else {
-            let killed = std::process::Command::new("kill").arg("-9").arg(pid.to_string()).status();
-            assert!(killed.unwrap().success());
-        }
-        let mut rest = Vec::new();
-        let error = stream.read_to_end(&mut rest).await.unwrap_err();
-        assert_eq!(Failure::from(error_of(error).unwrap()).code, Code::DumpFailed);
-    }
+    let (dumping, mut reader) = dumping(pair, database).await;
+    let sql = format!(
+        "SELECT ID FROM information_schema.PROCESSLIST WHERE DB = '{database}' \
+         AND USER = 'drover' LIMIT 1"
+    );
+    let id: u64 = pair.source.value(&sql).await;
+    pair.source.mariadb.execute(&format!("KILL {id}")).await.unwrap();
+    reader.read_to_end(&mut Vec::new()).await.unwrap();
+    assert_eq!(failure(dumping.await.unwrap()).code, Code::DumpFailed);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -303,14 +324,11 @@ async fn only_a_frozen_source_is_dumped_and_one_thawed_meanwhile_is_noticed() {
     let database = &site.database;
     let server = &pair.source.server;
     sow(&pair.source.mariadb, std::slice::from_ref(&site)).await.unwrap();
-    let description = describe(server, database).await.unwrap();
-    let refused = dump(server, &order(database, 2), &description).await;
+    let refused = dump(server, &order(database, 2), &[], &mut Vec::new()).await;
     assert_eq!(failure(refused).code, Code::NotFrozen);
     drover_mysql::freeze(server, &order(database, 1), Duration::ZERO).await.unwrap();
-    let mut stream = dump(server, &order(database, 2), &description).await.unwrap();
-    let mut first = vec![0; 1024];
-    stream.read_exact(&mut first).await.unwrap();
+    let (dumping, mut reader) = dumping(pair, database).await;
     thaw(server, &order(database, 3)).await.unwrap();
-    let error = stream.read_to_end(&mut Vec::new()).await.unwrap_err();
-    assert_eq!(Failure::from(error_of(error).unwrap()).code, Code::NotFrozen);
+    reader.read_to_end(&mut Vec::new()).await.unwrap();
+    assert_eq!(failure(dumping.await.unwrap()).code, Code::NotFrozen);
 }

@@ -13,7 +13,7 @@ use std::{
 };
 
 use drover_mysql::{
-    Options, Order, Server, accounts, close, describe, disarm, drop_copy, dump, freeze, import,
+    Options, Order, Server, accounts, close, disarm, drop_copy, dump, freeze, import,
     mysql::grants_needed, open, retire, thaw,
 };
 use drover_schemas::{CampaignName, Code, MigrationId};
@@ -23,7 +23,7 @@ use drover_testbed::{
     mariadb::{secret, write_private},
 };
 use mysql_async::{Conn, Opts, OptsBuilder, Row, Value, prelude::Queryable as _};
-use tokio::{io::AsyncReadExt as _, task::JoinHandle};
+use tokio::task::JoinHandle;
 
 const GRACE: Duration = Duration::from_millis(200);
 
@@ -369,12 +369,9 @@ async fn a_database_moves_with_its_accounts_and_back_again() {
     freeze(at, &order("my_shop", 1), GRACE).await.unwrap();
     let accounts = accounts(at, &order("my_shop", 2)).await.unwrap();
     assert!(!format!("{accounts:?}").contains("0x"), "no hash in Debug");
-    let description = describe(at, "my_shop").await.unwrap();
-    let mut sql = Vec::new();
-    let mut stream = dump(at, &order("my_shop", 2), &description).await.unwrap();
-    stream.read_to_end(&mut sql).await.unwrap();
-    let length = sql.len() as u64;
-    import(to, &order("my_shop", 3), &description, length, &*sql).await.unwrap();
+    let mut stored = Vec::new();
+    let contents = dump(at, &order("my_shop", 2), &accounts.events, &mut stored).await.unwrap();
+    import(to, &order("my_shop", 3), &contents, &*stored).await.unwrap();
 
     let mut there = destination.root().await;
     let empty = snapshot(&mut there).await;

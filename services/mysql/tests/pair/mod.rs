@@ -15,7 +15,7 @@ use std::{
 };
 
 use drover_mysql::{
-    Description, Error, Options, Order, Server, describe, dump, freeze, import, verify,
+    Contents, Error, Options, Order, Server, dump, freeze, import, takeaway::ScheduledEvent, verify,
 };
 use drover_schemas::{CampaignName, Failure, MigrationId, v1};
 use drover_testbed::{
@@ -24,7 +24,7 @@ use drover_testbed::{
     seed::{Site, sow},
 };
 use mysql_async::{Conn, prelude::Queryable as _};
-use tokio::{io::AsyncReadExt as _, sync::OnceCell};
+use tokio::sync::OnceCell;
 
 /// A server, and Drover's way to it.
 pub struct End {
@@ -80,11 +80,22 @@ pub fn order(database: &str, revision: u64) -> Order {
     }
 }
 
-/// A database that was frozen and dumped: what it is, and its dump.
+/// A database that was frozen and dumped: what it is, and the object of its dump.
 pub struct Dumped {
     pub database: String,
-    pub description: Description,
-    pub sql: Vec<u8>,
+    pub contents: Contents,
+    pub stored: Vec<u8>,
+}
+
+impl Dumped {
+    /// The whole text, as a customer would unpack it.
+    pub fn text(&self) -> Vec<u8> {
+        let unpacked = |frame: &drover_mysql::Frame| {
+            let (start, end) = (frame.offset as usize, (frame.offset + frame.bytes) as usize);
+            zstd::bulk::decompress(&self.stored[start..end], frame.text_bytes as usize).unwrap()
+        };
+        self.contents.frames.iter().flat_map(unpacked).collect()
+    }
 }
 
 impl Pair {
@@ -105,24 +116,27 @@ impl Pair {
     pub async fn frozen_and_dumped(&self, database: &str) -> Dumped {
         let server = &self.source.server;
         freeze(server, &order(database, 1), Duration::ZERO).await.unwrap();
-        let description = describe(server, database).await.unwrap();
-        let mut stream = dump(server, &order(database, 2), &description).await.unwrap();
-        let mut sql = Vec::new();
-        let end = stream.read_to_end(&mut sql).await;
-        assert!(end.is_ok(), "{database:?}: {end:?}");
-        Dumped { database: database.to_owned(), description, sql }
+        self.dump(database, &[]).await
+    }
+
+    /// Dumps a frozen database; these events were enabled.
+    pub async fn dump(&self, database: &str, enabled: &[ScheduledEvent]) -> Dumped {
+        let mut stored = Vec::new();
+        let contents = dump(&self.source.server, &order(database, 2), enabled, &mut stored).await;
+        let contents = contents.unwrap_or_else(|error| panic!("{database:?}: {error}"));
+        Dumped { database: database.to_owned(), contents, stored }
     }
 
     /// Loads a dump at the destination.
     pub async fn import(&self, dumped: &Dumped, at: u64) -> Result<v1::ImportCompleted, Error> {
-        let length = dumped.sql.len() as u64;
         let order = order(&dumped.database, at);
-        import(&self.destination.server, &order, &dumped.description, length, &*dumped.sql).await
+        import(&self.destination.server, &order, &dumped.contents, &*dumped.stored).await
     }
 
     /// Compares the copy.
     pub async fn verify(&self, dumped: &Dumped, at: u64) -> Result<v1::CopyVerified, Error> {
-        verify(&self.destination.server, &order(&dumped.database, at), &dumped.description).await
+        let expected = &dumped.contents.description;
+        verify(&self.destination.server, &order(&dumped.database, at), expected).await
     }
 }
 

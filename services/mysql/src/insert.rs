@@ -1,0 +1,138 @@
+//! Rows as INSERT statements, for a session with `SET NAMES binary`: each value in the bytes that
+//! are stored, so that no character set is ever converted on the way.
+//!
+//! Between the apostrophes every byte stands for itself but those of [`ESCAPES`]: also through the
+//! stock client, which takes a NUL, a carriage return or a control-Z for something else.
+
+use mysql_async::Value;
+
+use crate::{
+    ident::ident,
+    listing::{Literal, Relation},
+};
+
+/// The INSERTs of one table.
+pub(crate) struct Insert {
+    head: Vec<u8>,
+    /// For each selected column how it is written; none: not at all.
+    literals: Vec<Option<Literal>>,
+}
+
+impl Insert {
+    pub(crate) fn new(table: &str, relation: &Relation) -> Self {
+        let written: Vec<String> = relation
+            .columns
+            .iter()
+            .filter(|column| column.written)
+            .map(|column| ident(&column.name))
+            .collect();
+        let head = format!("INSERT INTO {} ({}) VALUES\n", ident(table), written.join(","));
+        let literals =
+            relation.columns.iter().map(|column| column.written.then_some(column.literal));
+        Self { head: head.into_bytes(), literals: literals.collect() }
+    }
+
+    /// The statement up to its first row.
+    pub(crate) fn head(&self) -> &[u8] {
+        &self.head
+    }
+
+    /// Writes a row in parentheses.
+    ///
+    /// # Errors
+    /// When a number is none; the error's text has nothing of it.
+    pub(crate) fn row(&self, values: &[Value], to: &mut Vec<u8>) -> Result<(), &'static str> {
+        let mut before = b'(';
+        for (literal, value) in self.literals.iter().zip(values) {
+            let Some(literal) = literal else { continue };
+            to.push(before);
+            before = b',';
+            match (literal, value) {
+                (_, Value::NULL) => to.extend_from_slice(b"NULL"),
+                (Literal::Number, Value::Bytes(bytes)) => number(bytes, to)?,
+                (Literal::Bytes, Value::Bytes(bytes)) => quoted(bytes, to),
+                (Literal::Text, Value::Bytes(bytes)) => {
+                    to.extend_from_slice(b"_utf8mb4");
+                    quoted(bytes, to);
+                }
+                _ => return Err("a value that is no text"),
+            }
+        }
+        if before == b'(' {
+            to.push(b'(');
+        }
+        to.push(b')');
+        Ok(())
+    }
+}
+
+/// What stands without quotes must be a number, whoever says that it is.
+fn number(bytes: &[u8], to: &mut Vec<u8>) -> Result<(), &'static str> {
+    let allowed = |byte: &u8| byte.is_ascii_digit() || b"+-.eE".contains(byte);
+    if bytes.is_empty() || !bytes.iter().all(allowed) {
+        return Err("a number that is none");
+    }
+    to.extend_from_slice(bytes);
+    Ok(())
+}
+
+/// What stands behind the backslash for a byte that cannot stand for itself; 0: it can.
+const ESCAPES: [u8; 256] = {
+    let mut table = [0; 256];
+    table[0] = b'0';
+    table[b'\n' as usize] = b'n';
+    table[b'\r' as usize] = b'r';
+    table[0x1a] = b'Z';
+    table[b'\'' as usize] = b'\'';
+    table[b'"' as usize] = b'"';
+    table[b'\\' as usize] = b'\\';
+    table
+};
+
+fn quoted(bytes: &[u8], to: &mut Vec<u8>) {
+    to.reserve(bytes.len() + 2);
+    to.push(b'\'');
+    let mut rest = bytes;
+    while let Some(at) = rest.iter().position(|byte| ESCAPES[usize::from(*byte)] != 0) {
+        to.extend_from_slice(&rest[..at]);
+        to.extend_from_slice(&[b'\\', ESCAPES[usize::from(rest[at])]]);
+        rest = &rest[at + 1..];
+    }
+    to.extend_from_slice(rest);
+    to.push(b'\'');
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn no_bytes_end_their_literal_early(bytes: Vec<u8>) {
+            let mut text = Vec::new();
+            quoted(&bytes, &mut text);
+            let (mut inner, mut read) = (text[1..text.len() - 1].iter(), Vec::new());
+            while let Some(byte) = inner.next() {
+                prop_assert!(!b"\0\n\r\x1a'\"".contains(byte));
+                read.push(match byte {
+                    b'\\' => {
+                        let letter = *inner.next().unwrap();
+                        let stands_for = (0..=255).find(|b| ESCAPES[usize::from(*b)] == letter);
+                        stands_for.unwrap()
+                    }
+                    other => *other,
+                });
+            }
+            prop_assert_eq!(read, bytes);
+        }
+
+        #[test]
+        fn only_numbers_stand_without_quotes(text in "[0-9;' \\-x]{0,6}") {
+            let taken = number(text.as_bytes(), &mut Vec::new()).is_ok();
+            let harmless = !text.is_empty() && !text.contains([';', '\'', ' ', 'x']);
+            prop_assert_eq!(taken, harmless);
+        }
+    }
+}

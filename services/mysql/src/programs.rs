@@ -1,0 +1,127 @@
+//! What a database runs: its routines, triggers and scheduled events, as parts of a dump.
+//!
+//! Each is made under the settings that it was made with, its text in the bytes that are stored:
+//! in the character set of whoever made it. A statement for each, so that nothing of one is left
+//! for the next.
+
+use drover_schemas::Code;
+use mysql_async::{Row, Value};
+use tokio::io::AsyncWrite;
+
+use crate::{
+    Error, Session,
+    frames::{FrameKind, Writer},
+    ident::{ident, literal},
+    listing::{Lists, ask},
+    schema::Kind,
+};
+
+/// Writes the routines and packages.
+pub(crate) async fn routines<W: AsyncWrite + Unpin>(
+    session: &mut Session,
+    lists: &Lists,
+    writer: &mut Writer<'_, W>,
+) -> Result<(), Error> {
+    let some: Vec<(Kind, &str)> = lists
+        .others
+        .iter()
+        .filter(|(kind, _)| match kind {
+            Kind::Function | Kind::Procedure | Kind::Package | Kind::PackageBody => true,
+            Kind::Sequence | Kind::View | Kind::Trigger | Kind::Event => false,
+        })
+        .map(|(kind, name)| (*kind, name.as_str()))
+        .collect();
+    write(session, lists, writer, FrameKind::Routine, &some).await
+}
+
+/// Writes the triggers, in their order, and the scheduled events.
+pub(crate) async fn triggers_and_events<W: AsyncWrite + Unpin>(
+    session: &mut Session,
+    lists: &Lists,
+    writer: &mut Writer<'_, W>,
+) -> Result<(), Error> {
+    let some: Vec<_> = lists.triggers.iter().map(|name| (Kind::Trigger, name.as_str())).collect();
+    write(session, lists, writer, FrameKind::Trigger, &some).await?;
+    let some: Vec<_> = lists.events.iter().map(|name| (Kind::Event, name.as_str())).collect();
+    write(session, lists, writer, FrameKind::Event, &some).await
+}
+
+async fn write<W: AsyncWrite + Unpin>(
+    session: &mut Session,
+    lists: &Lists,
+    writer: &mut Writer<'_, W>,
+    frame: FrameKind,
+    some: &[(Kind, &str)],
+) -> Result<(), Error> {
+    if some.is_empty() {
+        return Ok(());
+    }
+    let doing = "dumping routines, triggers and events";
+    session.run(doing, "SET SESSION character_set_results = NULL").await?;
+    let shows: Vec<String> = some
+        .iter()
+        .map(|(kind, name)| format!("SHOW CREATE {} {}", kind.word(), ident(name)))
+        .collect();
+    for ((kind, name), rows) in some.iter().zip(ask(session, doing, &shows).await?) {
+        let program = rows.first().and_then(|row| Program::read(*kind, row)).ok_or_else(|| {
+            let what = format!("the text of {} {} cannot be read", kind.word(), ident(name));
+            session.server().found(Code::DumpRefused, what)
+        })?;
+        program.write(writer, &lists.defaults.collation);
+        writer.end(frame, name).await?;
+    }
+    session.run(doing, "SET SESSION character_set_results = 'utf8mb4'").await
+}
+
+/// The answer of SHOW CREATE.
+struct Program<'a> {
+    sql_mode: &'a str,
+    /// Scheduled events only.
+    time_zone: Option<&'a str>,
+    statement: &'a [u8],
+    charset: &'a str,
+    collation: &'a str,
+    database_collation: &'a str,
+}
+
+impl<'a> Program<'a> {
+    fn read(kind: Kind, row: &'a Row) -> Option<Self> {
+        let bytes = |i: usize| match row.as_ref(i) {
+            Some(Value::Bytes(bytes)) => Some(bytes.as_slice()),
+            _ => None,
+        };
+        let text = |i: usize| bytes(i).and_then(|bytes| std::str::from_utf8(bytes).ok());
+        let (time_zone, at) = if kind == Kind::Event { (Some(text(2)?), 3) } else { (None, 2) };
+        Some(Self {
+            sql_mode: text(1)?,
+            time_zone,
+            statement: bytes(at)?,
+            charset: text(at + 1)?,
+            collation: text(at + 2)?,
+            database_collation: text(at + 3)?,
+        })
+    }
+
+    fn write<W: AsyncWrite + Unpin>(&self, writer: &mut Writer<'_, W>, collation: &str) {
+        let settings = format!(
+            "SET time_zone = {}, sql_mode = {}, character_set_client = {}, \
+             character_set_results = {}, collation_connection = {}",
+            literal(self.time_zone.unwrap_or("+00:00")),
+            literal(self.sql_mode),
+            literal(self.charset),
+            literal(self.charset),
+            literal(self.collation),
+        );
+        // It keeps the collation that its database had by default when it was made.
+        let alter = |to: &str| format!("ALTER DATABASE COLLATE {}", ident(to));
+        let other = self.database_collation != collation;
+        if other {
+            writer.statement(alter(self.database_collation).as_bytes());
+        }
+        writer.statement(settings.as_bytes());
+        writer.compound(self.statement);
+        if other {
+            writer.statement(alter(collation).as_bytes());
+        }
+    }
+}
