@@ -25,8 +25,9 @@ pub async fn disarm(server: &Server, order: &Order) -> Result<v1::SourceDisarmed
 }
 
 async fn disarm_locked(locked: &mut Locked) -> Result<v1::SourceDisarmed, Error> {
+    let permitted = locked.permit(Act::Disarm)?;
     let mut facts: Facts = locked.facts()?.unwrap_or_default();
-    match locked.permit(Act::Disarm)? {
+    match permitted {
         Move::Begin | Move::GoOn => {
             let migration = locked.order().migration;
             let now_unix_ms = locked.session().now_unix_ms().await?;

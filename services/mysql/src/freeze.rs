@@ -107,6 +107,7 @@ async fn freeze_locked(locked: &mut Locked, grace: Duration) -> Result<v1::Sourc
     let held = read(session, &database).await?;
     guard::check(session, &database).await?;
     let mut deadline = deadline(locked).await?;
+    let watched = watchdog::ensure(locked.session()).await?;
 
     let session = locked.session();
     let read_only = is_read_only(session, &database).await?;
@@ -136,7 +137,7 @@ async fn freeze_locked(locked: &mut Locked, grace: Duration) -> Result<v1::Sourc
     let facts = Facts {
         frozen_at_unix_ms: deadline.frozen_at_unix_ms,
         thaw_at_unix_ms: deadline.thaw_at_unix_ms,
-        watchdog_armed: false,
+        watchdog_armed: watched && watchdog::can_run(session, &undo),
         accounts: undo.accounts(),
         sessions_ended,
         scheduled_events_stopped: u32::try_from(undo.events.len()).unwrap_or(u32::MAX),

@@ -17,7 +17,7 @@ use crate::{
 
 /// What an undo may find gone: no such account (two numbers), grant (two), table, column, routine,
 /// event, database, role (two); as MySQL says it: account, grant on a routine, database.
-const GONE: [u16; 14] =
+pub(crate) const GONE: [u16; 14] =
     [1133, 1132, 1141, 1147, 1146, 1054, 1305, 1539, 1049, 1959, 1269, 1410, 1403, 3503];
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,13 +1,31 @@
 //! The watchdog: at its deadline the source thaws itself, unless it was disarmed.
 //!
-//! Table `drover.watchdog` has a row for each database that is frozen and not disarmed. It is
-//! written with the freeze's undo and deleted with the disarming or the thaw, in the same
-//! transactions.
+//! 1. Table `drover.watchdog` has a row for each database that is frozen and not disarmed. It is
+//!    written with the freeze's undo and deleted with the disarming or the thaw, in the same
+//!    transactions.
+//! 2. One scheduled event of the server, `drover.watchdog`, looks every second for rows whose time
+//!    has come, and runs the undo's statements (`watchdog.sql`). It needs nothing of Drover.
+//! 3. It takes the same locks as Drover's steps, without waiting: what is at work there ends first.
+//!    Under them it writes `lapsing` before it puts the first privilege back and `lapsed` after the
+//!    last, so that from the first on every order of that run is refused.
+//! 4. Each statement is deleted from `drover.undo` once it has run. What failed is tried again a
+//!    second later, by the event or by Drover's own thaw.
+//! 5. MariaDB prepares every statement that an undo may need from 10.6 on; before, it does not
+//!    enable a database's scheduled events; MySQL neither does that nor makes a schema writable
+//!    again. There the source says that it has no watchdog.
 
 use drover_lifecycle::ledger::in_time;
 use drover_schemas::MigrationId;
 
-use crate::{Error, Order, Session, ident::literal, ledger};
+use crate::{
+    Error, Flavour, Order, Server, Session, ident::literal, ledger, takeaway::Undo, thaw::GONE,
+};
+
+/// The event's body; `{gone}` stands for the numbers of what an undo may find gone.
+const BODY: &str = include_str!("watchdog.sql");
+
+/// From here on MariaDB prepares every statement.
+const PREPARES_ALL_SINCE: (u16, u16, u16) = (10, 6, 2);
 
 /// Since when a database is frozen and when it thaws itself, by the server's clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,4 +77,47 @@ pub(crate) async fn read(
         thaw_at_unix_ms,
         accounts,
     }))
+}
+
+/// Makes the event where it is missing or of another version. Answers whether the server's
+/// scheduler runs it.
+pub(crate) async fn ensure(session: &mut Session) -> Result<bool, Error> {
+    if session.about().flavour == Flavour::MySql {
+        return Ok(false);
+    }
+    let gone: Vec<String> = GONE.iter().map(u16::to_string).collect();
+    let body = BODY.replace("{gone}", &gone.join(", "));
+    let version = blake3::hash(body.as_bytes()).to_hex();
+    let sql = "SELECT @@event_scheduler = 'ON', (SELECT comment FROM mysql.event \
+               WHERE db = 'drover' AND name = 'watchdog' AND status = 'ENABLED')";
+    let (runs, there): (bool, Option<String>) =
+        session.one("looking for the watchdog", sql).await?;
+    if there.as_deref() != Some(version.as_str()) {
+        let sql = format!(
+            "CREATE OR REPLACE EVENT drover.watchdog ON SCHEDULE EVERY 1 SECOND \
+             ON COMPLETION PRESERVE ENABLE COMMENT '{version}' DO {body}"
+        );
+        session.run("making the watchdog", &sql).await?;
+    }
+    Ok(runs)
+}
+
+/// Whether the event can run all that this undo needs.
+pub(crate) fn can_run(session: &Session, undo: &Undo) -> bool {
+    let about = session.about();
+    match about.flavour {
+        Flavour::MariaDb => undo.events.is_empty() || about.version >= PREPARES_ALL_SINCE,
+        Flavour::MySql => false,
+    }
+}
+
+/// Whether databases of this source will thaw themselves at their deadline: its event scheduler
+/// runs, and the server prepares the statements that this needs.
+pub async fn runs(server: &Server) -> Result<bool, Error> {
+    let mut session = server.session().await?;
+    let (on,): (bool,) =
+        session.one("looking at the event scheduler", "SELECT @@event_scheduler = 'ON'").await?;
+    let flavour = session.about().flavour;
+    session.end().await?;
+    Ok(on && flavour == Flavour::MariaDb)
 }

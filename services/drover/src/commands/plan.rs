@@ -55,6 +55,7 @@ pub async fn run(config: &Path, args: Args) -> Result<(), Trouble> {
         faults.sort_by_key(|fault| fault.line);
         return Err(Trouble::Faults(faults));
     }
+    warn_of_watchdogs(&context.config, &rows).await?;
     let new = record(&context, &campaign, rows).await?;
     print(&format!("{campaign}: {new} migrations planned, {} were planned before\n", total - new));
     Ok(())
@@ -110,6 +111,31 @@ async fn look_at_servers(config: &Config, rows: &[Row]) -> Result<Vec<inventory:
         .flat_map(|(server, found)| found.into_iter().map(move |name| (server.clone(), name)))
         .collect();
     Ok(inventory::against_servers(rows, &there))
+}
+
+/// Says which sources will not thaw themselves.
+async fn warn_of_watchdogs(config: &Config, rows: &[Row]) -> Result<(), Failure> {
+    let sources: BTreeSet<&str> = rows.iter().map(|row| row.planned.source.as_str()).collect();
+    let asked = stream::iter(sources)
+        .map(|source| async move {
+            let Some((name, server)) =
+                config.servers.iter().find(|(name, _)| name.as_str() == source)
+            else {
+                return Ok((source, true));
+            };
+            let server = Server::new(name.clone(), server.mysql.clone())?;
+            Ok::<_, Failure>((source, drover_mysql::watchdog::runs(&server).await?))
+        })
+        .buffered(SERVERS_AT_ONCE);
+    let asked: Vec<(&str, bool)> = asked.try_collect().await?;
+    for (source, _) in asked.into_iter().filter(|(_, runs)| !runs) {
+        print(&format!(
+            "warning: {source}: without a watchdog: its event scheduler does not run (SET GLOBAL \
+             event_scheduler = ON), or it is not MariaDB. Should every service die, what is frozen \
+             there stays frozen until one runs again.\n"
+        ));
+    }
+    Ok(())
 }
 
 async fn record(

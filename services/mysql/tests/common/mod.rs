@@ -98,7 +98,9 @@ pub async fn snapshot(conn: &mut Conn, of_users: &str) -> BTreeMap<String, Vec<S
         all.insert(table.to_owned(), texts(&rows));
     }
     let rows: Vec<Row> = conn
-        .query(format!("SELECT * FROM mysql.event WHERE definer LIKE '{of_users}'"))
+        .query(format!(
+            "SELECT * FROM mysql.event WHERE definer LIKE '{of_users}' AND db <> 'drover'"
+        ))
         .await
         .unwrap();
     all.insert("event".to_owned(), texts(&rows));
