@@ -69,6 +69,10 @@ codes! {
     20 permanent CampaignUnknown "there is no such campaign" "See the name's spelling, or plan it first.";
     21 permanent MigrationUnknown "there is no such migration" "See the ids with: drover status CAMPAIGN --json.";
     22 permanent NothingToDo "nothing matches" "See what there is with: drover failures CAMPAIGN.";
+    23 permanent InitFailed "the bus's configuration cannot be written" "Give a folder that this user may write to; files that are there are never changed.";
+    24 permanent InitRefused "the bus's configuration cannot be made of what is given" "Correct what the message names.";
+    25 transient PeerUntrusted "a peer's certificate is not accepted, or it has none" "Give its authority (ca_file, tls_ca_file) and the name in its certificate; see the page.";
+    26 permanent HostUnknown "there is no such server in the configuration" "Use a name that stands under [servers].";
 
     // ---- bus
     100 transient BusUnreachable "NATS cannot be reached" "Check [nats] url and that nats-server runs.";
@@ -80,6 +84,7 @@ codes! {
     106 permanent EventUndecodable "a message cannot be decoded" "Upgrade this service: the message is of a newer version, or not Drover's.";
     107 permanent BusDenied "NATS refused the credentials or a subject" "Check the [nats] credentials and the account's permissions.";
     108 permanent HistoryShortened "the event log has lost its end" "The bus was restored from older data: run drover reconcile CAMPAIGN --repair, then start the service again.";
+    109 permanent BusNotPrepared "a stream or consumer is missing, and this user may not make it" "As the administrator of the bus: drover init --streams.";
 
     // ---- MySQL in general, freeze, thaw, retire
     200 transient ServerUnreachable "a MySQL server cannot be reached" "Check that it runs, and its host and port in the configuration.";

@@ -21,6 +21,8 @@ pub mod header {
     pub const SOURCE: &str = "ce-source";
     /// The migration's id, or `campaign`.
     pub const SUBJECT: &str = "ce-subject";
+    /// The campaign's name (an extension attribute).
+    pub const CAMPAIGN: &str = "ce-campaign";
     /// RFC 3339, UTC.
     pub const TIME: &str = "ce-time";
     /// `application/protobuf`.

@@ -10,6 +10,7 @@ pub mod envelope;
 pub mod names;
 pub mod streams;
 pub mod subjects;
+pub mod users;
 
 /// The messages of `proto/drover/v1`, generated when this crate is built.
 #[allow(missing_docs)]

@@ -117,6 +117,12 @@ impl Bed {
         Ok(IpAddr::V4(Ipv4Addr::new(a, b, c, host)))
     }
 
+    /// All addresses that [`Self::address`] gives, those that it has given included.
+    pub fn addresses(&self) -> impl Iterator<Item = IpAddr> {
+        let [a, b, c] = self.inner.network;
+        (1..255).map(move |host| IpAddr::V4(Ipv4Addr::new(a, b, c, host)))
+    }
+
     /// Starts `command`, its output appended to `<name>.log` in the bed's folder.
     pub fn spawn(&self, name: &str, mut command: Command) -> Result<Process> {
         let log = self.inner.dir.join(format!("{name}.log"));

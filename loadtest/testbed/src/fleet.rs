@@ -7,6 +7,7 @@ use std::{
 };
 
 use anyhow::Result;
+use drover_schemas::users::User;
 use futures::future::try_join_all;
 
 use crate::{
@@ -55,6 +56,18 @@ pub struct Fleet {
     pub bed: Bed,
 }
 
+/// Who speaks on the bus of such a fleet.
+fn users(plan: &Plan) -> Result<Vec<User>> {
+    let mut users = User::COMMON.to_vec();
+    for n in 1..=plan.sources {
+        users.push(User::Dump(format!("src-{n}").parse()?));
+    }
+    for n in 1..=plan.destinations {
+        users.push(User::Import(format!("dst-{n}").parse()?));
+    }
+    Ok(users)
+}
+
 impl Fleet {
     /// Starts them. `records` makes the zone's records, given the sources' addresses; the servers'
     /// own names (`src-1`, …) are there already.
@@ -63,7 +76,7 @@ impl Fleet {
         plan: &Plan,
         records: impl FnOnce(&[IpAddr]) -> Vec<String>,
     ) -> Result<Self> {
-        let nats = Nats::start(&bed)?;
+        let nats = Nats::start_guarded(&bed, users(plan)?)?;
         Self::start_on(nats, bed, plan, records).await
     }
 

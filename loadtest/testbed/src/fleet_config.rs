@@ -37,6 +37,11 @@ pub(crate) fn write(fleet: &Fleet) -> Result<PathBuf> {
         backoff_base_ms = 500
     };
     set(&mut config, &["nats", "url"], nats);
+    if fleet.nats.scheme() == "tls" {
+        let (users, authority) = (path("bus/users"), path("bus/authority.pem"));
+        set(&mut config, &["nats", "users_folder"], users);
+        set(&mut config, &["nats", "tls_ca_file"], authority);
+    }
     set(&mut config, &["store", "url"], store);
     set(&mut config, &["links", "public_url"], public_url);
     set(&mut config, &["links", "key_file"], link_key);

@@ -14,6 +14,8 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
+use drover_access::{Bus, Certificates, Folder, Node};
+use drover_schemas::users::User;
 use nix::sys::signal::Signal;
 
 use crate::bed::{Bed, Process, find_program};
@@ -34,6 +36,7 @@ pub struct Nats {
     program: PathBuf,
     config: PathBuf,
     address: IpAddr,
+    scheme: &'static str,
     process: Mutex<Process>,
 }
 
@@ -60,14 +63,46 @@ impl Nats {
         fs::write(&config, format!("listen: \"{address}:{PORT}\"\n{extra}\n"))?;
         let program = find_server()?;
         let process = Mutex::new(spawn(bed, &name, &program, &config)?);
-        let server = Self { bed: bed.clone(), name, program, config, address, process };
+        let server =
+            Self { bed: bed.clone(), name, program, config, address, scheme: "nats", process };
         server.wait_ready()?;
         Ok(server)
     }
 
-    /// `nats://<address>:4222`.
+    /// Starts a server as `drover init` configures it: TLS, and these users with their rights
+    /// only. What they need lies in [`bus_folder`].
+    pub fn start_guarded(bed: &Bed, users: Vec<User>) -> Result<Self> {
+        let address = bed.address()?;
+        let name = format!("nats-{address}");
+        let node = Node {
+            host: address.to_string(),
+            // A test may put something in between, on another address of the bed.
+            further_names: bed.addresses().map(|address| address.to_string()).collect(),
+            listen: address.to_string(),
+            port: PORT,
+            store: bed.dir().join(&name).join("store"),
+            // What a test kills is the process, not the machine.
+            sync: false,
+        };
+        let bus = Bus { nodes: vec![node], users, certificates: Certificates::Own };
+        drover_access::init(Folder::new(&bus_folder(bed))?, &bus)?;
+        let config = bus_folder(bed).join(format!("servers/{address}/nats-server.conf"));
+        let program = find_server()?;
+        let process = Mutex::new(spawn(bed, &name, &program, &config)?);
+        let server =
+            Self { bed: bed.clone(), name, program, config, address, scheme: "tls", process };
+        server.wait_ready()?;
+        Ok(server)
+    }
+
+    /// `nats://<address>:4222`; `tls://` where it is guarded.
     pub fn url(&self) -> String {
-        format!("nats://{}:{PORT}", self.address)
+        format!("{}://{}:{PORT}", self.scheme, self.address)
+    }
+
+    /// `nats`, or `tls` where it is guarded ([`Self::start_guarded`]).
+    pub fn scheme(&self) -> &'static str {
+        self.scheme
     }
 
     /// Where it listens.
@@ -83,6 +118,11 @@ impl Nats {
     /// The folder that holds its configuration and its store.
     pub fn dir(&self) -> PathBuf {
         self.bed.dir().join(&self.name)
+    }
+
+    /// The file that holds what it printed.
+    pub fn log(&self) -> PathBuf {
+        self.process().log().to_owned()
     }
 
     /// Its process id.
@@ -128,6 +168,12 @@ impl Nats {
 
 /// The configuration's part that turns JetStream on, its store in the server's folder.
 pub const JETSTREAM: &str = "jetstream { store_dir: \"$DIR/store\" }";
+
+/// The folder that `drover init` would have made for the guarded servers of a bed: `users/` with
+/// the users' keys, and `authority.pem`.
+pub fn bus_folder(bed: &Bed) -> PathBuf {
+    bed.dir().join("bus")
+}
 
 fn find_server() -> Result<PathBuf> {
     match env::var_os(PROGRAM_VARIABLE) {

@@ -60,7 +60,7 @@ impl Bus {
         event: &CloudEvent,
     ) -> Result<u64, Error> {
         let subject = subjects::event(campaign, aggregate);
-        let headers = record::headers(aggregate, event);
+        let headers = record::headers(campaign, aggregate, event);
         let payload = Bytes::copy_from_slice(&event.data);
         let (mut attempts, mut busy) = (0, 0);
         loop {

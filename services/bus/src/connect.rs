@@ -6,7 +6,7 @@
 //!    came back in the meantime, the answer is most likely lost, and it waits only
 //!    [`RECONNECT_GRACE`] longer.
 //! 3. A server tells of a refused subject apart from the request that it refuses, which then has
-//!    no answer at all. So refusals are remembered, and looked up where an answer stays away.
+//!    no answer at all. So refusals are remembered, and end the requests that they are about.
 
 use std::{
     collections::VecDeque,
@@ -44,6 +44,8 @@ const RECONNECT_GRACE: Duration = Duration::from_millis(500);
 const CONNECT_PAUSE: Duration = Duration::from_millis(200);
 /// How many refusals are remembered: they are read right after they arrive.
 const REFUSALS_MAX: usize = 64;
+/// How much of what is said about a certificate is repeated, in characters: it lists all names.
+const REASON_CHARS_MAX: usize = 200;
 /// JetStream's API.
 pub(crate) const API: &str = "$JS.API";
 
@@ -67,6 +69,8 @@ struct Link {
     /// How often a connection was made.
     connections: watch::Sender<u64>,
     refusals: Mutex<VecDeque<String>>,
+    /// How often the server refused a subject.
+    refused: watch::Sender<u64>,
 }
 
 /// Why a message was not stored, or not known to be.
@@ -89,8 +93,11 @@ impl Bus {
     /// [`Error::Unreachable`], [`Error::Denied`], [`Error::TooOld`], [`Error::NoJetStream`].
     pub async fn connect(options: &Options, name: &str) -> Result<Self, Error> {
         let servers = options.servers()?;
-        let link =
-            Arc::new(Link { connections: watch::Sender::new(0), refusals: Mutex::default() });
+        let link = Arc::new(Link {
+            connections: watch::Sender::new(0),
+            refusals: Mutex::default(),
+            refused: watch::Sender::new(0),
+        });
         let deadline = Instant::now() + options.connect_wait();
         let client = loop {
             let settings = client_options(options, name, &link)?;
@@ -183,6 +190,7 @@ impl Bus {
         payload: Bytes,
         wait: Duration,
     ) -> Result<Message, Error> {
+        let mut refused = self.inner.link.refused.subscribe();
         let mut request = Request::new().payload(payload).timeout(None);
         if let Some(headers) = headers {
             request = request.headers(headers);
@@ -194,6 +202,16 @@ impl Bus {
             }
             sleep(RECONNECT_GRACE).await;
         };
+        let refusal = async {
+            loop {
+                if refused.changed().await.is_err() {
+                    future::pending::<()>().await;
+                }
+                if let Some(reason) = self.refusal_of(subject) {
+                    return reason;
+                }
+            }
+        };
         let unreachable = |reason: &str| Error::Unreachable {
             doing: format!("request on {subject}"),
             reason: format!("{}: {reason}", self.address()),
@@ -204,12 +222,12 @@ impl Bus {
                 Ok(message) => return Ok(message),
                 Err(error) => error,
             },
+            reason = refusal => return Err(Error::Denied { doing, reason }),
             () = came_back => return Err(unreachable("the connection was lost before an answer")),
             // The client's own limit does not hold while its queue is full.
-            () = sleep(wait) => return Err(match self.refusal_of(subject) {
-                Some(reason) => Error::Denied { doing, reason },
-                None => unreachable(&format!("no answer within {} ms", wait.as_millis())),
-            }),
+            () = sleep(wait) => return Err(
+                unreachable(&format!("no answer within {} ms", wait.as_millis()))
+            ),
         };
         let reason = match error.kind() {
             RequestErrorKind::NoResponders => {
@@ -325,6 +343,8 @@ impl Link {
                     refusals.pop_front();
                 }
                 refusals.push_back(text.clone());
+                drop(refusals);
+                self.refused.send_modify(|count| *count += 1);
             }
             Event::ServerError(
                 error @ (ServerError::AuthorizationViolation | ServerError::SlowConsumer(_)),
@@ -357,6 +377,9 @@ fn connect_error(url: &str, error: &async_nats::ConnectError) -> Error {
         ConnectErrorKind::Authentication | ConnectErrorKind::AuthorizationViolation => {
             Error::Denied { doing, reason }
         }
+        ConnectErrorKind::Tls | ConnectErrorKind::Io if is_untrusted(&reason) => {
+            Error::Untrusted { doing, reason: reason.chars().take(REASON_CHARS_MAX).collect() }
+        }
         ConnectErrorKind::ServerParse
         | ConnectErrorKind::Dns
         | ConnectErrorKind::TimedOut
@@ -364,6 +387,12 @@ fn connect_error(url: &str, error: &async_nats::ConnectError) -> Error {
         | ConnectErrorKind::Io
         | ConnectErrorKind::MaxReconnects => Error::Unreachable { doing, reason },
     }
+}
+
+/// Whether a handshake ended because of the certificate, or because the server knows no TLS. One
+/// that is cut off, as by a server that ends, says neither.
+fn is_untrusted(reason: &str) -> bool {
+    reason.contains("certificate") || reason.contains("InvalidContentType")
 }
 
 fn is_new_enough(version: &str) -> bool {

@@ -86,6 +86,24 @@ pub enum Error {
         /// What the server said.
         reason: String,
     },
+    /// The server's certificate is not accepted.
+    #[error("{doing}: {reason}")]
+    Untrusted {
+        /// What was being done.
+        doing: String,
+        /// What is wrong with the certificate.
+        reason: String,
+    },
+    /// A stream or consumer is not there, or is otherwise, and this user may not make it.
+    #[error("{thing}: {state}, and this user may not make it: {reason}")]
+    NotPrepared {
+        /// The stream, bucket or consumer.
+        thing: String,
+        /// How it was found.
+        state: String,
+        /// What the server said.
+        reason: String,
+    },
     /// The stream ends before an event that was read or acknowledged earlier.
     #[error("{stream} ends at {found}, and event {known} was read before")]
     HistoryShortened {
@@ -124,6 +142,8 @@ impl Error {
             Self::Conflict { .. } => Code::BusConflict,
             Self::Undecodable { .. } => Code::EventUndecodable,
             Self::Denied { .. } => Code::BusDenied,
+            Self::Untrusted { .. } => Code::PeerUntrusted,
+            Self::NotPrepared { .. } => Code::BusNotPrepared,
             Self::HistoryShortened { .. } => Code::HistoryShortened,
             Self::CampaignUnknown { .. } => Code::CampaignUnknown,
             Self::NoAnswer { .. } => Code::NoAnswer,

@@ -7,6 +7,7 @@ use std::{
 };
 
 use async_nats::{ConnectOptions, ServerAddr};
+use drover_schemas::users::User;
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
@@ -20,6 +21,9 @@ pub struct Options {
     pub url: String,
     /// A credentials file (`.creds`) with a JWT and its seed.
     pub credentials_file: Option<PathBuf>,
+    /// The folder of users' keys that `drover init` made: each service and command connects as the
+    /// user of its own, `dump.src-1.nk` and so on, with its own rights.
+    pub users_folder: Option<PathBuf>,
     /// A file with the seed of an NKey.
     pub nkey_seed_file: Option<PathBuf>,
     /// The user's name, where the server knows users by password.
@@ -40,6 +44,9 @@ pub struct Options {
     /// How long a job may go without a sign of life from the instance that has it, in
     /// milliseconds, before it is given to another: 2,000 to 600,000, the same at every service.
     pub ack_wait_ms: u64,
+    /// What the subjects begin with on which this client is answered: its user's.
+    #[serde(skip)]
+    pub inbox: Option<String>,
 }
 
 /// The bounds of `ack_wait_ms`. A sign of life is sent several times in it, over a bus that may be
@@ -51,6 +58,7 @@ impl Default for Options {
         Self {
             url: "nats://127.0.0.1:4222".to_owned(),
             credentials_file: None,
+            users_folder: None,
             nkey_seed_file: None,
             user: None,
             password_file: None,
@@ -60,11 +68,29 @@ impl Default for Options {
             replicas: 1,
             connect_wait_ms: 5_000,
             ack_wait_ms: 30_000,
+            inbox: None,
         }
     }
 }
 
 impl Options {
+    /// The options by which `user` connects: with its own key where there is a folder of them, as
+    /// everybody else otherwise.
+    ///
+    /// # Errors
+    /// [`Error::Configuration`] where other credentials are given too.
+    pub fn of(&self, user: &User) -> Result<Self, Error> {
+        let Some(folder) = &self.users_folder else { return Ok(self.clone()) };
+        if self.credentials_file.is_some() || self.nkey_seed_file.is_some() || self.user.is_some() {
+            let reason = "other credentials are given too".to_owned();
+            return Err(Error::Configuration { key: "users_folder", reason });
+        }
+        let mut options = self.clone();
+        options.nkey_seed_file = Some(folder.join(format!("{user}.nk")));
+        options.inbox = Some(user.inbox());
+        Ok(options)
+    }
+
     /// The servers' addresses. An address with credentials in it is refused: it would be in every
     /// error text.
     pub(crate) fn servers(&self) -> Result<Vec<ServerAddr>, Error> {
@@ -105,6 +131,9 @@ impl Options {
         }
         if let Some(path) = &self.nkey_seed_file {
             options = options.nkey(secret(path)?);
+        }
+        if let Some(inbox) = &self.inbox {
+            options = options.custom_inbox_prefix(inbox);
         }
         match (&self.user, &self.password_file) {
             (Some(user), Some(path)) => {

@@ -1,4 +1,8 @@
 //! An event as it stands in its stream: CloudEvents headers around a protobuf message.
+//!
+//! The headers name the history, and are held against the subject: JetStream sends what it is
+//! asked for to any subject that is named to it, so a copy of an event of one history can come to
+//! stand in another, and must not count there.
 
 use async_nats::{HeaderMap, Subject};
 use bytes::Bytes;
@@ -29,7 +33,11 @@ pub struct Recorded {
 }
 
 /// The headers of an event.
-pub(crate) fn headers(aggregate: Aggregate, event: &CloudEvent) -> HeaderMap {
+pub(crate) fn headers(
+    campaign: &CampaignName,
+    aggregate: Aggregate,
+    event: &CloudEvent,
+) -> HeaderMap {
     let mut headers = HeaderMap::new();
     headers.insert(header::SPEC_VERSION, SPEC_VERSION);
     headers.insert(header::ID, event.id.to_string());
@@ -37,11 +45,16 @@ pub(crate) fn headers(aggregate: Aggregate, event: &CloudEvent) -> HeaderMap {
     headers.insert(header::SOURCE, event.source.as_str());
     headers.insert(header::TIME, event.time_text());
     headers.insert(header::CONTENT_TYPE, CONTENT_TYPE);
-    match aggregate {
-        Aggregate::Campaign => headers.insert(header::SUBJECT, "campaign"),
-        Aggregate::Migration(id) => headers.insert(header::SUBJECT, id.to_string()),
-    }
+    headers.insert(header::CAMPAIGN, campaign.as_str());
+    headers.insert(header::SUBJECT, subject_of(aggregate));
     headers
+}
+
+fn subject_of(aggregate: Aggregate) -> String {
+    match aggregate {
+        Aggregate::Campaign => "campaign".to_owned(),
+        Aggregate::Migration(id) => id.to_string(),
+    }
 }
 
 /// The event's identity, where the headers have one.
@@ -69,6 +82,11 @@ pub(crate) fn decode(
     let version = text(header::SPEC_VERSION)?;
     if version != SPEC_VERSION {
         return Err(undecodable(format!("it is of CloudEvents {version:?}")));
+    }
+    if text(header::CAMPAIGN)? != campaign.as_str()
+        || text(header::SUBJECT)? != subject_of(aggregate)
+    {
+        return Err(undecodable("it is a copy of another history's event".to_owned()));
     }
     let id = text(header::ID)?
         .parse::<Uuid>()

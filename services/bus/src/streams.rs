@@ -4,6 +4,9 @@
 //! changed a stream by hand. Either would break a promise silently, so each option that a
 //! promise rests on is compared after the creation, and a difference is an error that names it.
 //! Making the same thing twice, also at the same time, is harmless.
+//!
+//! What is there as it must be is only read: who may not make streams or consumers, as the
+//! services may not where `drover init` gave each its rights, needs an administrator once.
 
 use std::{collections::BTreeSet, fmt::Debug, time::Duration};
 
@@ -63,24 +66,50 @@ impl Bus {
         wanted: &streams::Consumer,
         ack_wait: Duration,
     ) -> Result<(), Error> {
-        let (stream, name) = (streams::JOBS, &wanted.name);
+        let name = &wanted.name;
         let config = consumer_config(wanted, ack_wait);
+        let state = match self.find_consumer(name).await? {
+            None => "not there".to_owned(),
+            Some(found) => match check_consumer(name, &config, &found.config) {
+                Ok(()) => return Ok(()),
+                Err(difference) => difference.to_string(),
+            },
+        };
         let doing = format!("making consumer {name}");
-        let request = json!({ "stream_name": stream, "config": config });
-        let subject = format!("CONSUMER.CREATE.{stream}.{name}");
-        let _made: consumer::Info = self.api(&subject, &request, &doing).await?;
-        let doing = format!("reading consumer {name} back");
-        let subject = format!("CONSUMER.INFO.{stream}.{name}");
-        let found: consumer::Info = self.api(&subject, &(), &doing).await?;
-        check_consumer(name, &config, &found.config)
+        let request = json!({ "stream_name": streams::JOBS, "config": config });
+        let subject = format!("CONSUMER.CREATE.{}.{name}", streams::JOBS);
+        let made = self.api::<consumer::Info>(&subject, &request, &doing).await;
+        made.map_err(|error| not_prepared(format!("consumer {name}"), state, error))?;
+        match self.find_consumer(name).await? {
+            Some(found) => check_consumer(name, &config, &found.config),
+            None => Err(Error::Failed { doing, reason: "it is gone again".to_owned() }),
+        }
+    }
+
+    /// A consumer of the work queue; none where it is not there.
+    async fn find_consumer(&self, name: &str) -> Result<Option<consumer::Info>, Error> {
+        let doing = format!("reading consumer {name}");
+        let subject = format!("CONSUMER.INFO.{}.{name}", streams::JOBS);
+        match self.api_response(&subject, &(), &doing).await? {
+            Response::Ok(info) => Ok(Some(info)),
+            Response::Err { error } if error.error_code() == ErrorCode::CONSUMER_NOT_FOUND => {
+                Ok(None)
+            }
+            Response::Err { error } => Err(Error::Failed { doing, reason: error.to_string() }),
+        }
     }
 
     async fn ensure_stream(&self, wanted: stream::Config) -> Result<(), Error> {
+        if let Some(found) = self.find_stream(&wanted.name).await? {
+            return check_stream(&wanted, &found.config);
+        }
         let doing = format!("making stream {}", wanted.name);
         let subject = format!("STREAM.CREATE.{}", wanted.name);
-        match self.api_response::<stream::Info>(&subject, &wanted, &doing).await? {
+        let made = self.api_response::<stream::Info>(&subject, &wanted, &doing).await;
+        let thing = format!("stream {}", wanted.name);
+        match made.map_err(|error| not_prepared(thing, "not there".to_owned(), error))? {
             Response::Ok(_) => {}
-            // Made before with other options: the check names the one that differs.
+            // Another was faster, with other options: the check names the one that differs.
             Response::Err { error } if error.error_code() == ErrorCode::STREAM_NAME_EXIST => {}
             Response::Err { error } => {
                 return Err(Error::Failed { doing, reason: error.to_string() });
@@ -88,6 +117,18 @@ impl Bus {
         }
         let found = self.stream_info(&wanted.name).await?;
         check_stream(&wanted, &found.config)
+    }
+
+    /// A stream's configuration and state; none where it is not there.
+    async fn find_stream(&self, name: &str) -> Result<Option<stream::Info>, Error> {
+        let doing = format!("reading stream {name}");
+        match self.api_response(&format!("STREAM.INFO.{name}"), &(), &doing).await? {
+            Response::Ok(info) => Ok(Some(info)),
+            Response::Err { error } if error.error_code() == ErrorCode::STREAM_NOT_FOUND => {
+                Ok(None)
+            }
+            Response::Err { error } => Err(Error::Failed { doing, reason: error.to_string() }),
+        }
     }
 
     /// A stream's configuration and state.
@@ -101,15 +142,8 @@ impl Bus {
         &self,
         campaign: &CampaignName,
     ) -> Result<stream::Info, Error> {
-        let name = streams::events_name(campaign);
-        let doing = format!("reading stream {name}");
-        match self.api_response(&format!("STREAM.INFO.{name}"), &(), &doing).await? {
-            Response::Ok(info) => Ok(info),
-            Response::Err { error } if error.error_code() == ErrorCode::STREAM_NOT_FOUND => {
-                Err(Error::CampaignUnknown { campaign: campaign.clone() })
-            }
-            Response::Err { error } => Err(Error::Failed { doing, reason: error.to_string() }),
-        }
+        let found = self.find_stream(&streams::events_name(campaign)).await?;
+        found.ok_or_else(|| Error::CampaignUnknown { campaign: campaign.clone() })
     }
 
     fn config_of(&self, stream: streams::Stream) -> stream::Config {
@@ -165,6 +199,14 @@ impl Bus {
 /// The name of the stream under the lease bucket.
 pub(crate) fn lease_stream() -> String {
     format!("{BUCKET_PREFIX}{}", streams::LEASES)
+}
+
+/// What is missing is the administrator's to make, where the user may not.
+fn not_prepared(thing: String, state: String, error: Error) -> Error {
+    match error {
+        Error::Denied { reason, .. } => Error::NotPrepared { thing, state, reason },
+        other => other,
+    }
 }
 
 fn consumer_config(wanted: &streams::Consumer, ack_wait: Duration) -> consumer::Config {

@@ -10,6 +10,7 @@ use drover_lifecycle::{
 };
 use drover_schemas::{
     CampaignName, Code, Failure, MigrationId, envelope::CloudEvent, subjects::Aggregate,
+    users::User,
 };
 
 use crate::config::Config;
@@ -26,16 +27,30 @@ pub struct Context {
 }
 
 impl Context {
-    /// Reads the configuration and connects as `name`.
+    /// Reads the configuration and connects as the operator, for the command `name`.
     pub async fn open(path: &Path, name: &str) -> Result<Self, Failure> {
+        Self::open_as(&User::Operator, path, name).await
+    }
+
+    /// The same as another user.
+    pub async fn open_as(user: &User, path: &Path, name: &str) -> Result<Self, Failure> {
         let config = Config::load(path, env::vars())?;
-        let bus = Bus::connect(&config.nats, &format!("drover {name}")).await?;
+        let bus = Bus::connect(&config.nats.of(user)?, &format!("drover {name}")).await?;
         Ok(Self { config, bus })
     }
 
     /// The same, for a campaign that must be there.
     pub async fn of(path: &Path, name: &str, campaign: &CampaignName) -> Result<Self, Failure> {
-        let context = Self::open(path, name).await?;
+        Self::open(path, name).await?.with(campaign).await
+    }
+
+    /// The same, for a command that only reads.
+    pub async fn read(path: &Path, name: &str, campaign: &CampaignName) -> Result<Self, Failure> {
+        Self::open_as(&User::Reader, path, name).await?.with(campaign).await
+    }
+
+    async fn with(self, campaign: &CampaignName) -> Result<Self, Failure> {
+        let context = self;
         if !context.bus.campaigns().await?.contains(campaign) {
             return Err(Failure::new(Code::CampaignUnknown, format!("campaign {campaign}")));
         }

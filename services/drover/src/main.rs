@@ -30,6 +30,8 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// The configuration of the bus: TLS, and a user for each service and host.
+    Init(c::init::Args),
     /// Real servers on this machine, a campaign, a summary.
     Sandbox(c::sandbox::Args),
     /// Runs services: orchestrator dump import dns notify projector console, or all.
@@ -63,6 +65,7 @@ struct Campaign {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
+    keep_memory_private();
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| {
         let serving = matches!(cli.command, Command::Serve(_));
         EnvFilter::new(if serving { "info" } else { "error" })
@@ -86,9 +89,21 @@ fn main() -> ExitCode {
     }
 }
 
+/// Passwords and customers' rows are in this memory: it is neither dumped to disk when the program
+/// dies, nor read by another process of the same user. Those that it starts leave no dump either.
+fn keep_memory_private() {
+    use nix::sys::{prctl, resource};
+    let undumped = prctl::set_dumpable(false)
+        .and_then(|()| resource::setrlimit(resource::Resource::RLIMIT_CORE, 0, 0));
+    if let Err(error) = undumped {
+        tracing::warn!(%error, "a core dump would hold secrets");
+    }
+}
+
 async fn run(cli: Cli) -> Result<(), Trouble> {
     let config = cli.config;
     match cli.command {
+        Command::Init(args) => c::init::run(&config, args).await,
         Command::Sandbox(args) => c::sandbox::run(args).await,
         Command::Serve(args) => c::serve::run(&config, args).await,
         Command::Plan(args) => c::plan::run(&config, args).await,

@@ -31,7 +31,9 @@ impl Trouble {
                     Code::ConfigUnreadable
                     | Code::ConfigInvalid
                     | Code::SecretUnreadable
-                    | Code::ServiceUnknown,
+                    | Code::ServiceUnknown
+                    | Code::HostUnknown
+                    | Code::InitRefused,
                 ..
             }) => ExitCode::from(2),
             Self::Failure(_) | Self::Faults(_) => ExitCode::FAILURE,

@@ -30,7 +30,7 @@ pub struct Args {
 }
 
 pub async fn run(config: &Path, args: Args) -> Result<(), Trouble> {
-    let context = Context::of(config, "audit", &args.campaign).await?;
+    let context = Context::read(config, "audit", &args.campaign).await?;
     match &args.database {
         Some(database) => one_database(&context, &args, database).await,
         None => whole_campaign(&context, &args).await,

@@ -23,7 +23,7 @@ pub struct Args {
 }
 
 pub async fn run(config: &Path, args: Args) -> Result<(), Trouble> {
-    let context = Context::of(config, "events", &args.campaign).await?;
+    let context = Context::read(config, "events", &args.campaign).await?;
     let mut items = if args.follow {
         context.bus.follow(&args.campaign, From::Start)
     } else {

@@ -18,7 +18,7 @@ pub struct Args {
 }
 
 pub async fn run(config: &Path, args: Args) -> Result<(), Trouble> {
-    let context = Context::of(config, "failures", &args.campaign).await?;
+    let context = Context::read(config, "failures", &args.campaign).await?;
     let groups = drover_projector::failures(&context.bus, &args.campaign).await?;
     if args.json {
         return print_json(&groups);

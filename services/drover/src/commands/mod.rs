@@ -3,6 +3,7 @@
 pub mod audit;
 pub mod events;
 pub mod failures;
+pub mod init;
 pub mod pause;
 pub mod plan;
 pub mod retry;

@@ -34,7 +34,7 @@ pub struct Args {
 }
 
 pub async fn run(config: &Path, args: Args) -> Result<(), Trouble> {
-    let context = Context::of(config, "status", &args.campaign).await?;
+    let context = Context::read(config, "status", &args.campaign).await?;
     if args.watch {
         return watch(&context, &args.campaign).await;
     }

@@ -24,7 +24,7 @@ use tokio::{
 };
 
 use crate::{
-    commands::{plan, print, sandbox::Args, start, status::Bars},
+    commands::{init, plan, print, sandbox::Args, start, status::Bars},
     context::Context,
     report::Trouble,
     sandbox::herd::Herd,
@@ -76,6 +76,7 @@ async fn campaign(args: Args) -> Result<(), Failure> {
     herd.sow(&servers).await.map_err(fault)?;
     let config = servers.write_config().map_err(fault)?;
     let inventory = herd.write_inventory(servers.bed.dir()).map_err(fault)?;
+    init::streams(&config).await.map_err(one)?;
     let _services = serve(&servers, &config)?;
     say(&format!("ready after {:.1} s", began.elapsed().as_secs_f64()));
     if !args.idle {

@@ -40,6 +40,9 @@ async fn two_processes_of_each_service_move_a_herd() {
         let arrived = mail.iter().filter(|message| message.to == [row.owner.clone()]).count();
         assert_eq!(arrived, 1, "{name}: one message");
     }
+    // With least rights each has all that it needs: the server refused nothing.
+    let refused = world.refused_by_nats();
+    assert!(refused.is_empty(), "{refused:#?}");
     audit_tells_the_whole_history(&world).await;
     every_step_was_done_once(&world).await;
 

@@ -60,7 +60,9 @@ impl World {
             owner: format!("owner{n}@customers.example"),
         };
         let rows = sites.into_iter().enumerate().map(row).collect();
-        Self { fleet, config, rows }
+        let world = Self { fleet, config, rows };
+        world.ok(&["init", "--streams"]).await;
+        world
     }
 
     pub fn source(&self) -> &Mariadb {
@@ -180,6 +182,12 @@ impl World {
             }
         }
         text
+    }
+
+    /// What nats-server says that it refused.
+    pub fn refused_by_nats(&self) -> Vec<String> {
+        let log = fs::read_to_string(self.fleet.nats.log()).unwrap();
+        log.lines().filter(|line| line.contains("Violation")).map(str::to_owned).collect()
     }
 
     /// All grants that concern a database, as the server tells them.

@@ -1,0 +1,169 @@
+//! What each user of the bus may publish and hear.
+//!
+//! 1. JetStream's requests are subjects too, so that rights on them are rights on streams. A token
+//!    can be named or left open, not in part: a right on all campaigns' streams
+//!    (`DROVER_EVENTS_…`) is one on all streams, from which the others are taken away by name.
+//! 2. No service makes a stream or a consumer. A consumer's filters stand in its body, out of
+//!    reach of rights on subjects; so the administrator makes the consumers, each for one service
+//!    and host, and that service may only ask for the next message and acknowledge.
+//! 3. Each is answered on subjects that only it may hear.
+//!
+//! What subjects cannot say, and what stands in the way instead:
+//!
+//! - An event's subject names its migration, not its servers. A service of one host may append to
+//!   any migration's history: what is not allowed there in that state is refused by the fold, and
+//!   the servers' ledgers refuse what is out of date. To a campaign's own history it may not.
+//! - Whoever may ask JetStream for a message may name any subject for the answer, and the answer
+//!   is stored where a stream takes that subject in. It is a copy, which no history takes for an
+//!   event (`bus/src/record.rs`), but it is there: a stolen key can so disturb a campaign, and
+//!   commands name the message (DRV-0106). They cannot order, decide, or delete anything.
+
+use drover_schemas::{
+    streams::{self, JOBS, LEASES, SIGNALS, Service},
+    subjects::Host,
+    users::User,
+};
+
+/// JetStream's API.
+const API: &str = "$JS.API";
+/// Every history of every campaign.
+const EVENTS: &str = "drover.events.*.*";
+/// The campaigns' own histories.
+const CAMPAIGN_EVENTS: &str = drover_schemas::subjects::CAMPAIGN_EVENTS;
+
+/// What a user may do.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Rights {
+    /// The subjects that it may publish on.
+    pub publish: Vec<String>,
+    /// Of those, the ones that it may not.
+    pub publish_denied: Vec<String>,
+    /// The subjects that it may hear.
+    pub subscribe: Vec<String>,
+}
+
+/// What `user` may do.
+pub fn rights(user: &User) -> Rights {
+    let mut rights = Rights::default();
+    rights.publish(format!("{API}.INFO"));
+    rights.subscribe(format!("{}.>", user.inbox()));
+    match user {
+        User::Admin => rights.publish(format!("{API}.>")),
+        User::Operator => {
+            rights.read_histories();
+            rights.read_last();
+            rights.publish(EVENTS);
+            rights.publish("drover.control.>");
+            // A campaign's stream is made with the campaign. What is there is not changed by it.
+            rights.publish(format!("{API}.STREAM.CREATE.*"));
+            for stream in base() {
+                rights.deny(format!("{API}.STREAM.CREATE.{stream}"));
+            }
+        }
+        User::Reader => {
+            rights.read_histories();
+            rights.publish("drover.control.projector.>");
+            rights.subscribe("drover.events.>");
+            rights.subscribe("drover.signals.>");
+        }
+        User::Orchestrator => {
+            rights.read_histories();
+            rights.read_last();
+            rights.publish(format!("{API}.STREAM.MSG.GET.{JOBS}"));
+            rights.publish(format!("{API}.STREAM.MSG.GET.{}", lease_stream()));
+            rights.publish(EVENTS);
+            rights.publish("drover.jobs.*.*.*");
+            rights.publish("drover.signals.>");
+            rights.publish(format!("$KV.{LEASES}.*"));
+            rights.answer("orchestrator");
+        }
+        User::Projector => {
+            rights.read_histories();
+            rights.publish("drover.signals.*.progress");
+            rights.answer("projector");
+        }
+        User::Console => rights.read_histories(),
+        User::Dns => rights.work(Service::Dns, &Host::Dns),
+        User::Notify => rights.work(Service::Notify, &Host::Notify),
+        User::Dump(server) => rights.work(Service::Dump, &Host::Server(server.clone())),
+        User::Import(server) => rights.work(Service::Import, &Host::Server(server.clone())),
+    }
+    rights
+}
+
+impl Rights {
+    fn publish(&mut self, subject: impl Into<String>) {
+        self.publish.push(subject.into());
+    }
+
+    fn deny(&mut self, subject: impl Into<String>) {
+        self.publish_denied.push(subject.into());
+    }
+
+    fn subscribe(&mut self, subject: impl Into<String>) {
+        self.subscribe.push(subject.into());
+    }
+
+    /// Reads campaigns' histories from their beginning, each with a consumer of its own in the
+    /// server's memory; nothing of the queue.
+    fn read_histories(&mut self) {
+        for request in [
+            "STREAM.NAMES",
+            "STREAM.INFO.*",
+            "CONSUMER.CREATE.*.*",
+            "CONSUMER.CREATE.*.*.drover.events.>",
+            "CONSUMER.MSG.NEXT.*.*",
+            "CONSUMER.DELETE.*.*",
+        ] {
+            self.publish(format!("{API}.{request}"));
+        }
+        for stream in [JOBS.to_owned(), lease_stream()] {
+            self.deny(format!("{API}.CONSUMER.*.{stream}.>"));
+            self.deny(format!("{API}.CONSUMER.MSG.NEXT.{stream}.>"));
+        }
+        self.subscribe(CAMPAIGN_EVENTS);
+    }
+
+    /// Reads single messages of histories.
+    fn read_last(&mut self) {
+        self.publish(format!("{API}.DIRECT.GET.*.drover.events.>"));
+        self.publish(format!("{API}.STREAM.MSG.GET.*"));
+    }
+
+    /// Takes the jobs of one service at one host, and says what became of them.
+    fn work(&mut self, service: Service, host: &Host) {
+        let consumer = streams::consumer(service, host, 1).name;
+        for stream in base() {
+            self.publish(format!("{API}.STREAM.INFO.{stream}"));
+        }
+        self.publish(format!("{API}.CONSUMER.INFO.{JOBS}.{consumer}"));
+        self.publish(format!("{API}.CONSUMER.MSG.NEXT.{JOBS}.{consumer}"));
+        // The second form names domain and account first (ADR-15).
+        self.publish(format!("$JS.ACK.{JOBS}.{consumer}.>"));
+        self.publish(format!("$JS.ACK.*.*.{JOBS}.{consumer}.>"));
+        self.read_last();
+        for stream in [JOBS.to_owned(), lease_stream()] {
+            self.deny(format!("{API}.STREAM.MSG.GET.{stream}"));
+        }
+        self.publish(EVENTS);
+        self.deny(CAMPAIGN_EVENTS);
+    }
+
+    /// Answers requests of people's commands.
+    fn answer(&mut self, service: &str) {
+        self.subscribe(format!("drover.control.{service}"));
+        self.subscribe(format!("drover.control.{service}.>"));
+        for user in [User::Operator, User::Reader] {
+            self.publish(format!("{}.>", user.inbox()));
+        }
+    }
+}
+
+/// The streams that are there whatever the campaigns.
+fn base() -> [String; 3] {
+    [JOBS.to_owned(), SIGNALS.to_owned(), lease_stream()]
+}
+
+fn lease_stream() -> String {
+    format!("KV_{LEASES}")
+}

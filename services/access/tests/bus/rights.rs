@@ -1,0 +1,204 @@
+//! Each user of the bus tries what it must not. That each may do what it must is shown by the
+//! campaigns of the other tests, which run with these rights and no others.
+
+use crate::world::{DEADLINE, World, server};
+use async_nats::jetstream::{self, ErrorCode};
+use chrono::Utc;
+use drover_schemas::{
+    Code, MigrationId,
+    envelope::CloudEvent,
+    streams::{self, JOBS, LEASES, SIGNALS, Service, consumer},
+    subjects::{self, Aggregate, Host},
+    users::User,
+    v1::{MigrationAdmitted, migration_event},
+};
+use drover_testbed::bed::eventually;
+
+fn texts<const N: usize>(subjects: [&str; N]) -> Vec<String> {
+    subjects.map(str::to_owned).to_vec()
+}
+
+/// What nobody but the administrator may ask of JetStream.
+fn changes_of_streams(stream: &str) -> Vec<String> {
+    let mut subjects: Vec<String> =
+        ["DELETE", "PURGE", "UPDATE", "MSG.DELETE", "SNAPSHOT", "RESTORE"]
+            .map(|request| format!("$JS.API.STREAM.{request}.{stream}"))
+            .to_vec();
+    subjects.push(format!("$JS.API.STREAM.LEADER.STEPDOWN.{stream}"));
+    subjects
+}
+
+/// What takes others' jobs from the queue, or reads them.
+fn ways_to_jobs() -> Vec<String> {
+    let mut subjects = texts([
+        "$JS.API.CONSUMER.CREATE.DROVER_JOBS.thief",
+        "$JS.API.CONSUMER.CREATE.DROVER_JOBS.thief.drover.jobs.dump.src-2.*",
+        "$JS.API.CONSUMER.CREATE.DROVER_JOBS",
+        "$JS.API.CONSUMER.DURABLE.CREATE.DROVER_JOBS.thief",
+        "$JS.API.CONSUMER.DELETE.DROVER_JOBS.dump_src-2",
+        "$JS.API.CONSUMER.PAUSE.DROVER_JOBS.dump_src-2",
+        "$JS.API.CONSUMER.MSG.NEXT.DROVER_JOBS.dump_src-2",
+        "$JS.API.DIRECT.GET.DROVER_JOBS",
+        "$JS.API.DIRECT.GET.DROVER_JOBS.drover.jobs.dump.src-2.x",
+        "$JS.ACK.DROVER_JOBS.dump_src-2.1.1.1.1.0",
+        "$JS.ACK._.hash.DROVER_JOBS.dump_src-2.1.1.1.1.0",
+    ]);
+    subjects.extend(changes_of_streams(JOBS));
+    subjects
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_does_steps_takes_its_own_jobs_and_appends_to_migrations_only() {
+    let world = World::new().await;
+    let workers =
+        [User::Dump(server("src-1")), User::Import(server("dst-1")), User::Dns, User::Notify];
+    for user in workers {
+        let bare = world.client(&user).await;
+        let stream = streams::events_name(&world.campaign);
+        let mut subjects = ways_to_jobs();
+        subjects.extend(changes_of_streams(&stream));
+        subjects.extend(changes_of_streams(&format!("KV_{LEASES}")));
+        subjects.extend(texts([
+            // Histories: none of a campaign, and none read as a whole.
+            "drover.events.night-1.campaign",
+            "$JS.API.STREAM.CREATE.DROVER_EVENTS_night-2",
+            "$JS.API.CONSUMER.CREATE.DROVER_EVENTS_night-1.thief",
+            "$JS.API.STREAM.NAMES",
+            "$JS.API.STREAM.MSG.GET.DROVER_JOBS",
+            "$JS.API.STREAM.MSG.GET.KV_DROVER_LEASES",
+            // Orders, signals, the lease, and requests to services.
+            "drover.jobs.freeze.src-1.x",
+            "drover.signals.night-1.failure",
+            "$KV.DROVER_LEASES.orchestrator",
+            "drover.control.orchestrator",
+            "drover.control.projector.query",
+            "_INBOX.orchestrator.x",
+            "elsewhere",
+        ]));
+        bare.may_not_say(&subjects).await;
+        bare.may_not_hear(&texts([
+            ">",
+            "drover.jobs.>",
+            "drover.events.>",
+            "_INBOX.>",
+            "_INBOX.dump.src-2.>",
+            "$JS.>",
+            "drover.control.orchestrator",
+        ]))
+        .await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn consoles_and_readers_only_read_and_the_projector_decides_nothing() {
+    let world = World::new().await;
+    for user in [User::Console, User::Reader, User::Projector] {
+        let bare = world.client(&user).await;
+        let mut subjects = ways_to_jobs();
+        subjects.extend(changes_of_streams(&streams::events_name(&world.campaign)));
+        subjects.extend(changes_of_streams(SIGNALS));
+        subjects.extend(texts([
+            "drover.events.night-1.campaign",
+            "drover.events.night-1.x",
+            "drover.jobs.freeze.src-1.x",
+            "drover.signals.night-1.failure",
+            "$KV.DROVER_LEASES.orchestrator",
+            "$JS.API.STREAM.CREATE.DROVER_EVENTS_night-2",
+            "drover.control.orchestrator",
+            "_INBOX.dump.src-1.x",
+        ]));
+        bare.may_not_say(&subjects).await;
+        bare.may_not_hear(&texts([">", "drover.jobs.>", "_INBOX.operator.>", "$KV.>"])).await;
+        let bus = world.bus(&user).await;
+        assert_eq!(bus.campaigns().await.unwrap(), [world.campaign.clone()]);
+        assert!(bus.history(&world.campaign, Aggregate::Campaign).await.unwrap().is_empty());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn orchestrator_and_operator_change_no_stream() {
+    let world = World::new().await;
+    for user in [User::Orchestrator, User::Operator] {
+        let bare = world.client(&user).await;
+        let mut subjects = ways_to_jobs();
+        subjects.retain(|subject| !subject.contains("STREAM.MSG.GET"));
+        subjects.extend(changes_of_streams(&streams::events_name(&world.campaign)));
+        subjects.extend(texts([
+            "$JS.API.STREAM.CREATE.DROVER_JOBS",
+            "$JS.API.STREAM.CREATE.KV_DROVER_LEASES",
+            "_INBOX.dump.src-1.x",
+        ]));
+        bare.may_not_say(&subjects).await;
+        bare.may_not_hear(&texts([">", "drover.jobs.>", "_INBOX.>", "_INBOX.reader.>"])).await;
+    }
+    let operator = world.client(&User::Operator).await;
+    operator
+        .may_not_say(&texts([
+            "drover.jobs.freeze.src-1.x",
+            "drover.signals.night-1.failure",
+            "$KV.DROVER_LEASES.orchestrator",
+        ]))
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn not_even_the_administrator_deletes_from_a_history() {
+    let world = World::new().await;
+    let bare = world.client(&User::Admin).await;
+    bare.may_not_say(&texts(["drover.events.night-1.x", "drover.jobs.freeze.src-1.x"])).await;
+    let name = streams::events_name(&world.campaign);
+    let context = jetstream::new(bare.client.clone());
+    let error = context.get_stream(&name).await.unwrap().purge().await.unwrap_err();
+    assert!(error.to_string().contains("purge"), "{error}");
+    let error = context.get_stream(&name).await.unwrap().delete_message(1).await.unwrap_err();
+    assert!(error.to_string().contains("delete"), "{error}");
+    // A stream cannot be made to forget either, once it is made so that it does not.
+    let mut config = context.get_stream(&name).await.unwrap().cached_info().config.clone();
+    config.deny_purge = false;
+    let error = context.update_stream(config).await.unwrap_err();
+    let code = match error.kind() {
+        jetstream::context::UpdateStreamErrorKind::JetStream(error) => error.error_code(),
+        other => panic!("{other}"),
+    };
+    assert_eq!(code, ErrorCode::STREAM_INVALID_CONFIG);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_administrator_has_not_made_is_named() {
+    let world = World::new().await;
+    let worker = world.bus(&User::Dump(server("src-1"))).await;
+    worker.ensure_base().await.unwrap();
+    let host = Host::Server(server("src-1"));
+    worker.ensure_consumer(&consumer(Service::Dump, &host, 2)).await.unwrap();
+    let error = worker.ensure_consumer(&consumer(Service::Dump, &host, 3)).await.unwrap_err();
+    assert_eq!(error.code(), Code::BusNotPrepared, "{error}");
+    assert!(error.to_string().contains("max_ack_pending"), "{error}");
+    let importer = world.bus(&User::Import(server("dst-1"))).await;
+    let missing = consumer(Service::Import, &Host::Server(server("dst-1")), 2);
+    let error = importer.ensure_consumer(&missing).await.unwrap_err();
+    assert_eq!(error.code(), Code::BusNotPrepared, "{error}");
+}
+
+/// JetStream sends what it is asked for wherever it is told to, and asks nobody for the right to.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_is_sent_into_a_history_is_no_event() {
+    let world = World::new().await;
+    let operator = world.bus(&User::Operator).await;
+    let aggregate =
+        Aggregate::Migration(MigrationId::new(&world.campaign, &server("src-1"), "shop"));
+    let event = migration_event::Event::MigrationAdmitted(MigrationAdmitted { run: 1 });
+    let event = CloudEvent::migration(event, "drover/test/1", Utc::now());
+    operator.append(&world.campaign, aggregate, 0, &event).await.unwrap();
+
+    let into = subjects::event(&world.campaign, Aggregate::Campaign);
+    let stored = subjects::event(&world.campaign, aggregate);
+    let stream = streams::events_name(&world.campaign);
+    let thief = world.client(&User::Dump(server("src-1"))).await;
+    let ask = format!("$JS.API.DIRECT.GET.{stream}.{stored}");
+    thief.client.publish_with_reply(ask, into.clone(), "".into()).await.unwrap();
+    let read = || operator.history(&world.campaign, Aggregate::Campaign);
+    eventually(DEADLINE, || async { Ok(read().await.ok() != Some(Vec::new())) }).await.unwrap();
+    let error = read().await.unwrap_err();
+    assert_eq!(error.code(), Code::EventUndecodable, "{error}");
+    assert!(error.to_string().contains(&into), "{error}");
+}
