@@ -10,7 +10,7 @@ use drover_testbed::{
     Fleet,
     fleet::ZONE,
     mariadb::Mariadb,
-    seed::{self, Site},
+    seed::{self, Shape, Site},
 };
 use mysql_async::prelude::Queryable as _;
 
@@ -69,6 +69,20 @@ impl Herd {
         };
         let sites = seed::sites(SEED, "c", number);
         Self { movers: sites.into_iter().enumerate().map(mover).collect() }
+    }
+
+    /// Puts a large one before the others, with so many bytes of rows.
+    pub fn add_large(&mut self, bytes: u64) {
+        self.movers.insert(
+            0,
+            Mover {
+                site: Site::new("large", Shape::Large { bytes }, SEED),
+                source: "src-1".to_owned(),
+                destination: "dst-1".to_owned(),
+                host_name: format!("large.{ZONE}"),
+                owner: "large@customers.example".to_owned(),
+            },
+        );
     }
 
     /// The zone's records: names that point to the sources, every second one by its address.

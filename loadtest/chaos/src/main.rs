@@ -11,10 +11,12 @@
 //! | `verdict` | what must be so at the end |
 //! | `watch` | memory and open files |
 //! | `run` | one run, from its beginning to its report |
+//! | `memory` | in fair weather: what all services take at the most |
 
 mod customers;
 mod diary;
 mod herd;
+mod memory;
 mod progress;
 mod run;
 mod verdict;
@@ -26,11 +28,20 @@ use std::{path::PathBuf, process::ExitCode};
 
 use clap::Parser;
 
+/// Load tests on real servers.
+#[derive(Debug, Parser)]
+#[command(version)]
+enum Cli {
+    /// ops/chaos
+    Storm(StormArgs),
+    /// ops/memory
+    Memory(memory::Args),
+}
+
 /// Attacks a campaign on real servers. Exit codes: 0 every promise held, 1 one was broken or the
 /// run could not be held, 2 wrong usage.
-#[derive(Debug, Parser)]
-#[command(name = "ops/chaos", version)]
-pub struct Args {
+#[derive(Debug, clap::Args)]
+pub struct StormArgs {
     /// How long the weather is bad, in minutes.
     #[arg(long, default_value_t = 2.0)]
     minutes: f64,
@@ -52,7 +63,7 @@ pub struct Args {
 }
 
 fn main() -> ExitCode {
-    let args = Args::parse();
+    let cli = Cli::parse();
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -60,7 +71,13 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    match runtime.block_on(run::run(args)) {
+    let outcome = runtime.block_on(async {
+        match cli {
+            Cli::Storm(args) => run::run(args).await,
+            Cli::Memory(args) => memory::run(args).await,
+        }
+    });
+    match outcome {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {

@@ -26,7 +26,7 @@ pub struct History {
     pub source: String,
     /// Its place among the others, as they were planned: the order in which they are admitted.
     pub place: usize,
-    /// The types of its events, oldest first, without their common beginning, and their data.
+    /// Its events, oldest first: the types, without their common beginning, and the whole.
     pub events: Vec<(String, Value)>,
     /// When it was seen to have come to rest.
     pub rested: Option<Instant>,
@@ -50,7 +50,21 @@ impl History {
 
     /// Of a parked one: whether nothing is left of it at the destination.
     pub fn is_undone(&self) -> bool {
-        self.events.last().is_some_and(|(_, data)| data["undone"] == true)
+        self.events.last().is_some_and(|(_, event)| event["data"]["undone"] == true)
+    }
+
+    /// One line an event: when, what, and why where it failed.
+    pub fn lines(&self) -> String {
+        let line = |(kind, event): &(String, Value)| {
+            let word = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+            let message = word(&event["data"]["message"]);
+            format!(
+                "  {}  {kind} {} {message}\n",
+                word(&event["time"]),
+                word(&event["data"]["code"])
+            )
+        };
+        self.events.iter().map(line).collect()
     }
 
     /// How many events of this type it has.
@@ -83,7 +97,7 @@ impl Progress {
             history.database = event["data"]["database"].as_str().unwrap_or_default().to_owned();
             history.source = event["data"]["source"].as_str().unwrap_or_default().to_owned();
         }
-        history.events.push((kind, event["data"].clone()));
+        history.events.push((kind, event));
         Ok(())
     }
 

@@ -10,7 +10,7 @@ use anyhow::{Result, bail};
 use tokio::{task::JoinSet, time::sleep};
 
 use crate::{
-    Args,
+    StormArgs,
     customers::{Book, Customers},
     diary::Diary,
     progress::{History, Progress, follow},
@@ -57,7 +57,7 @@ struct Run {
 ///
 /// # Errors
 /// When it could not be held to its end.
-pub async fn run(args: Args) -> Result<bool> {
+pub async fn run(args: StormArgs) -> Result<bool> {
     let seed = args.seed.unwrap_or_else(|| rand::random_range(1..1_000_000));
     let diary = Arc::new(Diary::new());
     let databases = args.databases.unwrap_or((args.minutes * DATABASES_A_MINUTE).ceil() as usize);
@@ -255,6 +255,11 @@ impl Run {
             at(0.99).unwrap_or(&0.0),
             at(1.0).unwrap_or(&0.0)
         );
+        let longest = self.books.iter().max_by_key(|(_, book)| book.gap_max);
+        let longest = longest.map(|(n, _)| &self.world.herd.movers[*n]);
+        if let Some(history) = longest.and_then(|it| progress.of(&it.source, &it.site.database)) {
+            print!("the longest was {}:\n{}", history.database.escape_debug(), history.lines());
+        }
         let peaks = self.peaks.lock().unwrap_or_else(PoisonError::into_inner);
         let peaks: Vec<String> = peaks
             .iter()

@@ -34,7 +34,8 @@ pub type Peaks = Arc<Mutex<BTreeMap<&'static str, Taken>>>;
 pub async fn watch(world: Arc<World>, peaks: Peaks) {
     loop {
         for service in &world.services {
-            let Some(pid) = service.pid() else { continue };
+            // Until it has become the binary, it has the files of this program.
+            let Some(pid) = service.pid().filter(|pid| is_drover(*pid)) else { continue };
             let (memory_kb, files) = (memory_peak_kb(pid), open_files(pid));
             let mut peaks = peaks.lock().unwrap_or_else(PoisonError::into_inner);
             let peak = peaks.entry(service.kind).or_default();
@@ -50,6 +51,11 @@ pub fn memory_peak_kb(pid: u32) -> Option<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
     line.trim().trim_end_matches("kB").trim().parse().ok()
+}
+
+fn is_drover(pid: u32) -> bool {
+    let program = fs::read_link(format!("/proc/{pid}/exe"));
+    program.is_ok_and(|program| program.file_name().is_some_and(|name| name == "drover"))
 }
 
 fn open_files(pid: u32) -> Option<usize> {

@@ -307,7 +307,7 @@ fn find_faketime() -> Option<PathBuf> {
 }
 
 /// The `drover` binary beside this one.
-fn binary() -> Result<PathBuf> {
+pub fn binary() -> Result<PathBuf> {
     let drover = std::env::current_exe()?.with_file_name("drover");
     if !drover.is_file() {
         bail!("{} is missing: run ops/chaos, which builds it", drover.display());
