@@ -106,7 +106,7 @@ async fn freeze_locked(locked: &mut Locked, grace: Duration) -> Result<v1::Sourc
     check_there(session, &database).await?;
     let held = read(session, &database).await?;
     guard::check(session, &database).await?;
-    let mut deadline = deadline(locked).await?;
+    let deadline = deadline(locked).await?;
     let watched = watchdog::ensure(locked.session()).await?;
 
     let session = locked.session();
@@ -119,7 +119,6 @@ async fn freeze_locked(locked: &mut Locked, grace: Duration) -> Result<v1::Sourc
             }
         }
     }
-    deadline.accounts = undo.accounts();
     locked.arm(deadline);
     take_all(locked, &mut undo, held, Leave::Reads, State::Freezing).await?;
 
@@ -160,7 +159,6 @@ async fn deadline(locked: &mut Locked) -> Result<Deadline, Error> {
         None => Ok(Deadline {
             frozen_at_unix_ms: now_unix_ms,
             thaw_at_unix_ms: now_unix_ms.saturating_add(max_frozen_ms),
-            accounts: 0,
         }),
     }
 }

@@ -94,7 +94,6 @@ CREATE TABLE IF NOT EXISTS drover.copy (
 CREATE TABLE IF NOT EXISTS drover.watchdog (
   migration CHAR(36) CHARACTER SET ascii COLLATE ascii_bin NOT NULL PRIMARY KEY,
   database_lock VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
-  accounts INT UNSIGNED NOT NULL,
   frozen_at_unix_ms BIGINT NOT NULL,
   thaw_at_unix_ms BIGINT NOT NULL,
   KEY (thaw_at_unix_ms)

@@ -49,7 +49,12 @@ async fn thaw_locked(locked: &mut Locked) -> Result<v1::SourceThawed, Error> {
     match locked.permit(Act::Thaw)? {
         Move::Begin | Move::GoOn => {}
         Move::Again | Move::Rest => {
-            let facts: Facts = locked.facts()?.unwrap_or_default();
+            let mut facts: Facts = locked.facts()?.unwrap_or_default();
+            // The watchdog does not read the undo's data; it runs its statements.
+            if locked.state() == Some(State::Lapsed) {
+                let undo: Undo = locked.undo()?.unwrap_or_default();
+                facts.accounts = undo.accounts();
+            }
             locked.write_clean(State::Thawed, &facts).await?;
             return Ok(facts.into());
         }

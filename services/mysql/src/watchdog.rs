@@ -34,18 +34,15 @@ pub struct Deadline {
     pub frozen_at_unix_ms: i64,
     /// When they are put back.
     pub thaw_at_unix_ms: i64,
-    /// How many accounts get something back.
-    pub accounts: u32,
 }
 
 impl Deadline {
     /// The statement that writes the row.
     pub(crate) fn write(&self, order: &Order) -> String {
         format!(
-            "REPLACE INTO drover.watchdog VALUES ('{}',{},{},{},{})",
+            "REPLACE INTO drover.watchdog VALUES ('{}',{},{},{})",
             order.migration,
             literal(&ledger::database_lock(&order.database)),
-            self.accounts,
             self.frozen_at_unix_ms,
             self.thaw_at_unix_ms,
         )
@@ -68,14 +65,14 @@ pub(crate) async fn read(
     migration: MigrationId,
 ) -> Result<Option<Deadline>, Error> {
     let sql = format!(
-        "SELECT frozen_at_unix_ms, thaw_at_unix_ms, accounts FROM drover.watchdog \
+        "SELECT frozen_at_unix_ms, thaw_at_unix_ms FROM drover.watchdog \
          WHERE migration = '{migration}'"
     );
-    let rows: Vec<(i64, i64, u32)> = session.rows("reading the ledger", &sql).await?;
-    Ok(rows.into_iter().next().map(|(frozen_at_unix_ms, thaw_at_unix_ms, accounts)| Deadline {
+    let rows: Vec<(i64, i64)> = session.rows("reading the ledger", &sql).await?;
+    let row = rows.into_iter().next();
+    Ok(row.map(|(frozen_at_unix_ms, thaw_at_unix_ms)| Deadline {
         frozen_at_unix_ms,
         thaw_at_unix_ms,
-        accounts,
     }))
 }
 

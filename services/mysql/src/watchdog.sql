@@ -8,7 +8,7 @@ watchdog: BEGIN
     LEAVE watchdog;
   END IF;
   FOR due IN (
-    SELECT migration, database_lock, accounts FROM drover.watchdog
+    SELECT migration, database_lock FROM drover.watchdog
     WHERE thaw_at_unix_ms <= now_ms ORDER BY thaw_at_unix_ms
   ) DO
     one: BEGIN
@@ -80,9 +80,9 @@ watchdog: BEGIN
             SELECT MAX(ID) INTO newest FROM information_schema.PROCESSLIST;
             SET now_ms = CAST(FLOOR(UNIX_TIMESTAMP(SYSDATE(3)) * 1000) AS SIGNED);
             START TRANSACTION;
-            UPDATE drover.ledger SET state = 'lapsed', `undo` = '', facts = CONCAT(
-              '{"thawed_at_unix_ms":', now_ms, ',"accounts":', due.accounts, '}'
-            ), changed_at = UTC_TIMESTAMP(3)
+            UPDATE drover.ledger SET state = 'lapsed',
+              facts = CONCAT('{"thawed_at_unix_ms":', now_ms, ',"accounts":0}'),
+              changed_at = UTC_TIMESTAMP(3)
             WHERE migration = due.migration AND side = 'source';
             DELETE FROM drover.watchdog WHERE migration = due.migration;
             COMMIT;
