@@ -224,6 +224,19 @@ pub fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
+/// How much of what is said about a certificate is repeated, in characters: it lists all names.
+const UNTRUSTED_CHARS_MAX: usize = 200;
+
+/// What is to be said of an error's text where a TLS handshake ended because of the certificate, or
+/// because the peer speaks no TLS; none of any other error. A handshake that is cut off, as by a
+/// server that ends, says neither.
+pub fn untrusted(text: &str) -> Option<String> {
+    let is = ["certificate", "InvalidContentType", "STARTTLS is not supported"]
+        .iter()
+        .any(|sign| text.contains(sign));
+    is.then(|| text.chars().take(UNTRUSTED_CHARS_MAX).collect())
+}
+
 #[cfg(test)]
 mod tests {
     use std::{collections::BTreeSet, fs, path::Path};

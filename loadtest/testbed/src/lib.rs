@@ -12,6 +12,7 @@ pub mod mariadb;
 pub mod nats;
 pub mod seed;
 pub mod smtp;
+pub mod tls;
 
 pub use bed::{Bed, Process};
 pub use bind::{Bind, Follow};

@@ -22,6 +22,7 @@ use async_nats::{
     jetstream::{self, ErrorCode, publish::PublishAck, response::Response, stream::Stream},
 };
 use bytes::Bytes;
+use drover_schemas::codes;
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::{
     sync::watch,
@@ -44,8 +45,6 @@ const RECONNECT_GRACE: Duration = Duration::from_millis(500);
 const CONNECT_PAUSE: Duration = Duration::from_millis(200);
 /// How many refusals are remembered: they are read right after they arrive.
 const REFUSALS_MAX: usize = 64;
-/// How much of what is said about a certificate is repeated, in characters: it lists all names.
-const REASON_CHARS_MAX: usize = 200;
 /// JetStream's API.
 pub(crate) const API: &str = "$JS.API";
 
@@ -373,12 +372,12 @@ fn client_options(
 
 fn connect_error(url: &str, error: &async_nats::ConnectError) -> Error {
     let (doing, reason) = (format!("connecting to {url}"), error.to_string());
+    if let Some(reason) = codes::untrusted(&reason) {
+        return Error::Untrusted { doing, reason };
+    }
     match error.kind() {
         ConnectErrorKind::Authentication | ConnectErrorKind::AuthorizationViolation => {
             Error::Denied { doing, reason }
-        }
-        ConnectErrorKind::Tls | ConnectErrorKind::Io if is_untrusted(&reason) => {
-            Error::Untrusted { doing, reason: reason.chars().take(REASON_CHARS_MAX).collect() }
         }
         ConnectErrorKind::ServerParse
         | ConnectErrorKind::Dns
@@ -387,12 +386,6 @@ fn connect_error(url: &str, error: &async_nats::ConnectError) -> Error {
         | ConnectErrorKind::Io
         | ConnectErrorKind::MaxReconnects => Error::Unreachable { doing, reason },
     }
-}
-
-/// Whether a handshake ended because of the certificate, or because the server knows no TLS. One
-/// that is cut off, as by a server that ends, says neither.
-fn is_untrusted(reason: &str) -> bool {
-    reason.contains("certificate") || reason.contains("InvalidContentType")
 }
 
 fn is_new_enough(version: &str) -> bool {

@@ -5,7 +5,7 @@
 
 use std::io;
 
-use drover_schemas::{Code, Failure};
+use drover_schemas::{Code, Failure, codes};
 
 /// What went wrong, on which server.
 #[derive(Debug, thiserror::Error)]
@@ -18,6 +18,16 @@ pub enum Error {
         /// What was being done.
         doing: &'static str,
         /// The connection's end of it; no server message.
+        reason: String,
+    },
+    /// Its certificate is not accepted, or it speaks no TLS.
+    #[error("{server}: {doing}: {reason}")]
+    Untrusted {
+        /// The server's name in the configuration.
+        server: String,
+        /// What was being done.
+        doing: &'static str,
+        /// What is wrong with the certificate.
         reason: String,
     },
     /// Drover's account was refused.
@@ -176,7 +186,13 @@ impl Error {
             mysql_async::Error::Server(e) => {
                 Self::Statement { server, doing, number: e.code, text: scrub(&e.message) }
             }
-            mysql_async::Error::Io(e) => Self::Unreachable { server, doing, reason: e.to_string() },
+            mysql_async::Error::Io(e) => {
+                let reason = codes::chain(e);
+                match codes::untrusted(&reason) {
+                    Some(reason) => Self::Untrusted { server, doing, reason },
+                    None => Self::Unreachable { server, doing, reason },
+                }
+            }
             mysql_async::Error::Driver(e) => Self::of_driver(server, doing, e),
             mysql_async::Error::Other(_) | mysql_async::Error::Url(_) => Self::Unexpected {
                 server,
@@ -191,6 +207,9 @@ impl Error {
         match error {
             Driver::ConnectionClosed | Driver::PoolDisconnected => {
                 Self::Unreachable { server, doing, reason: "the connection was lost".to_owned() }
+            }
+            Driver::NoClientSslFlagFromServer => {
+                Self::Untrusted { server, doing, reason: "the server speaks no TLS".to_owned() }
             }
             // The others' texts may hold a row.
             other => {
@@ -208,6 +227,7 @@ impl Error {
             | Self::RightMissing { number, .. }
             | Self::Denied { number, .. } => Some(*number),
             Self::Unreachable { .. }
+            | Self::Untrusted { .. }
             | Self::Secret(_)
             | Self::Unexpected { .. }
             | Self::Unsupported { .. }
@@ -224,6 +244,7 @@ impl Error {
     pub fn code(&self) -> Code {
         match self {
             Self::Unreachable { .. } => Code::ServerUnreachable,
+            Self::Untrusted { .. } => Code::PeerUntrusted,
             Self::Denied { .. } => Code::ServerDenied,
             Self::Secret(_) => Code::SecretUnreadable,
             Self::RightMissing { .. } => Code::ServerRightMissing,
@@ -242,7 +263,7 @@ impl Error {
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
-        Self::new(error.code(), drover_schemas::codes::chain(&error))
+        Self::new(error.code(), codes::chain(&error))
     }
 }
 

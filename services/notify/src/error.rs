@@ -28,6 +28,10 @@ pub enum Error {
         /// What is wrong with it, and in which line.
         problem: String,
     },
+    /// The certificate of the mail server or of the webhook's receiver is not accepted, or it
+    /// speaks no TLS. Nothing was said to it.
+    #[error("{0}")]
+    Untrusted(String),
     /// The mail server did not take the message; it may later.
     #[error("{0}")]
     MailFailed(String),
@@ -60,6 +64,7 @@ impl From<Error> for Failure {
             Error::Configuration(_) => Code::NotifyConfiguration,
             Error::Incomplete(_) => Code::JobIncomplete,
             Error::Template { .. } => Code::TemplateInvalid,
+            Error::Untrusted(_) => Code::PeerUntrusted,
             Error::MailFailed(_) => Code::MailFailed,
             Error::MailRefused(_) => Code::MailRefused,
             Error::WebhookFailed(_) => Code::WebhookFailed,
@@ -73,7 +78,7 @@ impl Error {
     /// Whether the step is worth trying again.
     pub(crate) fn is_transient(&self) -> bool {
         match self {
-            Self::MailFailed(_) | Self::WebhookFailed(_) => true,
+            Self::Untrusted(_) | Self::MailFailed(_) | Self::WebhookFailed(_) => true,
             Self::Bus(error) => error.code().is_transient(),
             Self::Store(drover_dumpstore::Error::Failed { .. }) => true,
             Self::Store(_)

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use drover_schemas::codes::chain;
+use drover_schemas::codes::{chain, untrusted};
 use lettre::{
     Address,
     message::{Mailbox, Message as Mail, header::ContentType},
@@ -176,7 +176,10 @@ fn classify(error: &smtp::Error) -> Error {
             Error::MailRefused(format!("the mail server answered {code}: {words}"))
         }
         Some(code) => Error::MailFailed(format!("the mail server answered {code}: {words}")),
-        None => Error::MailFailed(words),
+        None => match untrusted(&chain(error)) {
+            Some(reason) => Error::Untrusted(format!("the mail server: {}", answer(&reason))),
+            None => Error::MailFailed(words),
+        },
     }
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use chrono::{DateTime, Utc};
-use drover_schemas::codes::chain;
+use drover_schemas::codes::{chain, untrusted};
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use reqwest::{StatusCode, header::CONTENT_TYPE, redirect};
 use sha2::Sha256;
@@ -69,7 +69,13 @@ impl Poster {
         match request.send().await {
             Ok(response) => judge(response.status()),
             // The address may hold a token.
-            Err(error) => Err(Error::WebhookFailed(chain(&error.without_url()))),
+            Err(error) => {
+                let reason = chain(&error.without_url());
+                Err(match untrusted(&reason) {
+                    Some(reason) => Error::Untrusted(format!("the webhook's receiver: {reason}")),
+                    None => Error::WebhookFailed(reason),
+                })
+            }
         }
     }
 

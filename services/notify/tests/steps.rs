@@ -425,7 +425,7 @@ async fn nothing_is_said_in_plain_text_where_tls_is_asked_for() {
     let job = world.announcement("shop", OWNER).await;
     for tls in [Tls::StartTls, Tls::Tls] {
         let service = world.service(Some(Mail { tls, ..world.mail() }), None);
-        assert_eq!(code(service.announce(&job).await), Code::MailFailed, "{tls:?}");
+        assert_eq!(code(service.announce(&job).await), Code::PeerUntrusted, "{tls:?}");
     }
     assert!(world.smtp.messages().is_empty());
 }
