@@ -20,6 +20,11 @@ use drover_schemas::{
     v1::{DumpExpired, DumpPublished, DumpStored, MigrationPlanned, migration_event::Event},
 };
 use drover_testbed::{Bed, Nats, bed};
+use proptest::{
+    prelude::*,
+    strategy::{Strategy, ValueTree as _},
+    test_runner::TestRunner,
+};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
@@ -299,4 +304,45 @@ async fn a_lost_bus_is_a_passing_failure() {
     bed::eventually(bed::DEADLINE, async || Ok(world.get(&link).await.status == 200))
         .await
         .unwrap();
+}
+
+/// What a browser does not send.
+fn garbage(link: &str) -> impl Strategy<Value = Vec<u8>> {
+    let request = move |(method, path, name, value): (String, String, String, Vec<u8>)| {
+        let head = format!("{method} {path} HTTP/1.1\r\nHost: x\r\n{name}: ");
+        [head.as_bytes(), &value, b"\r\nConnection: close\r\n\r\n"].concat()
+    };
+    let method = prop_oneof![Just("GET".to_owned()), Just("HEAD".to_owned()), "[A-Z]{1,9}"];
+    let path = prop_oneof![
+        Just(link.to_owned()),
+        "/dumps/[^ \r\n]{0,80}",
+        "/dumps/night-1/[0-9a-f-]{36}\\?expires=[0-9-]{0,22}&signature=[^ \r\n]{0,80}",
+    ];
+    let range = "bytes=[0-9, -]{0,44}".prop_map(String::into_bytes);
+    let value = prop_oneof![range, any::<Vec<u8>>()];
+    let name = prop_oneof![Just("Range".to_owned()), Just("If-Range".to_owned()), "[!-~]{1,20}"];
+    prop_oneof![4 => (method, path, name, value).prop_map(request), 1 => any::<Vec<u8>>()]
+}
+
+#[tokio::test]
+async fn what_is_no_request_is_refused_and_nothing_more() {
+    let world = world(Options { idle_ms_max: 500, ..Options::default() }).await;
+    let (id, _) = world.published("shop", b"0123456789").await;
+    let link = world.good_link(id);
+    let mut runner = TestRunner::default();
+    for _ in 0..200 {
+        let bytes = garbage(&link).new_tree(&mut runner).unwrap().current();
+        let mut stream = TcpStream::connect(world.address).await.unwrap();
+        let _ = stream.write_all(&bytes).await;
+        let _ = stream.shutdown().await;
+        let mut answer = Vec::new();
+        // An end, by an answer or without one, and never more than was asked for.
+        let mut stream = stream.take(64 << 10);
+        let read = stream.read_to_end(&mut answer);
+        let ended = tokio::time::timeout(Duration::from_secs(20), read).await;
+        assert!(ended.is_ok(), "{:?}", String::from_utf8_lossy(&bytes));
+        assert!(!answer.starts_with(b"HTTP/1.1 5"), "{:?}", String::from_utf8_lossy(&bytes));
+        assert!(answer.len() < 16 << 10);
+    }
+    assert_eq!(world.get(&link).await.body, b"0123456789");
 }

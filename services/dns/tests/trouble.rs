@@ -1,5 +1,7 @@
 //! Switch and revert when something happens between reading and writing, or to the servers.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failed test may panic anywhere")]
+
 mod support;
 
 use std::{
@@ -12,8 +14,14 @@ use std::{
 use drover_dns::{Error, Options};
 use drover_schemas::{Code, Failure};
 use drover_testbed::{Bed, Bind, Follow, bed::find_program};
+use proptest::{prelude::*, strategy::ValueTree as _, test_runner::TestRunner};
 use support::{Act, DESTINATION, SOURCE, add, answer, at, job, service, shared, through};
-use tokio::{sync::Notify, task::LocalSet};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpListener,
+    sync::Notify,
+    task::LocalSet,
+};
 
 #[tokio::test]
 async fn a_change_between_reading_and_writing_is_not_overwritten() {
@@ -236,4 +244,58 @@ async fn updates_keep_to_their_rate() {
     });
     futures::future::try_join_all(all).await.unwrap();
     assert!(start.elapsed() >= Duration::from_millis(200));
+}
+
+/// A server that answers every question with what a test makes of a good answer. Ends with the
+/// runtime.
+async fn answering(answers: impl Fn(&[u8]) -> Vec<u8> + Send + 'static) -> std::net::SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut client, _)) = listener.accept().await {
+            let mut size = [0; 2];
+            while client.read_exact(&mut size).await.is_ok() {
+                let mut question = vec![0; usize::from(u16::from_be_bytes(size))];
+                if client.read_exact(&mut question).await.is_err() {
+                    break;
+                }
+                let answer = answers(&question);
+                if client.write_all(&answer).await.is_err() {
+                    break;
+                }
+            }
+        }
+    });
+    address
+}
+
+#[tokio::test]
+async fn what_is_no_answer_is_a_failure_and_nothing_more() {
+    let bytes = prop::collection::vec(any::<u8>(), 0..200);
+    let kept = prop_oneof![Just(0usize), Just(2), Just(12), Just(usize::MAX)];
+    let answers = (bytes, kept, any::<bool>());
+    let mut runner = TestRunner::default();
+    for _ in 0..40 {
+        let (bytes, kept, honest) = answers.new_tree(&mut runner).unwrap().current();
+        let context = format!("{bytes:?} {kept} {honest}");
+        // So much of the question, as an answer, and then anything.
+        let server = answering(move |question| {
+            let mut answer = question[..kept.min(question.len())].to_vec();
+            if let Some(flags) = answer.get_mut(2) {
+                *flags |= 0x84;
+            }
+            answer.extend(&bytes);
+            let size = if honest { answer.len() as u16 } else { u16::MAX };
+            [size.to_be_bytes().as_slice(), &answer].concat()
+        });
+        let mut options = support::options(&shared().primary, &[&shared().primary]);
+        (options.answer_wait_ms, options.seen_wait_ms) = (200, 200);
+        options.zones[0].primary = server.await;
+        let service = support::service_with(options);
+        let job = job(&["garbage.example.test"]);
+        let both = async { (service.switch(&job).await, service.revert(&job).await) };
+        let (switched, reverted) =
+            tokio::time::timeout(Duration::from_secs(30), both).await.expect(&context);
+        assert!(switched.is_err() && reverted.is_err(), "{context}");
+    }
 }

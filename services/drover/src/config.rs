@@ -246,6 +246,8 @@ fn value_of(text: &str) -> Value {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     const MINIMAL: &str = r#"
@@ -329,5 +331,18 @@ mod tests {
     fn what_is_no_toml_is_refused_with_its_line() {
         let error = load("[store]\nurl = \n", &[]).unwrap_err();
         assert!(error.contains("line 2"), "{error}");
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_no_configuration_is_refused_and_nothing_more(
+            text: String, name in "[A-Z_0-9]{0,30}", value: String, at: prop::sample::Index,
+        ) {
+            let environment = [(format!("DROVER_{name}"), value)];
+            let _ = Config::parse(&text, environment.iter().cloned());
+            let at = at.index(MINIMAL.len());
+            let damaged = format!("{}{text}{}", &MINIMAL[..at], &MINIMAL[at..]);
+            let _ = Config::parse(&damaged, environment.into_iter());
+        }
     }
 }

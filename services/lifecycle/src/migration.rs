@@ -280,9 +280,10 @@ impl Migration {
     /// When the command is not allowed here.
     pub fn decide(&self, command: Command) -> Result<Event, NotAllowed> {
         let (what, event) = match command {
-            Command::Admit => {
-                ("admission", Event::MigrationAdmitted(MigrationAdmitted { run: self.run + 1 }))
-            }
+            Command::Admit => (
+                "admission",
+                Event::MigrationAdmitted(MigrationAdmitted { run: self.run.saturating_add(1) }),
+            ),
             Command::Settle => ("settlement", self.settlement()?),
             Command::BreakOff => {
                 let failed = self.broken_off().ok_or_else(|| self.not_allowed("a break"))?;
@@ -293,7 +294,8 @@ impl Migration {
                 ("a rollback", Event::RollbackRequested(RollbackRequested { by, reason }))
             }
         };
-        let fact = Fact { revision: self.revision + 1, at_unix_ms: self.at_unix_ms, event };
+        let fact =
+            Fact { revision: self.revision.saturating_add(1), at_unix_ms: self.at_unix_ms, event };
         self.next_phase(&fact).map_err(|_| self.not_allowed(what))?;
         Ok(fact.event)
     }

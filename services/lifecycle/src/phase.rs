@@ -51,7 +51,10 @@ impl Attempt {
     pub(crate) const FIRST: Self = Self { number: 1, not_before_unix_ms: 0 };
 
     fn after(failed: &StepFailed) -> Self {
-        Self { number: failed.attempt + 1, not_before_unix_ms: failed.next_attempt_at_unix_ms }
+        Self {
+            number: failed.attempt.saturating_add(1),
+            not_before_unix_ms: failed.next_attempt_at_unix_ms,
+        }
     }
 }
 
