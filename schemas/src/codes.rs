@@ -106,6 +106,8 @@ codes! {
     218 permanent FrozenTooLong "the source has been frozen for longer than was promised" "Nothing: the migration is undone and tried again later; see the page if it comes again.";
     219 permanent NotDisarmed "the source may still thaw itself" "Run: drover reconcile.";
     220 permanent DestinationUnknown "the source cannot be thawed while the destination may be open" "The log has lost events: run drover reconcile CAMPAIGN --repair.";
+    230 permanent BodyAmbiguous "a routine, trigger or scheduled event holds code for certain versions" "Have it written without such code, as the page says; then: drover retry.";
+    231 permanent TableElsewhere "a table hands out the rows of another database" "Drop the MERGE table that the message names, or make it a view; then: drover retry.";
 
     // ---- dump, store
     300 transient DumpFailed "the dump stopped" "See the message; Drover tries again.";
@@ -127,6 +129,7 @@ codes! {
     406 permanent SealUnreadable "the accounts' seal cannot be opened" "Check seal_to and seal_identity_file of the destination.";
     407 permanent ReachableEarly "an account at the destination reaches the database before it opens" "Revoke the grant that the message names.";
     413 permanent DumpDamaged "the stored dump is not what its manifest says" "See whether something else writes to the store; the migration starts again with: drover retry.";
+    420 permanent DefinerTaken "a definer at the destination is somebody else" "Change the definer at the source, or rename the account at the destination; then: drover retry.";
 
     // ---- DNS
     500 transient DnsUnreachable "a DNS server cannot be reached" "Check that it runs, and its address in [[dns.zones]].";

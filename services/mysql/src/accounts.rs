@@ -17,7 +17,7 @@ use drover_schemas::{Code, MigrationId};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Error, Flavour, Order, Server, Session,
+    Error, Flavour, Order, Server, Session, definers,
     ident::{self, ident, literal},
     ledger::{self, Locked, Side, State},
     mysql,
@@ -43,6 +43,9 @@ pub struct Accounts {
     pub grants: Vec<Grant>,
     /// The scheduled events that were enabled.
     pub events: Vec<ScheduledEvent>,
+    /// The definers in the database that the source's configuration trusts: `user@host`.
+    #[serde(default)]
+    pub trusted_definers: BTreeSet<String>,
 }
 
 /// An account.
@@ -157,6 +160,7 @@ async fn gather(session: &mut Session, undo: &Undo, database: &str) -> Result<Ac
         members,
         grants: undo.in_force(database),
         events: undo.events.clone(),
+        trusted_definers: definers::trusted(session, database).await?,
     };
     for grantee in grantees {
         if !grantee.role {

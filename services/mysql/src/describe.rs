@@ -77,7 +77,7 @@ impl Found {
             let definition = rows.first().map(|row| text(row, 1)).unwrap_or_default();
             tables.insert((*name).clone(), definition);
         }
-        let objects = objects(session, &lists).await?;
+        let objects = objects(session, database, &lists).await?;
         Ok(Self { lists, tables, objects })
     }
 
@@ -117,14 +117,24 @@ async fn select(session: &mut Session, database: &str) -> Result<(), Error> {
     })
 }
 
-async fn objects(session: &mut Session, lists: &Lists) -> Result<Vec<Object>, Error> {
+async fn objects(
+    session: &mut Session,
+    database: &str,
+    lists: &Lists,
+) -> Result<Vec<Object>, Error> {
+    let database = ident(database);
     let shows: Vec<String> = lists
         .others
         .iter()
-        .map(|(kind, name)| format!("SHOW CREATE {} {}", kind.word(), ident(name)))
+        .map(|(kind, name)| format!("SHOW CREATE {} {database}.{}", kind.word(), ident(name)))
         .collect();
     let mut objects = lists.defined.clone();
-    let answers = ask(session, "reading the definitions", &shows).await?;
+    let doing = "reading the definitions";
+    // Of the selected database's views the server leaves the name out at some places and not at
+    // others, which depends on what it has opened before.
+    session.run(doing, "USE information_schema").await?;
+    let answers = ask(session, doing, &shows).await?;
+    session.run(doing, &format!("USE {database}")).await?;
     for ((kind, name), rows) in lists.others.iter().zip(answers) {
         let definition = rows.first().map(|row| definition(row, 1)).unwrap_or_default();
         objects.push(Object { kind: *kind, name: name.clone(), definition });

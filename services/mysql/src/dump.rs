@@ -30,7 +30,7 @@ use crate::{
     ledger::{self, Entry, Side},
     listing::{Relation, ask, text},
     manifest::Source,
-    programs, rows,
+    outside, programs, rows,
     schema::Kind,
     takeaway::ScheduledEvent,
     viewing,
@@ -62,7 +62,7 @@ const LOADING_MODE: &str = "NO_AUTO_VALUE_ON_ZERO,ALLOW_INVALID_DATES";
 /// that were enabled before.
 ///
 /// # Errors
-/// `NotFrozen` or `WatchdogFired`, also when the source was thawed meanwhile; `DumpRefused`, `ViewBroken` for what
+/// `NotFrozen` or `WatchdogFired`, also when the source was thawed meanwhile; `DumpRefused`, `TableElsewhere`, `ViewBroken` for what
 /// cannot be dumped; `DumpFailed`, [`Error::Writing`] with the writer's own error.
 pub async fn dump(
     server: &Server,
@@ -186,7 +186,10 @@ fn refuse(session: &Session, found: &Found) -> Result<(), Error> {
         let what = format!("TABLE {}: {what}", ident(name));
         return Err(session.server().found(Code::DumpRefused, what));
     }
-    Ok(())
+    match found.tables.iter().find(|(_, definition)| outside::is_reached(definition)) {
+        None => Ok(()),
+        Some((name, _)) => Err(session.server().found(Code::TableElsewhere, ident(name))),
+    }
 }
 
 /// The settings that everything else counts on.

@@ -8,9 +8,11 @@
 //! at the destination. What passes is an object of compressed SQL, and its [`Contents`].
 
 pub mod accounts;
+mod bodies;
 pub mod close;
 pub mod connection;
 pub mod copy;
+mod definers;
 pub mod describe;
 pub mod digest;
 pub mod disarm;
@@ -31,6 +33,7 @@ pub mod mysql;
 pub mod open;
 pub mod options;
 mod order;
+mod outside;
 pub mod privileges;
 mod programs;
 pub mod retire;

@@ -4,7 +4,8 @@
 //! when the ledger says that it is the loader whose turn it is. It runs what the manifest says is
 //! a statement, one at a time; text that a customer wrote (definitions) goes to MariaDB by
 //! `EXECUTE IMMEDIATE`, which takes exactly one statement, in hexadecimal, which nothing ends
-//! early. MySQL has no such word for all kinds of definitions; there each is a packet of its own.
+//! early. MySQL has no such word for all kinds of definitions; there each is a packet of its own,
+//! and refused where it could be more than one statement ([`bodies`](crate::bodies)).
 
 use drover_schemas::Code;
 use mysql_async::prelude::Queryable as _;
@@ -12,7 +13,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _};
 use uuid::Uuid;
 
 use crate::{
-    Contents, Error, Flavour, Frame, Order, Server, Session,
+    Contents, Error, Flavour, Frame, Order, Server, Session, bodies,
     error::is_transient,
     frames::damaged,
     ident::{ident, literal},
@@ -34,7 +35,7 @@ const DOING: &str = "loading the dump";
 /// Loads a dump from `reader` into the order's database, which exists. Reads the whole of it.
 ///
 /// # Errors
-/// [`Error::Reading`], `DumpDamaged`, `ImportFailed`, `ImportRefused`, [`Error::LedgerBusy`] when
+/// [`Error::Reading`], `DumpDamaged`, `ImportFailed`, `ImportRefused`, `BodyAmbiguous`, [`Error::LedgerBusy`] when
 /// another loader has taken its turn.
 pub(crate) async fn load(
     server: &Server,
@@ -114,9 +115,9 @@ async fn run(session: &mut Session, frame: &Frame, text: &[u8]) -> Result<(), Er
             return Err(wrong(session.server(), frame, "a statement goes beyond its text"));
         };
         let done = if maria && frame.kind.holds_definitions() {
-            one_statement(session, sql).await
+            one_statement(session, frame, sql).await
         } else {
-            packet(session, sql).await
+            as_it_is(session, frame, sql).await
         };
         done.map_err(|error| of(error, frame))?;
     }
@@ -124,7 +125,7 @@ async fn run(session: &mut Session, frame: &Frame, text: &[u8]) -> Result<(), Er
 }
 
 /// Runs what the server itself must find to be one statement.
-async fn one_statement(session: &mut Session, sql: &[u8]) -> Result<(), Error> {
+async fn one_statement(session: &mut Session, frame: &Frame, sql: &[u8]) -> Result<(), Error> {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let mut immediate = Vec::with_capacity(2 * sql.len() + 32);
     immediate.extend_from_slice(b"EXECUTE IMMEDIATE x'");
@@ -135,9 +136,18 @@ async fn one_statement(session: &mut Session, sql: &[u8]) -> Result<(), Error> {
     immediate.push(b'\'');
     match packet(session, &immediate).await {
         // MariaDB before 10.6, for routines, triggers and events.
-        Err(error) if error.number() == Some(NOT_PREPARED) => packet(session, sql).await,
+        Err(error) if error.number() == Some(NOT_PREPARED) => as_it_is(session, frame, sql).await,
         other => other,
     }
+}
+
+/// Runs what may only be one statement because nothing in it may be read in another way.
+async fn as_it_is(session: &mut Session, frame: &Frame, sql: &[u8]) -> Result<(), Error> {
+    if bodies::may_go_on(frame.kind, sql) {
+        let what = format!("{:?} {}", frame.kind, ident(&frame.name));
+        return Err(session.server().found(Code::BodyAmbiguous, what));
+    }
+    packet(session, sql).await
 }
 
 async fn packet(session: &mut Session, sql: &[u8]) -> Result<(), Error> {

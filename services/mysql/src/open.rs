@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     Accounts, Error, Order, Server, Session,
     accounts::{Account, make},
+    definers,
     freeze::check_there,
     guard::not_reachable,
     ident::ident,
@@ -38,7 +39,7 @@ impl From<Facts> for v1::DestinationOpened {
 /// Lets the customer's accounts in.
 ///
 /// # Errors
-/// Beside those of [`Locked::take`]: `ReachableEarly`, `AccountTaken`, `AccountUnsupported`. What
+/// Beside those of [`Locked::take`]: `ReachableEarly`, `DefinerTaken`, `AccountTaken`, `AccountUnsupported`. What
 /// was done by then is undone by [`close`](crate::close()).
 pub async fn open(
     server: &Server,
@@ -68,6 +69,7 @@ async fn open_locked(
         }
     }
     check_there(locked.session(), &database).await?;
+    definers::check(locked.session(), &database, accounts).await?;
     let undo = Undo {
         grants: accounts.grants.clone(),
         events: accounts.events.clone(),

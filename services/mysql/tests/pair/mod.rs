@@ -121,10 +121,19 @@ impl Pair {
 
     /// Dumps a frozen database; these events were enabled.
     pub async fn dump(&self, database: &str, enabled: &[ScheduledEvent]) -> Dumped {
-        let mut stored = Vec::new();
-        let contents = dump(&self.source.server, &order(database, 2), enabled, &mut stored).await;
-        let contents = contents.unwrap_or_else(|error| panic!("{database:?}: {error}"));
-        Dumped { database: database.to_owned(), contents, stored }
+        let dumped = self.try_dump(database, enabled).await;
+        dumped.unwrap_or_else(|error| panic!("{database:?}: {error}"))
+    }
+
+    /// The same, which may fail.
+    pub async fn try_dump(
+        &self,
+        database: &str,
+        enabled: &[ScheduledEvent],
+    ) -> Result<Dumped, Error> {
+        let (server, order, mut stored) = (&self.source.server, order(database, 2), Vec::new());
+        let contents = dump(server, &order, enabled, &mut stored).await?;
+        Ok(Dumped { database: database.to_owned(), contents, stored })
     }
 
     /// Loads a dump at the destination.
