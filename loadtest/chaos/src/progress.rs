@@ -12,7 +12,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::world::{CAMPAIGN, World};
 
-/// How often the log is looked at.
+/// How often the log is looked at, at the most.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How long one look may take.
 const READ_WAIT: Duration = Duration::from_secs(20);
@@ -144,10 +144,12 @@ impl Progress {
 /// Looks at the log again and again, for as long as it is not dropped.
 pub async fn follow(world: Arc<World>, progress: Arc<Mutex<Progress>>) {
     loop {
+        let began = Instant::now();
         // The bus may be away; then nothing new is known.
         if let Ok(Ok(now)) = timeout(READ_WAIT, Progress::read(&world)).await {
             progress.lock().unwrap_or_else(PoisonError::into_inner).renew(now);
         }
-        sleep(LOOK_EVERY).await;
+        // A long log is not looked at so often: the machine is small.
+        sleep(LOOK_EVERY.max(3 * began.elapsed())).await;
     }
 }

@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// As many databases as a minute of storm usually takes, at the campaign's slots.
-const DATABASES_A_MINUTE: f64 = 80.0;
+const DATABASES_A_MINUTE: f64 = 30.0;
 /// The campaign's slots.
 const IN_FLIGHT_MAX: usize = 8;
 /// Databases whose customers write at a time: those in flight, and those that come next.
