@@ -64,6 +64,8 @@ pub struct StormArgs {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
+    // A second provider is an error of this program; the first one stays then.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
         Err(error) => {

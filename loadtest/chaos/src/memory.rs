@@ -59,6 +59,7 @@ pub async fn run(args: Args) -> Result<bool> {
         command
     };
     let inventory = herd.write_inventory(&fleet)?.display().to_string();
+    say(command(&["init", "--streams"])).await?;
     let services = fleet.bed.spawn("drover", command(&["serve", "all"]))?;
     say(command(&["plan", CAMPAIGN, "--inventory", &inventory])).await?;
     say(command(&["start", CAMPAIGN])).await?;

@@ -193,7 +193,7 @@ impl Verdict {
 
     /// No job is left.
     async fn queue(&mut self, world: &World) -> Result<()> {
-        let context = jetstream::new(async_nats::connect(world.fleet.nats.url()).await?);
+        let context = jetstream::new(world.bus().await?);
         let empty = eventually(QUEUE_WAIT, || async {
             let stream = context.get_stream("DROVER_JOBS").await?;
             Ok(stream.get_info().await?.state.messages == 0)

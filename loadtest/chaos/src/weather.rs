@@ -291,11 +291,9 @@ impl Drop for Turn {
 
 /// Which of the cluster's servers leads the campaign's events; none where nobody says so.
 async fn leader(world: &World) -> Option<usize> {
-    let urls: Vec<String> = world.nats_servers().iter().map(|server| server.url()).collect();
     let asked = async {
-        let client = async_nats::connect(urls).await.ok()?;
-        let name = format!("DROVER_EVENTS_{CAMPAIGN}");
-        let stream = jetstream::new(client).get_stream(name).await.ok()?;
+        let context = jetstream::new(world.bus().await.ok()?);
+        let stream = context.get_stream(format!("DROVER_EVENTS_{CAMPAIGN}")).await.ok()?;
         let leader = stream.cached_info().cluster.as_ref()?.leader.clone()?;
         leader.strip_prefix("nats-")?.parse::<usize>().ok()?.checked_sub(1)
     };

@@ -18,10 +18,13 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
+use async_nats::ConnectOptions;
+use drover_schemas::users::User;
 use drover_testbed::{
     Bed, Cluster, Fleet, Link, Nats, Process, cluster,
     fleet::Plan,
     mariadb::{Mariadb, Settings},
+    nats::bus_folder,
 };
 
 use crate::herd::Herd;
@@ -142,13 +145,14 @@ impl World {
         };
         let plan = Plan { sources: SERVERS, destinations: SERVERS, slots: SLOTS, settings };
         let bed = Bed::new()?;
-        let (nats, cluster) = if is_cluster {
+        let records = |sources: &[IpAddr]| herd.records(sources);
+        let (fleet, cluster) = if is_cluster {
             let (mut servers, cluster) = Cluster::start(&bed).await?;
-            (servers.remove(0), Some((servers, cluster)))
+            let first = servers.remove(0);
+            (Fleet::start_on(first, bed, &plan, records).await?, Some((servers, cluster)))
         } else {
-            (Nats::start(&bed)?, None)
+            (Fleet::start(bed, &plan, records).await?, None)
         };
-        let fleet = Fleet::start_on(nats, bed, &plan, |sources| herd.records(sources)).await?;
         herd.sow(&fleet).await?;
         let config = fleet.write_config()?;
         let can_fill = store.is_some();
@@ -176,6 +180,7 @@ impl World {
             config,
             fleet,
         };
+        world.drover(&["init", "--streams"]).await?;
         for service in &world.services {
             world.run(service)?;
         }
@@ -190,10 +195,10 @@ impl World {
         }
         let mut command = self.command();
         command.args(["serve", service.kind]);
-        let links = &self.links[service.side];
+        let (links, scheme) = (&self.links[service.side], self.fleet.nats.scheme());
         let nats = links.iter().filter(|(target, _)| target == NATS);
         let urls: Vec<String> =
-            nats.map(|(_, link)| format!("nats://{}", link.address())).collect();
+            nats.map(|(_, link)| format!("{scheme}://{}", link.address())).collect();
         command.env("DROVER_NATS__URL", urls.join(","));
         for (target, link) in links.iter().filter(|(target, _)| target != NATS) {
             let (key, value) = match target.as_str() {
@@ -243,6 +248,20 @@ impl World {
             command.env("DROVER_NATS__REPLICAS", cluster::SERVERS.to_string());
         }
         command
+    }
+
+    /// A connection to the bus, as whoever may do everything there.
+    pub async fn bus(&self) -> Result<async_nats::Client> {
+        let mut options = ConnectOptions::new();
+        if self.fleet.nats.scheme() == "tls" {
+            let folder = bus_folder(&self.fleet.bed);
+            let seed = fs::read_to_string(folder.join("users/admin.nk"))?;
+            options = ConnectOptions::with_nkey(seed.trim().to_owned())
+                .add_root_certificates(folder.join("authority.pem"))
+                .custom_inbox_prefix(User::Admin.inbox());
+        }
+        let urls: Vec<String> = self.nats_servers().iter().map(|it| it.url()).collect();
+        Ok(options.connect(urls).await?)
     }
 
     /// The nats-servers: one, or the cluster's.
