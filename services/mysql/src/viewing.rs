@@ -130,13 +130,11 @@ impl View {
         if UNICODE.contains(&self.charset.as_str()) {
             return Ok(());
         }
-        let asks = [
-            format!("SET SESSION character_set_results = {}", literal(&self.charset)),
-            format!("SHOW CREATE VIEW {}", ident(name)),
-            "SET SESSION character_set_results = 'utf8mb4'".to_owned(),
-        ];
-        let answers = ask(session, DOING, &asks).await?;
-        match answers.get(1).and_then(|rows| rows.first()).and_then(|row| row.as_ref(1)) {
+        let results = format!("SET SESSION character_set_results = {}", literal(&self.charset));
+        session.run(DOING, &results).await?;
+        let answers = ask(session, DOING, &[format!("SHOW CREATE VIEW {}", ident(name))]).await?;
+        session.run(DOING, "SET SESSION character_set_results = 'utf8mb4'").await?;
+        match answers.first().and_then(|rows| rows.first()).and_then(|row| row.as_ref(1)) {
             Some(Value::Bytes(bytes)) => self.statement.clone_from(bytes),
             _ => return Err(unreadable(session, name)),
         }

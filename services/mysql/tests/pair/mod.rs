@@ -49,6 +49,12 @@ pub async fn pair() -> &'static Pair {
     .await
 }
 
+/// One more server, of the test's own.
+pub async fn third() -> End {
+    let bed = Bed::new().unwrap();
+    end(&bed, "third").await
+}
+
 async fn end(bed: &Bed, name: &str) -> End {
     let settings = Settings { relaxed_durability: true, ..Settings::default() };
     let mariadb = Mariadb::start_with(bed, name, settings).await.unwrap();
@@ -170,7 +176,8 @@ impl End {
     /// Loads SQL with the stock client, as a customer would.
     pub async fn stock_load(&self, database: &str, sql: &[u8]) {
         let mut command = tokio::process::Command::from(self.mariadb.client_command().unwrap());
-        let mut child = command.arg("--").arg(database).stdin(Stdio::piped()).spawn().unwrap();
+        let mut child =
+            command.args(["--comments", "--", database]).stdin(Stdio::piped()).spawn().unwrap();
         let mut input = child.stdin.take().unwrap();
         tokio::io::AsyncWriteExt::write_all(&mut input, sql).await.unwrap();
         drop(input);
