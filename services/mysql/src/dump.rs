@@ -44,8 +44,8 @@ const INSERT_BYTES_MIN: usize = 1 << 20;
 /// the parts that the store holds, some 40 MB.
 const FRAME_BYTES_MIN: usize = 4 << 20;
 
-/// After a table, when at least this much has been written since the last COMMIT, in bytes. Small
-/// databases have one in all: each costs the destination two flushes to its disk.
+/// After a table of at least this size there is a COMMIT, in bytes. Small databases have one in all:
+/// each costs the destination two flushes to its disk.
 const COMMIT_BYTES_MIN: u64 = 16 << 20;
 
 /// How long the server waits for whoever writes the dump to take more rows, in seconds.

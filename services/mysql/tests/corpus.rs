@@ -7,6 +7,12 @@
 //! event that is enabled was made under Drover's own collation, as the freeze's ALTER EVENT gives it
 //! that one.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test's helpers fail as the test itself does"
+)]
+
 mod pair;
 
 use std::time::Duration;
