@@ -1,0 +1,74 @@
+//! The simulated fleet: hundreds of thousands of migrations through the real bus, orchestrator,
+//! projector and service loops, with a model in place of the servers. What it measures is what
+//! Drover itself costs, and what control of the flow does when hosts misbehave.
+//!
+//! | module | what |
+//! | --- | --- |
+//! | `herd` | the fleet and its databases, from a seed |
+//! | `model` | what a step does and how long it takes |
+//! | `record` | what is measured while it works |
+//! | `stage` | nats-server and the processes around it |
+//! | `role` | the services that run as processes of their own |
+//! | `trial` | one campaign and what it cost |
+
+mod herd;
+mod model;
+mod record;
+mod role;
+mod stage;
+mod trial;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Campaigns on a simulated fleet. Exit codes: 0 done, 1 it could not be measured, or a promise
+/// was broken, 2 wrong usage.
+#[derive(Debug, Parser)]
+#[command(name = "ops/bench fleet", version)]
+struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// One campaign, as a JSON document.
+    Trial(trial::Args),
+    /// A service as a process of its own; for this program's own use.
+    #[command(hide = true)]
+    Role(role::Args),
+}
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            println!("no threads can be started: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    match runtime.block_on(run(args.command)) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            println!("it could not be measured: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(command: Command) -> anyhow::Result<bool> {
+    match command {
+        Command::Role(args) => role::run(args).await.map(|()| true),
+        Command::Trial(args) => {
+            let outcome = trial::run(&args, trial::JETSTREAM).await?;
+            println!("{:#}", outcome.json());
+            Ok(outcome.breaches == 0)
+        }
+    }
+}

@@ -1,0 +1,316 @@
+//! The model of the servers: what a step does and how long it takes, in place of MariaDB, the
+//! object store, the DNS server and the mail server. Everything around it is the real thing.
+//!
+//! It keeps what would be at the servers of each database on its way, so that a host that lies
+//! is caught by `verify` as a real one would be, and so that an order which a real ledger would
+//! refuse, or which would break a promise, is counted.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU32, AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use anyhow::Result;
+use chrono::Utc;
+use drover_lifecycle::Conclusion;
+use drover_schemas::{
+    Code, Failure,
+    v1::{
+        self, ConsistencyPoint, DestinationClosed, DestinationOpened, DnsChange, DnsReverted,
+        DnsSwitched, DumpPublished, DumpStored, Job, SourceFrozen, SourceRetired, SourceThawed,
+        Step, migration_event::Event,
+    },
+};
+use tokio::time::sleep;
+
+use crate::{
+    herd::{Fleet, Health, destination_name, source_name},
+    record::Record,
+};
+
+/// How long a flapping host is there, and then away, at the real time scale.
+const FLAP: Duration = Duration::from_secs(60);
+/// How long a host that does not answer is waited for, at the real time scale.
+const CONNECT_WAIT: Duration = Duration::from_secs(2);
+/// How long the dumps are kept: longer than any run.
+const RETENTION_MS: i64 = 30 * 86_400_000;
+
+/// The servers.
+pub struct Model {
+    fleet: Fleet,
+    start: Instant,
+    hosts: HashMap<String, Host>,
+    databases: Mutex<HashMap<String, Database>>,
+    /// What was measured.
+    pub record: Record,
+    breaches: AtomicU64,
+}
+
+struct Host {
+    health: Health,
+    in_work: AtomicU32,
+}
+
+/// What is at the servers of one database on its way.
+#[derive(Debug, Clone, Copy, Default)]
+struct Database {
+    frozen: bool,
+    copied: bool,
+    open: bool,
+    switched: bool,
+}
+
+impl Model {
+    /// Nothing was done to these servers yet.
+    pub fn new(fleet: Fleet) -> Result<Arc<Self>> {
+        let host = |health| Host { health, in_work: AtomicU32::new(0) };
+        let mut hosts = HashMap::new();
+        for n in 0..fleet.sources {
+            hosts.insert(source_name(n)?.to_string(), host(fleet.source_health(n)));
+        }
+        for n in 0..fleet.destinations {
+            hosts.insert(destination_name(n)?.to_string(), host(fleet.destination_health(n)));
+        }
+        Ok(Arc::new(Self {
+            fleet,
+            start: Instant::now(),
+            hosts,
+            databases: Mutex::default(),
+            record: Record::default(),
+            breaches: AtomicU64::new(0),
+        }))
+    }
+
+    /// How often a promise was broken: a copy opened that is none or whose source is not frozen,
+    /// a name switched to a copy that is not open, a source thawed beside an open copy.
+    pub fn breaches(&self) -> u64 {
+        self.breaches.load(Ordering::Relaxed)
+    }
+
+    /// Does a job's step, as the services' steps would.
+    ///
+    /// # Errors
+    /// The failures that the fleet is made to have.
+    pub async fn step(self: Arc<Self>, job: Job) -> Conclusion {
+        let begun = self.record.begin(&job);
+        let planned = job.planned.clone().unwrap_or_default();
+        let bytes = self.fleet.size_bytes(&planned.database);
+        let own = self.fleet.step_time(job.step(), bytes);
+        let conclusion = match self.host_of(&job) {
+            Some(host) => self.at_host(host, &job, own).await,
+            None => {
+                sleep(own).await;
+                Ok(())
+            }
+        };
+        let conclusion = conclusion.and_then(|()| self.effect(&job, &planned, bytes));
+        self.record.end(&job, begun, own, conclusion.is_ok());
+        conclusion
+    }
+
+    fn host_of(&self, job: &Job) -> Option<&Host> {
+        let planned = job.planned.as_ref()?;
+        match job.step() {
+            Step::Freeze | Step::Dump | Step::Retire | Step::Thaw => self.hosts.get(&planned.source),
+            Step::Import | Step::Verify | Step::Open | Step::Close | Step::Drop => {
+                self.hosts.get(&planned.destination)
+            }
+            Step::Unspecified
+            | Step::Switch
+            | Step::Publish
+            | Step::Announce
+            | Step::Expire
+            | Step::Revert => None,
+        }
+    }
+
+    /// The time at the host, and what its health makes of it.
+    async fn at_host(&self, host: &Host, job: &Job, own: Duration) -> Result<(), Failure> {
+        let scale = self.fleet.time_scale.max(f64::MIN_POSITIVE);
+        let is_away = match host.health {
+            Health::Dead => true,
+            Health::Flapping => {
+                let phase = self.start.elapsed().as_secs_f64() * scale / FLAP.as_secs_f64();
+                (phase as u64) % 2 == 1
+            }
+            Health::Sound | Health::Slow | Health::Lying => false,
+        };
+        if is_away {
+            sleep(CONNECT_WAIT.div_f64(scale)).await;
+            return Err(Failure::new(Code::ServerUnreachable, "no answer"));
+        }
+        let in_work = Guard::new(&host.in_work);
+        let crowd = f64::from(in_work.count) / f64::from(self.fleet.knee.max(1));
+        sleep(own.mul_f64(crowd.max(1.0) * Fleet::slowness(host.health))).await;
+        drop(in_work);
+        let id = job.migration_id.parse().map_err(|_| {
+            Failure::new(Code::JobIncomplete, "the job's migration is not an id")
+        })?;
+        if self.fleet.fails(id, job.step(), job.run, job.attempt) {
+            return Err(Failure::new(Code::ServerFailed, "error 1205: lock wait timeout"));
+        }
+        Ok(())
+    }
+
+    /// What is at the servers afterwards, and what the step's event says.
+    fn effect(&self, job: &Job, planned: &v1::MigrationPlanned, bytes: u64) -> Conclusion {
+        if self.fleet.hopeless(&planned.database) == Some(job.step()) {
+            return Err(Failure::new(Code::ServerRefused, "error 1118: row size too large"));
+        }
+        let lies = self
+            .hosts
+            .get(&planned.destination)
+            .is_some_and(|host| host.health == Health::Lying);
+        let mut databases = self.databases.lock().unwrap_or_else(PoisonError::into_inner);
+        let database = databases.entry(job.migration_id.clone()).or_default();
+        let breach = || self.breaches.fetch_add(1, Ordering::Relaxed);
+        match job.step() {
+            Step::Freeze => database.frozen = true,
+            Step::Import => database.copied = !lies,
+            Step::Verify if !database.copied => {
+                return Err(Failure::new(Code::CopyDiffers, "table wp_posts is missing"));
+            }
+            Step::Open => {
+                if !database.frozen || !database.copied {
+                    breach();
+                }
+                database.open = true;
+            }
+            Step::Switch => {
+                if !database.open {
+                    breach();
+                }
+                database.switched = true;
+            }
+            Step::Thaw => {
+                if database.open {
+                    breach();
+                }
+                databases.remove(&job.migration_id);
+            }
+            Step::Close => database.open = false,
+            Step::Drop => database.copied = false,
+            Step::Revert => database.switched = false,
+            // It has left the model.
+            Step::Announce => drop(databases.remove(&job.migration_id)),
+            Step::Verify
+            | Step::Dump
+            | Step::Retire
+            | Step::Publish
+            | Step::Expire
+            | Step::Unspecified => {}
+        }
+        drop(databases);
+        event(job, bytes)
+    }
+}
+
+/// The step's event, of the size that a real one has.
+fn event(job: &Job, bytes: u64) -> Conclusion {
+    let now = Utc::now().timestamp_millis();
+    let id = &job.migration_id;
+    let (tables, rows) = (12, bytes / 100);
+    let name = || job.planned.as_ref().and_then(|p| p.host_names.first().cloned());
+    let change = |old: &str, new: &str| DnsChange {
+        host_name: name().unwrap_or_default(),
+        record_type: "A".to_owned(),
+        old_values: vec![old.to_owned()],
+        new_values: vec![new.to_owned()],
+        old_ttl_seconds: 0,
+        new_ttl_seconds: 300,
+    };
+    Ok(match job.step() {
+        Step::Freeze => Event::SourceFrozen(SourceFrozen {
+            consistency_point: Some(ConsistencyPoint {
+                gtid: format!("0-1-{bytes}"),
+                binlog_file: "binlog.000042".to_owned(),
+                binlog_position: bytes,
+                at_unix_ms: now,
+            }),
+            frozen_at_unix_ms: now,
+            accounts: 1,
+            sessions_ended: 2,
+            scheduled_events_stopped: 0,
+            ..Default::default()
+        }),
+        Step::Dump => Event::DumpStored(DumpStored {
+            dump_object: format!("{}/{id}/{}-{}/dump.sql.zst", job.campaign, job.run, job.attempt),
+            manifest_object: format!("{}/{id}/{}-{}/manifest", job.campaign, job.run, job.attempt),
+            accounts_object: format!("{}/{id}/{}-{}/accounts", job.campaign, job.run, job.attempt),
+            dump_bytes: bytes / 4,
+            dump_sha256: "a".repeat(64),
+            manifest_sha256: "b".repeat(64),
+            tables,
+            rows,
+            ..Default::default()
+        }),
+        Step::Import => Event::ImportCompleted(v1::ImportCompleted {
+            tables,
+            dump_bytes: bytes / 4,
+            ..Default::default()
+        }),
+        Step::Verify => {
+            Event::CopyVerified(v1::CopyVerified { tables, rows, ..Default::default() })
+        }
+        Step::Open => Event::DestinationOpened(DestinationOpened {
+            accounts: 1,
+            opened_at_unix_ms: now,
+            ..Default::default()
+        }),
+        Step::Switch => Event::DnsSwitched(DnsSwitched {
+            changes: vec![change("192.0.2.1", "198.51.100.1")],
+            ..Default::default()
+        }),
+        Step::Retire => {
+            Event::SourceRetired(SourceRetired { accounts: 1, ..Default::default() })
+        }
+        Step::Publish => Event::DumpPublished(DumpPublished {
+            link: format!("https://dumps.example.net/{id}?signature={}", "c".repeat(43)),
+            expires_at_unix_ms: now + RETENTION_MS,
+            ..Default::default()
+        }),
+        Step::Announce => Event::CustomerNotified(v1::CustomerNotified {
+            channels: vec!["smtp".to_owned(), "webhook".to_owned()],
+            idempotency_key: id.clone(),
+            ..Default::default()
+        }),
+        Step::Expire => Event::DumpExpired(v1::DumpExpired::default()),
+        Step::Revert => Event::DnsReverted(DnsReverted {
+            changes: vec![change("198.51.100.1", "192.0.2.1")],
+            ..Default::default()
+        }),
+        Step::Close => {
+            Event::DestinationClosed(DestinationClosed { accounts: 1, ..Default::default() })
+        }
+        Step::Drop => Event::DestinationDropped(v1::DestinationDropped::default()),
+        Step::Thaw => Event::SourceThawed(SourceThawed {
+            thawed_at_unix_ms: now,
+            accounts: 1,
+            ..Default::default()
+        }),
+        Step::Unspecified => return Err(Failure::new(Code::JobIncomplete, "it has no step")),
+    })
+}
+
+/// One step in work at a host.
+struct Guard<'a> {
+    in_work: &'a AtomicU32,
+    count: u32,
+}
+
+impl<'a> Guard<'a> {
+    fn new(in_work: &'a AtomicU32) -> Self {
+        let count = in_work.fetch_add(1, Ordering::Relaxed) + 1;
+        Self { in_work, count }
+    }
+}
+
+impl Drop for Guard<'_> {
+    fn drop(&mut self) {
+        self.in_work.fetch_sub(1, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,268 @@
+//! A stage: a real nats-server, the real orchestrator and projector as processes beside it, the
+//! real loops of dump, import, dns and notify in this process with the model for their steps, and
+//! campaigns on it.
+
+use std::{
+    fs,
+    path::PathBuf,
+    process::Command,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, bail};
+use chrono::Utc;
+use drover_bus::{Append, Bus};
+use drover_projector::{Reader, view::Status};
+use drover_schemas::{
+    CampaignName,
+    envelope::CloudEvent,
+    streams::Service as Kind,
+    subjects::{Aggregate, Host},
+    v1::{
+        CampaignCreated, CampaignStarted, Policy, RetryPolicy, campaign_event::Event as Campaigns,
+        migration_event::Event,
+    },
+};
+use drover_testbed::{Bed, Nats, Process};
+use futures::StreamExt as _;
+use tokio::{task::JoinSet, time::sleep};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    herd::{Fleet, destination_name, source_name},
+    model::Model,
+    role::connect,
+};
+
+/// How often a condition is looked at.
+const POLL: Duration = Duration::from_millis(50);
+/// How long nothing may move before the run is given up.
+const STILL_MAX: Duration = Duration::from_secs(120);
+/// How many DNS updates and messages are in work at once: as many as it takes, since here the
+/// bus is measured.
+const SHARED_SLOTS: u32 = 64;
+/// The events' source.
+const SOURCE: &str = "drover/fleet";
+
+/// The servers and processes of a run.
+pub struct Stage {
+    bed: Bed,
+    /// The bus's server.
+    pub nats: Nats,
+    /// A connection of its own.
+    pub bus: Bus,
+    fleet: Fleet,
+    processes: usize,
+}
+
+/// Dump, import, dns and notify at work. Ends when it is dropped.
+pub struct Workers {
+    shutdown: CancellationToken,
+    tasks: JoinSet<Result<()>>,
+}
+
+impl Stage {
+    /// With `jetstream` as nats-server's configuration of JetStream.
+    pub async fn start(fleet: &Fleet, jetstream: &str) -> Result<Self> {
+        let bed = Bed::new()?;
+        let nats = Nats::start_with(&bed, jetstream)?;
+        let bus = connect(&nats.url(), "fleet").await?;
+        bus.ensure_base().await?;
+        Ok(Self { bed, nats, bus, fleet: fleet.clone(), processes: 0 })
+    }
+
+    /// Plans the databases `0..migrations`; how long that took.
+    pub async fn plan(&self, campaign: &CampaignName, migrations: u64) -> Result<Duration> {
+        let start = Instant::now();
+        self.bus.ensure_campaign(campaign).await?;
+        let retry = RetryPolicy { attempts_max: 5, backoff_base_ms: 100, backoff_max_ms: 2_000 };
+        let policy = Policy { retry: Some(retry), dump_retention_days: 30, ..Default::default() };
+        let created = Campaigns::CampaignCreated(CampaignCreated {
+            policy: Some(policy),
+            ..Default::default()
+        });
+        self.tell(campaign, 0, created).await?;
+        let appends = (0..migrations).filter_map(|n| {
+            let (id, planned) = self.fleet.row(campaign, n).ok()?;
+            let event = Event::MigrationPlanned(planned);
+            Some(Append {
+                aggregate: Aggregate::Migration(id),
+                expected_revision: 0,
+                event: CloudEvent::migration(event, SOURCE, Utc::now()),
+            })
+        });
+        let mut outcomes = std::pin::pin!(self.bus.append_many(campaign, appends));
+        while let Some(outcome) = outcomes.next().await {
+            outcome?;
+        }
+        Ok(start.elapsed())
+    }
+
+    /// Starts a campaign that was planned.
+    pub async fn begin(&self, campaign: &CampaignName, in_flight_max: u32) -> Result<()> {
+        let history = self.bus.history(campaign, Aggregate::Campaign).await?;
+        let revision = history.last().map_or(0, |last| last.sequence);
+        let by = "fleet".to_owned();
+        let started = CampaignStarted { in_flight_max, by, ..Default::default() };
+        self.tell(campaign, revision, Campaigns::CampaignStarted(started)).await
+    }
+
+    async fn tell(&self, campaign: &CampaignName, revision: u64, event: Campaigns) -> Result<()> {
+        let event = CloudEvent::campaign(event, SOURCE, Utc::now());
+        self.bus.append(campaign, Aggregate::Campaign, revision, &event).await?;
+        Ok(())
+    }
+
+    /// A service as a process of its own.
+    pub fn spawn(&mut self, service: &str, further: &[String]) -> Result<Process> {
+        self.processes += 1;
+        let mut command = Command::new(std::env::current_exe()?);
+        command.args(["role", service, "--nats", &self.nats.url()]);
+        command.args(self.fleet.arguments()).args(further);
+        self.bed.spawn(&format!("{service}-{}", self.processes), command)
+    }
+
+    /// An orchestrator.
+    pub fn orchestrator(&mut self) -> Result<Process> {
+        self.spawn("orchestrator", &[])
+    }
+
+    /// A projector, and its file.
+    pub fn projector(&mut self) -> Result<(Process, PathBuf)> {
+        let path = self.bed.dir().join(format!("projection-{}.sqlite", self.processes));
+        let process = self.spawn("projector", &[format!("--database={}", path.display())])?;
+        Ok((process, path))
+    }
+
+    /// The loops of the services that do steps, each with a connection of its own.
+    pub async fn workers(&self, model: &Arc<Model>) -> Result<Workers> {
+        let server = |name| Host::Server(name);
+        let sources = (0..self.fleet.sources)
+            .map(|n| Ok((server(source_name(n)?), self.fleet.per_source)))
+            .collect::<Result<Vec<_>>>()?;
+        let destinations = (0..self.fleet.destinations)
+            .map(|n| Ok((server(destination_name(n)?), self.fleet.per_destination)))
+            .collect::<Result<Vec<_>>>()?;
+        let services = [
+            (Kind::Dump, sources),
+            (Kind::Import, destinations),
+            (Kind::Dns, vec![(Host::Dns, SHARED_SLOTS)]),
+            (Kind::Notify, vec![(Host::Notify, SHARED_SLOTS)]),
+        ];
+        let shutdown = CancellationToken::new();
+        let mut tasks = JoinSet::new();
+        for (kind, hosts) in services {
+            let bus = connect(&self.nats.url(), kind.name()).await?;
+            let (model, shutdown) = (model.clone(), shutdown.clone());
+            let step = move |job| model.clone().step(job);
+            tasks.spawn(async move {
+                Ok(drover_worker::run(&bus, kind, "fleet", hosts, shutdown, step).await?)
+            });
+        }
+        Ok(Workers { shutdown, tasks })
+    }
+
+    /// Waits until `migrations` have come to their end.
+    pub async fn finish(&self, model: &Model, migrations: u64) -> Result<()> {
+        self.until("migrations have ended", || Ok((model.record.ended(), migrations))).await
+    }
+
+    /// Waits until a projection has taken in all that is in the log; its view of the campaign.
+    pub async fn projected(&self, campaign: &CampaignName, path: &PathBuf) -> Result<Status> {
+        let last = self.last_sequence(campaign).await?;
+        let status = || {
+            let reader = Reader::open(path).ok()?;
+            reader.views().status(campaign, Utc::now().timestamp_millis()).ok()
+        };
+        let position = || Ok((status().map_or(0, |status| status.position), last));
+        self.until("events are in the projection", position).await?;
+        status().context("the projection cannot be read")
+    }
+
+    /// The last event's sequence in a campaign's log, which is how many there are.
+    pub async fn last_sequence(&self, campaign: &CampaignName) -> Result<u64> {
+        let context = async_nats::jetstream::new(async_nats::connect(self.nats.url()).await?);
+        let name = drover_schemas::streams::events_name(campaign);
+        let info = context.get_stream(name).await?.get_info().await?;
+        Ok(info.state.last_sequence)
+    }
+
+    /// How many bytes an event takes in the log, on average.
+    pub async fn event_bytes(&self, campaign: &CampaignName) -> Result<u64> {
+        let context = async_nats::jetstream::new(async_nats::connect(self.nats.url()).await?);
+        let name = drover_schemas::streams::events_name(campaign);
+        let state = context.get_stream(name).await?.get_info().await?.state;
+        Ok(state.bytes / state.messages.max(1))
+    }
+
+    /// Waits until a count has reached its goal, as long as it moves.
+    pub async fn until(
+        &self,
+        what: &str,
+        mut count: impl FnMut() -> Result<(u64, u64)>,
+    ) -> Result<()> {
+        let (mut best, mut moved) = (0, Instant::now());
+        loop {
+            let (reached, goal) = count()?;
+            if reached >= goal {
+                return Ok(());
+            }
+            if reached > best {
+                (best, moved) = (reached, Instant::now());
+            }
+            if moved.elapsed() > STILL_MAX {
+                bail!("{reached} of {goal} {what}, and nothing has moved for {STILL_MAX:?}");
+            }
+            sleep(POLL).await;
+        }
+    }
+}
+
+impl Workers {
+    /// Lets them end, so that the next campaign has the processor for itself.
+    ///
+    /// # Errors
+    /// A service's own.
+    pub async fn stop(mut self) -> Result<()> {
+        self.shutdown.cancel();
+        while let Some(ended) = self.tasks.join_next().await {
+            ended??;
+        }
+        Ok(())
+    }
+}
+
+/// What a process has used.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Used {
+    /// Its memory, in megabytes.
+    pub memory_mb: f64,
+    /// The most it has had, in megabytes.
+    pub memory_mb_max: f64,
+    /// Its processor time, in seconds.
+    pub cpu_seconds: f64,
+}
+
+/// What a process has used so far.
+///
+/// # Errors
+/// When it is not there.
+pub fn used(pid: u32) -> Result<Used> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let kilobytes = |key: &str| {
+        let line = status.lines().find(|line| line.starts_with(key));
+        let number = line.and_then(|line| line.split_whitespace().nth(1));
+        number.and_then(|number| number.parse::<f64>().ok()).unwrap_or(0.0)
+    };
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    // After the name, which is in brackets and may hold anything.
+    let fields = stat.rsplit_once(')').map_or("", |(_, rest)| rest).split_whitespace();
+    // User and system time, in hundredths of a second on Linux.
+    let ticks: f64 = fields.skip(11).take(2).filter_map(|field| field.parse::<f64>().ok()).sum();
+    Ok(Used {
+        memory_mb: kilobytes("VmRSS:") / 1024.0,
+        memory_mb_max: kilobytes("VmHWM:") / 1024.0,
+        cpu_seconds: ticks / 100.0,
+    })
+}
