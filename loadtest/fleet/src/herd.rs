@@ -142,7 +142,8 @@ impl Fleet {
     pub fn size_bytes(&self, database: &str) -> u64 {
         let draw = text(self.seed, database);
         let (u, v) = (unit(mix(draw)), unit(mix(draw ^ 1)));
-        let gauss = (-2.0 * u.max(f64::MIN_POSITIVE).ln()).sqrt() * (std::f64::consts::TAU * v).cos();
+        let gauss =
+            (-2.0 * u.max(f64::MIN_POSITIVE).ln()).sqrt() * (std::f64::consts::TAU * v).cos();
         (SIZE_MEDIAN_BYTES * (SIZE_SIGMA * gauss).exp()).min(SIZE_BYTES_MAX) as u64
     }
 
@@ -158,6 +159,7 @@ impl Fleet {
             Step::Open => (80.0, 0.0),
             Step::Switch => (300.0, 0.0),
             Step::Retire | Step::Thaw | Step::Close => (60.0, 0.0),
+            Step::Disarm => (10.0, 0.0),
             Step::Drop => (100.0, 1.0),
             Step::Publish | Step::Expire => (20.0, 0.0),
             Step::Announce => (50.0, 0.0),

@@ -4,6 +4,8 @@
 //!
 //! | module | what |
 //! | --- | --- |
+//! | `bench` | the campaigns whose figures `ops/bench fleet` prints |
+//! | `ceiling` | what JetStream alone does with as many messages |
 //! | `herd` | the fleet and its databases, from a seed |
 //! | `model` | what a step does and how long it takes |
 //! | `record` | what is measured while it works |
@@ -11,6 +13,8 @@
 //! | `role` | the services that run as processes of their own |
 //! | `trial` | one campaign and what it cost |
 
+mod bench;
+mod ceiling;
 mod herd;
 mod model;
 mod record;
@@ -33,6 +37,8 @@ struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// All figures.
+    Bench(bench::Args),
     /// One campaign, as a JSON document.
     Trial(trial::Args),
     /// A service as a process of its own; for this program's own use.
@@ -65,6 +71,7 @@ fn main() -> ExitCode {
 async fn run(command: Command) -> anyhow::Result<bool> {
     match command {
         Command::Role(args) => role::run(args).await.map(|()| true),
+        Command::Bench(args) => bench::run(&args).await,
         Command::Trial(args) => {
             let outcome = trial::run(&args, trial::JETSTREAM).await?;
             println!("{:#}", outcome.json());

@@ -59,6 +59,7 @@ struct Host {
 #[derive(Debug, Clone, Copy, Default)]
 struct Database {
     frozen: bool,
+    disarmed: bool,
     copied: bool,
     open: bool,
     switched: bool,
@@ -115,7 +116,9 @@ impl Model {
     fn host_of(&self, job: &Job) -> Option<&Host> {
         let planned = job.planned.as_ref()?;
         match job.step() {
-            Step::Freeze | Step::Dump | Step::Retire | Step::Thaw => self.hosts.get(&planned.source),
+            Step::Freeze | Step::Dump | Step::Disarm | Step::Retire | Step::Thaw => {
+                self.hosts.get(&planned.source)
+            }
             Step::Import | Step::Verify | Step::Open | Step::Close | Step::Drop => {
                 self.hosts.get(&planned.destination)
             }
@@ -147,9 +150,10 @@ impl Model {
         let crowd = f64::from(in_work.count) / f64::from(self.fleet.knee.max(1));
         sleep(own.mul_f64(crowd.max(1.0) * Fleet::slowness(host.health))).await;
         drop(in_work);
-        let id = job.migration_id.parse().map_err(|_| {
-            Failure::new(Code::JobIncomplete, "the job's migration is not an id")
-        })?;
+        let id = job
+            .migration_id
+            .parse()
+            .map_err(|_| Failure::new(Code::JobIncomplete, "the job's migration is not an id"))?;
         if self.fleet.fails(id, job.step(), job.run, job.attempt) {
             return Err(Failure::new(Code::ServerFailed, "error 1205: lock wait timeout"));
         }
@@ -161,10 +165,8 @@ impl Model {
         if self.fleet.hopeless(&planned.database) == Some(job.step()) {
             return Err(Failure::new(Code::ServerRefused, "error 1118: row size too large"));
         }
-        let lies = self
-            .hosts
-            .get(&planned.destination)
-            .is_some_and(|host| host.health == Health::Lying);
+        let lies =
+            self.hosts.get(&planned.destination).is_some_and(|host| host.health == Health::Lying);
         let mut databases = self.databases.lock().unwrap_or_else(PoisonError::into_inner);
         let database = databases.entry(job.migration_id.clone()).or_default();
         let breach = || self.breaches.fetch_add(1, Ordering::Relaxed);
@@ -175,7 +177,7 @@ impl Model {
                 return Err(Failure::new(Code::CopyDiffers, "table wp_posts is missing"));
             }
             Step::Open => {
-                if !database.frozen || !database.copied {
+                if !database.frozen || !database.copied || !database.disarmed {
                     breach();
                 }
                 database.open = true;
@@ -197,6 +199,7 @@ impl Model {
             Step::Revert => database.switched = false,
             // It has left the model.
             Step::Announce => drop(databases.remove(&job.migration_id)),
+            Step::Disarm => database.disarmed = true,
             Step::Verify
             | Step::Dump
             | Step::Retire
@@ -256,6 +259,7 @@ fn event(job: &Job, bytes: u64) -> Conclusion {
         Step::Verify => {
             Event::CopyVerified(v1::CopyVerified { tables, rows, ..Default::default() })
         }
+        Step::Disarm => Event::SourceDisarmed(v1::SourceDisarmed { disarmed_at_unix_ms: now }),
         Step::Open => Event::DestinationOpened(DestinationOpened {
             accounts: 1,
             opened_at_unix_ms: now,
@@ -265,9 +269,7 @@ fn event(job: &Job, bytes: u64) -> Conclusion {
             changes: vec![change("192.0.2.1", "198.51.100.1")],
             ..Default::default()
         }),
-        Step::Retire => {
-            Event::SourceRetired(SourceRetired { accounts: 1, ..Default::default() })
-        }
+        Step::Retire => Event::SourceRetired(SourceRetired { accounts: 1, ..Default::default() }),
         Step::Publish => Event::DumpPublished(DumpPublished {
             link: format!("https://dumps.example.net/{id}?signature={}", "c".repeat(43)),
             expires_at_unix_ms: now + RETENTION_MS,

@@ -96,7 +96,8 @@ impl Record {
             inner.ended += 1;
             return;
         }
-        let fresh = || Way { last_end: now, frozen_at: None, own: Duration::ZERO, has_failed: false };
+        let fresh =
+            || Way { last_end: now, frozen_at: None, own: Duration::ZERO, has_failed: false };
         let way = inner.way.entry(job.migration_id.clone()).or_insert_with(fresh);
         way.last_end = now;
         if job.step() == Step::Freeze {
@@ -116,6 +117,11 @@ impl Record {
     /// When the newest order whose step has begun was issued.
     pub fn newest_order_unix_ms(&self) -> i64 {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner).newest_order_unix_ms
+    }
+
+    /// How many steps have ended well.
+    pub fn begun(&self) -> u64 {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner).steps
     }
 
     /// How many migrations were announced or thawed: the end of each, but for the closing fact.

@@ -20,12 +20,13 @@ use drover_schemas::{
     streams::Service as Kind,
     subjects::{Aggregate, Host},
     v1::{
-        CampaignCreated, CampaignStarted, Policy, RetryPolicy, campaign_event::Event as Campaigns,
-        migration_event::Event,
+        CampaignCreated, CampaignStarted, Policy, RetryPolicy, ServiceStatus,
+        campaign_event::Event as Campaigns, migration_event::Event,
     },
 };
 use drover_testbed::{Bed, Nats, Process};
 use futures::StreamExt as _;
+use prost::Message as _;
 use tokio::{task::JoinSet, time::sleep};
 use tokio_util::sync::CancellationToken;
 
@@ -178,6 +179,23 @@ impl Stage {
         let position = || Ok((status().map_or(0, |status| status.position), last));
         self.until("events are in the projection", position).await?;
         status().context("the projection cannot be read")
+    }
+
+    /// Waits until an orchestrator has taken in all that is in the log.
+    pub async fn known(&self, campaign: &CampaignName) -> Result<()> {
+        let last = self.last_sequence(campaign).await?;
+        let start = Instant::now();
+        while start.elapsed() < STILL_MAX {
+            let answers = self.bus.ask("orchestrator", Vec::new().into()).await.unwrap_or_default();
+            let statuses =
+                answers.into_iter().filter_map(|answer| ServiceStatus::decode(answer).ok());
+            let mut campaigns = statuses.flat_map(|status| status.campaigns);
+            if campaigns.any(|c| c.campaign == campaign.as_str() && c.sequence >= last) {
+                return Ok(());
+            }
+            sleep(POLL).await;
+        }
+        bail!("no orchestrator has read the log within {STILL_MAX:?}")
     }
 
     /// The last event's sequence in a campaign's log, which is how many there are.

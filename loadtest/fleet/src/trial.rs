@@ -80,6 +80,7 @@ impl Outcome {
             "completed": self.status.counts.completed,
             "parked": self.status.counts.parked,
             "breaches": self.breaches,
+            "steps": self.summary.steps,
             "failures": self.summary.failures,
             "plan_seconds": round(self.plan.as_secs_f64()),
             "run_seconds": round(self.run.as_secs_f64()),
@@ -137,8 +138,7 @@ pub async fn run_on(stage: &mut Stage, args: &Args) -> Result<Outcome> {
     let status = stage.projected(&campaign, &file).await?;
     let mut own = used(std::process::id())?;
     own.cpu_seconds -= before.cpu_seconds;
-    let used =
-        [used(orchestrator.pid())?, used(projector.pid())?, used(stage.nats.pid())?, own];
+    let used = [used(orchestrator.pid())?, used(projector.pid())?, used(stage.nats.pid())?, own];
     let outcome = Outcome {
         migrations: args.migrations,
         plan,

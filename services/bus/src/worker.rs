@@ -52,9 +52,6 @@ const PAUSE_MIN: Duration = Duration::from_millis(100);
 const PAUSE_MAX: Duration = Duration::from_secs(5);
 /// How long a job that could not be judged waits before it is given out again.
 const GIVE_BACK_DELAY: Duration = Duration::from_secs(1);
-/// How long the answer to an acknowledgement is waited for; without one the job comes again and
-/// is dropped.
-const ACK_ANSWER_WAIT: Duration = Duration::from_secs(2);
 
 /// The worker's times; shorter in tests.
 #[derive(Debug, Clone, Copy)]
@@ -399,13 +396,13 @@ impl Desk {
         self.acknowledge(order).await;
     }
 
-    /// Takes the job from the queue. When that fails it comes again, and is dropped then.
+    /// Takes the job from the queue. Nothing waits for the answer: an acknowledgement that is
+    /// lost makes the job come again, and it is dropped then. On one connection it is before the
+    /// next request for jobs, so the slot is free when that is looked at.
     async fn acknowledge(&self, order: &Order) {
-        let Some(reply) = self.message.reply.as_deref() else { return };
-        let answer = self.bus.request(reply, None, AckKind::Ack.into(), ACK_ANSWER_WAIT).await;
-        if let Err(error) = answer {
+        if let Err(error) = self.message.ack().await {
             tracing::debug!(migration = %order.migration, step = order.step, %error,
-                "no answer to the acknowledgement");
+                "the acknowledgement was not sent");
         }
     }
 }

@@ -328,21 +328,7 @@ impl Migration {
 
     /// What this state waits for.
     pub fn wait(&self) -> Wait {
-        let job = |step, attempt: &Attempt| Wait::Job {
-            step,
-            not_before_unix_ms: attempt.not_before_unix_ms,
-        };
-        match &self.phase {
-            Phase::Planned { not_before_unix_ms } => {
-                Wait::Admission { not_before_unix_ms: *not_before_unix_ms }
-            }
-            Phase::Doing(forward, attempt) => job(forward.step(), attempt),
-            Phase::Undoing(undo, attempt, _) => job(undo.step(), attempt),
-            Phase::Completed(attempt) => job(v1::Step::Expire, attempt),
-            Phase::Settling(_) => Wait::Settlement,
-            Phase::Parked { .. } | Phase::ExpiryFailed => Wait::Person,
-            Phase::RolledBack | Phase::Expired => Wait::Nothing,
-        }
+        self.phase.wait()
     }
 
     /// The order for the step that this state waits for; none when it waits for something else.

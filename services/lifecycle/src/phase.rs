@@ -184,6 +184,25 @@ pub struct NotAllowed {
 }
 
 impl Phase {
+    /// What a migration in it waits for.
+    pub fn wait(&self) -> Wait {
+        let job = |step, attempt: &Attempt| Wait::Job {
+            step,
+            not_before_unix_ms: attempt.not_before_unix_ms,
+        };
+        match self {
+            Phase::Planned { not_before_unix_ms } => {
+                Wait::Admission { not_before_unix_ms: *not_before_unix_ms }
+            }
+            Phase::Doing(forward, attempt) => job(forward.step(), attempt),
+            Phase::Undoing(undo, attempt, _) => job(undo.step(), attempt),
+            Phase::Completed(attempt) => job(v1::Step::Expire, attempt),
+            Phase::Settling(_) => Wait::Settlement,
+            Phase::Parked { .. } | Phase::ExpiryFailed => Wait::Person,
+            Phase::RolledBack | Phase::Expired => Wait::Nothing,
+        }
+    }
+
     /// A word for it, for messages, tables and metrics: the step's name while one is done.
     pub fn name(&self) -> &'static str {
         match self {

@@ -3,7 +3,10 @@
 //! No input or output: the service feeds it facts and asks it what to do. So two orchestrators
 //! that have read the same log know the same, and one that waits is ready at once.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet, HashMap},
+};
 
 use drover_lifecycle::{
     Fact, Migration, NotAllowed, Wait,
@@ -14,6 +17,8 @@ use drover_schemas::{
     CampaignName, MigrationId, ServerName,
     v1::{CampaignStatus, Job, MigrationPlanned, campaign_event, migration_event},
 };
+
+use crate::state::State;
 
 /// One migration, by its campaign.
 pub type Key = (CampaignName, MigrationId);
@@ -48,8 +53,7 @@ enum Slot {
 
 #[derive(Debug)]
 struct Entry {
-    migration: Migration,
-    route: Route,
+    state: State,
     slot: Slot,
     /// Under which it stands in [`Board::deadlines`].
     deadline: Option<i64>,
@@ -156,14 +160,20 @@ impl Board {
         let entry = match herd.migrations.entry(key.1) {
             std::collections::hash_map::Entry::Vacant(vacant) => {
                 let migration = Migration::begin(fact)?;
-                let route = route(&migration.planned)?;
-                vacant.insert(Entry { migration, route, slot: Slot::None, deadline: None })
+                // A name that is none is refused here; from here on there is a route.
+                route(&migration.planned)?;
+                let (state, slot) = (State::of(migration), Slot::None);
+                vacant.insert(Entry { state, slot, deadline: None })
             }
             std::collections::hash_map::Entry::Occupied(occupied) => {
                 let entry = occupied.into_mut();
-                let before = (entry.migration.has_ended(), entry.migration.is_rolled_back());
-                entry.migration.evolve(fact)?;
-                let after = (entry.migration.has_ended(), entry.migration.is_rolled_back());
+                let ends = |state: &State| {
+                    let migration = state.migration();
+                    (migration.has_ended(), migration.is_rolled_back())
+                };
+                let before = ends(&entry.state);
+                entry.state.evolve(fact)?;
+                let after = ends(&entry.state);
                 herd.ended = herd.ended + u64::from(after.0) - u64::from(before.0);
                 herd.rolled_back = herd.rolled_back + u64::from(after.1) - u64::from(before.1);
                 entry
@@ -171,7 +181,7 @@ impl Board {
         };
         entry.settle_slot(key, &mut self.admission);
         entry.settle_deadline(key, &mut self.deadlines);
-        if !matches!(entry.migration.wait(), Wait::Job { .. }) {
+        if !matches!(entry.state.wait(), Wait::Job { .. }) {
             self.working.remove(key);
         }
         Ok(())
@@ -181,7 +191,7 @@ impl Board {
     pub fn action(&mut self, key: &Key, now_unix_ms: i64) -> Option<Action> {
         let herd = self.herds.get_mut(&key.0)?;
         let entry = herd.migrations.get_mut(&key.1)?;
-        let migration = &entry.migration;
+        let migration = entry.state.migration();
         match migration.wait() {
             Wait::Job { not_before_unix_ms, .. }
                 if migration
@@ -235,15 +245,22 @@ impl Board {
             self.herds.get_mut(&key.0).and_then(|herd| herd.migrations.get_mut(&key.1))
             && entry.slot == Slot::Admitting
         {
-            self.admission.release(&key.0, &entry.route);
+            if let Some(route) = entry.route() {
+                self.admission.release(&key.0, &route);
+                self.admission.enqueue(&key.0, key.1, &route);
+            }
             entry.slot = Slot::Queued;
-            self.admission.enqueue(&key.0, key.1, &entry.route);
         }
     }
 
     /// A migration's state.
-    pub fn migration(&self, key: &Key) -> Option<&Migration> {
-        self.herds.get(&key.0)?.migrations.get(&key.1).map(|entry| &entry.migration)
+    pub fn migration(&self, key: &Key) -> Option<Cow<'_, Migration>> {
+        self.herds.get(&key.0)?.migrations.get(&key.1).map(|entry| entry.state.migration())
+    }
+
+    /// The sequence of a migration's last fact.
+    pub fn revision(&self, key: &Key) -> Option<u64> {
+        self.herds.get(&key.0)?.migrations.get(&key.1).map(|entry| entry.state.revision())
     }
 
     /// A campaign's state.
@@ -264,7 +281,7 @@ impl Board {
 
     /// The migrations of a campaign that wait for a job, a time, or their closing fact.
     pub fn waiting(&self, name: &CampaignName) -> Vec<Key> {
-        let waits = |entry: &Entry| match entry.migration.wait() {
+        let waits = |entry: &Entry| match entry.state.wait() {
             Wait::Job { .. } | Wait::Settlement => true,
             Wait::Admission { not_before_unix_ms } => not_before_unix_ms > 0,
             Wait::Person | Wait::Nothing => false,
@@ -278,7 +295,9 @@ impl Board {
     pub fn forget(&mut self, name: &CampaignName) {
         let Some(herd) = self.herds.remove(name) else { return };
         for entry in herd.migrations.values().filter(|entry| entry.slot.is_held()) {
-            self.admission.release(name, &entry.route);
+            if let Some(route) = entry.route() {
+                self.admission.release(name, &route);
+            }
         }
         self.working.retain(|(campaign, _)| campaign != name);
         self.deadlines.retain(|(_, (campaign, _))| campaign != name);
@@ -325,21 +344,23 @@ impl Herd {
 impl Entry {
     /// Brings the slots in line with the state.
     fn settle_slot(&mut self, key: &Key, admission: &mut Admission) {
-        let campaign = &key.0;
-        let target = match self.migration.wait() {
+        let target = match self.state.wait() {
             Wait::Admission { not_before_unix_ms: 0 } => Slot::Queued,
             // It comes into the line when its time has come.
             Wait::Admission { .. } => Slot::None,
             Wait::Job { .. } | Wait::Settlement | Wait::Person | Wait::Nothing => {
-                if self.migration.holds_slot() { Slot::Taken } else { Slot::None }
+                if self.state.migration().holds_slot() { Slot::Taken } else { Slot::None }
             }
         };
         let (holds, shall_hold) = (self.slot.is_held(), target.is_held());
-        if holds && !shall_hold {
-            admission.release(campaign, &self.route);
-        }
-        if shall_hold && !holds {
-            admission.take(campaign, &self.route);
+        if holds != shall_hold
+            && let Some(route) = self.route()
+        {
+            if holds {
+                admission.release(&key.0, &route);
+            } else {
+                admission.take(&key.0, &route);
+            }
         }
         if target == Slot::Queued {
             self.enqueue(key, admission);
@@ -354,12 +375,22 @@ impl Entry {
             Slot::Queued | Slot::Admitting => return,
             Slot::None | Slot::Taken => {}
         }
-        admission.enqueue(campaign, *id, &self.route);
-        self.slot = Slot::Queued;
+        if let Some(route) = self.route() {
+            admission.enqueue(campaign, *id, &route);
+            self.slot = Slot::Queued;
+        }
+    }
+
+    /// Where it goes; there is always one, since it was looked at when the entry was made.
+    fn route(&self) -> Option<Route> {
+        route(&self.state.migration().planned).ok()
     }
 
     fn settle_deadline(&mut self, key: &Key, deadlines: &mut BTreeSet<(i64, Key)>) {
-        let now = self.migration.deadline_unix_ms();
+        let now = match &self.state {
+            State::Awake(migration) => migration.deadline_unix_ms(),
+            State::Asleep(_) => None,
+        };
         if self.deadline != now {
             if let Some(before) = self.deadline {
                 deadlines.remove(&(before, key.clone()));

@@ -1,6 +1,7 @@
 //! The orchestrator's loop: news in, actions out.
 
 use std::{
+    borrow::Cow,
     cmp::Reverse,
     collections::{BinaryHeap, HashMap, VecDeque},
     time::Duration,
@@ -254,7 +255,7 @@ impl Desk {
         }
         while self.acts.len() < ACTS_MAX {
             let Some(key) = self.board.admit() else { break };
-            if let Some(migration) = self.board.migration(&key).cloned() {
+            if let Some(migration) = self.board.migration(&key).map(Cow::into_owned) {
                 self.acts.spawn(self.hands.clone().admit(key, migration));
             }
         }
@@ -269,12 +270,12 @@ impl Desk {
                 self.timers.push(Reverse((at_unix_ms, key, revision)));
             }
             Some(Action::Settle) => {
-                if let Some(migration) = self.board.migration(&key).cloned() {
+                if let Some(migration) = self.board.migration(&key).map(Cow::into_owned) {
                     self.acts.spawn(self.hands.clone().settle(key, migration));
                 }
             }
             Some(Action::BreakOff) => {
-                if let Some(migration) = self.board.migration(&key).cloned() {
+                if let Some(migration) = self.board.migration(&key).map(Cow::into_owned) {
                     self.acts.spawn(self.hands.clone().break_off(key, migration));
                 }
             }
@@ -316,7 +317,7 @@ impl Desk {
             && *at <= now
             && let Some(Reverse((_, key, revision))) = self.timers.pop()
         {
-            if self.board.migration(&key).is_some_and(|m| m.revision == revision) {
+            if self.board.revision(&key) == Some(revision) {
                 self.touched.push_back(key);
             }
         }
