@@ -156,7 +156,7 @@ async fn takeover(args: &Args, migrations: u64) -> Result<Map<String, Value>> {
     let taken = || Ok((u64::from(model.record.newest_order_unix_ms() > killed_at), 1));
     stage.until("orchestrators have taken over", taken).await?;
     let takeover = killed.elapsed();
-    stage.finish(&model, migrations).await?;
+    stage.finish(&campaign, &model, migrations).await?;
     workers.stop().await?;
 
     let events = stage.last_sequence(&campaign).await?;

@@ -13,6 +13,7 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use chrono::Utc;
 use drover_bus::{Append, Bus};
+use drover_lifecycle::campaign::{Campaign, Fact, Phase};
 use drover_projector::{Reader, view::Status};
 use drover_schemas::{
     CampaignName,
@@ -164,9 +165,46 @@ impl Stage {
         Ok(Workers { shutdown, tasks })
     }
 
-    /// Waits until `migrations` have come to their end.
-    pub async fn finish(&self, model: &Model, migrations: u64) -> Result<()> {
-        self.until("migrations have ended", || Ok((model.record.ended(), migrations))).await
+    /// Waits until `migrations` have come to their end, but for those that wait because their
+    /// source was set aside; or until the campaign has paused by itself.
+    pub async fn finish(
+        &self,
+        campaign: &CampaignName,
+        model: &Model,
+        migrations: u64,
+    ) -> Result<()> {
+        let (mut best, mut moved) = (0, Instant::now());
+        loop {
+            let state = self.campaign(campaign).await?;
+            let is_set_aside =
+                |n: &u32| source_name(*n).is_ok_and(|name| state.quarantined.contains(&name));
+            let sources = u64::from(self.fleet.sources.max(1));
+            let at = |n: u32| (migrations + sources - 1 - u64::from(n)) / sources;
+            let wait: u64 = (0..self.fleet.sources).filter(is_set_aside).map(at).sum();
+            let ended = model.record.ended();
+            if ended + wait >= migrations || state.phase == Phase::Paused {
+                return Ok(());
+            }
+            if ended > best {
+                (best, moved) = (ended, Instant::now());
+            }
+            if moved.elapsed() > STILL_MAX {
+                bail!(
+                    "{ended} of {migrations} have ended, and nothing has moved for {STILL_MAX:?}"
+                );
+            }
+            sleep(POLL).await;
+        }
+    }
+
+    /// A campaign's own state.
+    pub async fn campaign(&self, campaign: &CampaignName) -> Result<Campaign> {
+        let mut facts = Vec::new();
+        for recorded in self.bus.history(campaign, Aggregate::Campaign).await? {
+            let event = recorded.event.decode_campaign()?;
+            facts.push(Fact { revision: recorded.sequence, event });
+        }
+        Campaign::replay(facts)?.context("the campaign was not planned")
     }
 
     /// Waits until a projection has taken in all that is in the log; its view of the campaign.
@@ -179,6 +217,22 @@ impl Stage {
         let position = || Ok((status().map_or(0, |status| status.position), last));
         self.until("events are in the projection", position).await?;
         status().context("the projection cannot be read")
+    }
+
+    /// Waits until the migrations that have come to their end are closed in a projection too.
+    pub async fn closed(
+        &self,
+        campaign: &CampaignName,
+        path: &PathBuf,
+        model: &Model,
+    ) -> Result<Status> {
+        let closed = || {
+            let view =
+                Reader::open(path)?.views().status(campaign, Utc::now().timestamp_millis())?;
+            Ok((view.counts.completed + view.counts.parked, model.record.ended()))
+        };
+        self.until("migrations are closed", closed).await?;
+        self.projected(campaign, path).await
     }
 
     /// Waits until an orchestrator has taken in all that is in the log.

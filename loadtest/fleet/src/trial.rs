@@ -79,6 +79,8 @@ impl Outcome {
             "migrations": self.migrations,
             "completed": self.status.counts.completed,
             "parked": self.status.counts.parked,
+            "phase": self.status.phase,
+            "quarantined": self.status.quarantined,
             "breaches": self.breaches,
             "steps": self.summary.steps,
             "failures": self.summary.failures,
@@ -133,9 +135,9 @@ pub async fn run_on(stage: &mut Stage, args: &Args) -> Result<Outcome> {
     stage.projected(&campaign, &file).await?;
     let start = Instant::now();
     stage.begin(&campaign, args.max_in_flight).await?;
-    stage.finish(&model, args.migrations).await?;
+    stage.finish(&campaign, &model, args.migrations).await?;
     let run = start.elapsed();
-    let status = stage.projected(&campaign, &file).await?;
+    let status = stage.closed(&campaign, &file, &model).await?;
     let mut own = used(std::process::id())?;
     own.cpu_seconds -= before.cpu_seconds;
     let used = [used(orchestrator.pid())?, used(projector.pid())?, used(stage.nats.pid())?, own];

@@ -40,6 +40,10 @@ enum Command {
     Plan(c::plan::Args),
     /// Begins to admit migrations.
     Start(c::start::Args),
+    /// Changes a campaign's limit while it runs.
+    Tune(c::tune::Args),
+    /// The hosts that are set aside; sets one aside, or takes it in again.
+    Hosts(c::hosts::Args),
     /// The red button: no new admissions; migrations in flight finish.
     Pause(c::pause::Args),
     /// Admits again after a pause.
@@ -108,6 +112,8 @@ async fn run(cli: Cli) -> Result<(), Trouble> {
         Command::Serve(args) => c::serve::run(&config, args).await,
         Command::Plan(args) => c::plan::run(&config, args).await,
         Command::Start(args) => c::start::run(&config, args).await,
+        Command::Tune(args) => c::tune::run(&config, args).await,
+        Command::Hosts(args) => c::hosts::run(&config, args).await,
         Command::Pause(args) => c::pause::run(&config, args).await,
         Command::Resume(args) => c::pause::resume(&config, args.campaign).await,
         Command::Status(args) => c::status::run(&config, args).await,

@@ -7,7 +7,7 @@ use drover_schemas::{
     envelope::campaign_kind,
     v1::{
         CampaignCompleted, CampaignCreated, CampaignPaused, CampaignResumed, CampaignStarted,
-        ConcurrencyChanged, Policy, campaign_event::Event,
+        ConcurrencyChanged, HostQuarantined, HostReleased, Policy, campaign_event::Event,
     },
 };
 
@@ -57,6 +57,27 @@ pub enum Command {
     },
     /// Admit again.
     Resume {
+        /// Who says so.
+        by: String,
+    },
+    /// Admit at most so many at once from now on.
+    Tune {
+        /// The campaign's slots; at least 1.
+        in_flight_max: u32,
+        /// Who says so.
+        by: String,
+    },
+    /// Set a host aside: its migrations wait.
+    Quarantine {
+        /// The host.
+        host: ServerName,
+        /// Why.
+        reason: String,
+    },
+    /// Take a host in again.
+    Release {
+        /// The host.
+        host: ServerName,
         /// Who says so.
         by: String,
     },
@@ -206,6 +227,28 @@ impl Campaign {
             }
             Command::Resume { .. } if self.phase == Phase::Running => return Ok(None),
             Command::Resume { by } => ("a resume", Event::CampaignResumed(CampaignResumed { by })),
+            Command::Tune { in_flight_max, .. } if in_flight_max == self.in_flight_max => {
+                return Ok(None);
+            }
+            // Before its start a campaign has no limit that could be another.
+            Command::Tune { .. } if self.in_flight_max == 0 => {
+                return Err(self.not_allowed("another limit"));
+            }
+            Command::Tune { in_flight_max, by } => {
+                let event = ConcurrencyChanged { in_flight_max, reason: format!("set by {by}") };
+                ("another limit", Event::ConcurrencyChanged(event))
+            }
+            Command::Quarantine { host, .. } if self.quarantined.contains(&host) => {
+                return Ok(None);
+            }
+            Command::Quarantine { host, reason } => {
+                let event = HostQuarantined { host: host.to_string(), reason };
+                ("a quarantine", Event::HostQuarantined(event))
+            }
+            Command::Release { host, .. } if !self.quarantined.contains(&host) => return Ok(None),
+            Command::Release { host, by } => {
+                ("a release", Event::HostReleased(HostReleased { host: host.to_string(), by }))
+            }
             Command::Complete { completed, rolled_back } => {
                 let event = CampaignCompleted { completed, rolled_back };
                 ("completion", Event::CampaignCompleted(event))
@@ -280,6 +323,28 @@ mod tests {
         assert!(!apply(&mut campaign, start(400)));
         assert!(apply(&mut campaign, start(250)));
         assert_eq!((campaign.phase, campaign.in_flight_max), (Phase::Running, 250));
+    }
+
+    #[test]
+    fn a_limit_and_the_hosts_set_aside_change_while_it_runs_or_is_paused() {
+        let mut campaign = campaign();
+        let tune = |in_flight_max| Command::Tune { in_flight_max, by: "me".into() };
+        assert!(campaign.decide(tune(5)).is_err(), "it has no limit before its start");
+        apply(&mut campaign, start(400));
+        assert!(apply(&mut campaign, tune(250)));
+        assert!(!apply(&mut campaign, tune(250)));
+        apply(&mut campaign, pause());
+        assert!(apply(&mut campaign, tune(100)));
+        assert_eq!((campaign.phase, campaign.in_flight_max), (Phase::Paused, 100));
+        let host: ServerName = "src-1".parse().unwrap();
+        let quarantine = Command::Quarantine { host: host.clone(), reason: "dead".into() };
+        assert!(apply(&mut campaign, quarantine.clone()));
+        assert!(!apply(&mut campaign, quarantine));
+        assert!(campaign.quarantined.contains(&host));
+        let release = Command::Release { host, by: "me".into() };
+        assert!(apply(&mut campaign, release.clone()));
+        assert!(!apply(&mut campaign, release));
+        assert!(campaign.quarantined.is_empty());
     }
 
     #[test]

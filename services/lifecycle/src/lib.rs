@@ -7,6 +7,7 @@
 
 pub mod admission;
 pub mod backoff;
+pub mod breaker;
 pub mod campaign;
 mod conclude;
 pub mod ledger;

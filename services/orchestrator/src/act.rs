@@ -7,6 +7,7 @@ use chrono::Utc;
 use drover_bus::{Bus, Error, Ordered};
 use drover_lifecycle::{
     Command, Migration,
+    breaker::Verdict,
     campaign::{self, Campaign},
     steps::host_of,
 };
@@ -18,6 +19,9 @@ use drover_schemas::{
 };
 
 use crate::board::Key;
+
+/// Who pauses a campaign in which too much fails.
+const BREAKER: &str = "the breaker";
 
 /// What was done.
 #[derive(Debug)]
@@ -121,6 +125,26 @@ impl Hands {
             if let Err(error) = appended.await {
                 tracing::warn!(campaign = %name, %error, "the campaign's end is not recorded yet");
             }
+        }
+        Done::Told
+    }
+
+    /// Appends that the campaign pauses by itself, or that a host is set aside. Where the campaign
+    /// has moved on meanwhile, the next failure is judged by what it is then.
+    pub async fn carry_out(self, name: CampaignName, campaign: Campaign, verdict: Verdict) -> Done {
+        let command = match verdict {
+            Verdict::Pause { reason } => {
+                campaign::Command::Pause { reason, by: BREAKER.to_owned() }
+            }
+            Verdict::Quarantine { host, reason } => campaign::Command::Quarantine { host, reason },
+        };
+        let Ok(Some(event)) = campaign.decide(command) else { return Done::Told };
+        tracing::warn!(campaign = %name, ?event, "too many failures");
+        let event = CloudEvent::campaign(event, &self.source, Utc::now());
+        match self.bus.append(&name, Aggregate::Campaign, campaign.revision, &event).await {
+            Ok(_) => metrics::counter!("drover_breaker_verdicts_total").increment(1),
+            Err(Error::Conflict { .. }) => {}
+            Err(error) => tracing::warn!(campaign = %name, %error, "not recorded yet"),
         }
         Done::Told
     }

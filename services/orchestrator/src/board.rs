@@ -11,6 +11,7 @@ use std::{
 use drover_lifecycle::{
     Fact, Migration, NotAllowed, Wait,
     admission::{Admission, Route, Slots},
+    breaker::{Breaker, Verdict},
     campaign::{self, Campaign},
 };
 use drover_schemas::{
@@ -69,6 +70,8 @@ struct Herd {
     ended: u64,
     rolled_back: u64,
     sequence: u64,
+    /// Of what was heard since the log was read to its end.
+    breaker: Breaker,
 }
 
 /// Why a fact was set aside.
@@ -116,6 +119,16 @@ impl Board {
     ) -> Result<(), Refused> {
         let herd = self.herds.entry(name.clone()).or_default();
         herd.sequence = herd.sequence.max(revision);
+        match &event {
+            campaign_event::Event::CampaignResumed(_) => herd.breaker.reset(),
+            campaign_event::Event::HostReleased(released) => herd.breaker.release(&released.host),
+            campaign_event::Event::CampaignCreated(_)
+            | campaign_event::Event::CampaignStarted(_)
+            | campaign_event::Event::ConcurrencyChanged(_)
+            | campaign_event::Event::CampaignPaused(_)
+            | campaign_event::Event::HostQuarantined(_)
+            | campaign_event::Event::CampaignCompleted(_) => {}
+        }
         let fact = campaign::Fact { revision, event };
         match &mut herd.campaign {
             None => herd.campaign = Some(Campaign::begin(fact)?),
@@ -167,6 +180,10 @@ impl Board {
             }
             std::collections::hash_map::Entry::Occupied(occupied) => {
                 let entry = occupied.into_mut();
+                if herd.live {
+                    let planned = &entry.state.migration().planned;
+                    herd.breaker.take(key.1, planned, at_unix_ms, &fact.event);
+                }
                 let ends = |state: &State| {
                     let migration = state.migration();
                     (migration.has_ended(), migration.is_rolled_back())
@@ -219,6 +236,12 @@ impl Board {
             }
             Wait::Person | Wait::Nothing => None,
         }
+    }
+
+    /// Whether a running campaign is to stop by itself, or without a host.
+    pub fn judge(&self, name: &CampaignName) -> Option<Verdict> {
+        let herd = self.herds.get(name).filter(|herd| herd.live && herd.is_running())?;
+        herd.breaker.judge(&herd.campaign.as_ref()?.quarantined)
     }
 
     /// The next migration for which there is a slot everywhere. Its slots are taken until its

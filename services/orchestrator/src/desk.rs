@@ -203,12 +203,16 @@ impl Desk {
                 if live {
                     self.tell(&key, sequence, &fact);
                 }
+                let has_failed = matches!(fact, migration_event::Event::StepFailed(_));
                 self.board
                     .take_migration(&key, sequence, at, fact)
                     .map_err(|error| error.to_string())?;
                 if live {
                     let ended = self.board.migration(&key).is_some_and(|m| m.has_ended());
                     self.touched.push_back(key.clone());
+                    if has_failed {
+                        self.judge(&key.0);
+                    }
                     if ended {
                         self.end_campaign(&key.0);
                     }
@@ -216,6 +220,16 @@ impl Desk {
             }
         }
         Ok(())
+    }
+
+    /// Pauses the campaign, or sets a host aside, where the failures call for it.
+    fn judge(&mut self, name: &CampaignName) {
+        if self.is_active()
+            && let Some(verdict) = self.board.judge(name)
+            && let Some(campaign) = self.board.campaign(name).cloned()
+        {
+            self.acts.spawn(self.hands.clone().carry_out(name.clone(), campaign, verdict));
+        }
     }
 
     fn end_campaign(&mut self, name: &CampaignName) {

@@ -3,6 +3,7 @@
 pub mod audit;
 pub mod events;
 pub mod failures;
+pub mod hosts;
 pub mod init;
 pub mod pause;
 pub mod plan;
@@ -11,6 +12,7 @@ pub mod sandbox;
 pub mod serve;
 pub mod start;
 pub mod status;
+pub mod tune;
 
 use std::io::{self, Write as _};
 
