@@ -5,13 +5,14 @@
 //! step's work.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
 use drover_schemas::v1::{Job, Step};
 use prost::Message as _;
+use uuid::Uuid;
 
 /// The measurements of one campaign.
 #[derive(Debug, Default)]
@@ -29,7 +30,7 @@ struct Inner {
     steps: u64,
     failures: u64,
     newest_order_unix_ms: i64,
-    ended: u64,
+    ended: HashSet<Uuid>,
     jobs: u64,
     jobs_bytes: u64,
 }
@@ -93,7 +94,7 @@ impl Record {
         inner.steps += 1;
         if matches!(job.step(), Step::Announce | Step::Thaw) {
             inner.way.remove(&job.migration_id);
-            inner.ended += 1;
+            inner.ended.extend(job.migration_id.parse::<Uuid>());
             return;
         }
         let fresh =
@@ -126,7 +127,12 @@ impl Record {
 
     /// How many migrations were announced or thawed: the end of each, but for the closing fact.
     pub fn ended(&self) -> u64 {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner).ended
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner).ended.len() as u64
+    }
+
+    /// Whether a migration was announced or thawed.
+    pub fn has_ended(&self, id: Uuid) -> bool {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner).ended.contains(&id)
     }
 
     /// What it has come to.

@@ -3,6 +3,7 @@
 //! campaigns on it.
 
 use std::{
+    collections::BTreeSet,
     fs,
     path::PathBuf,
     process::Command,
@@ -16,7 +17,7 @@ use drover_bus::{Append, Bus};
 use drover_lifecycle::campaign::{Campaign, Fact, Phase};
 use drover_projector::{Reader, view::Status};
 use drover_schemas::{
-    CampaignName,
+    CampaignName, ServerName,
     envelope::CloudEvent,
     streams::Service as Kind,
     subjects::{Aggregate, Host},
@@ -39,6 +40,8 @@ use crate::{
 
 /// How often a condition is looked at.
 const POLL: Duration = Duration::from_millis(50);
+/// How often a campaign's own history is read.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How long nothing may move before the run is given up.
 const STILL_MAX: Duration = Duration::from_secs(120);
 /// How many DNS updates and messages are in work at once: as many as it takes, since here the
@@ -165,8 +168,8 @@ impl Stage {
         Ok(Workers { shutdown, tasks })
     }
 
-    /// Waits until `migrations` have come to their end, but for those that wait because their
-    /// source was set aside; or until the campaign has paused by itself.
+    /// Waits until `migrations` have come to their end, but for those that wait because a host of
+    /// theirs was set aside; or until the campaign has paused by itself.
     pub async fn finish(
         &self,
         campaign: &CampaignName,
@@ -174,27 +177,52 @@ impl Stage {
         migrations: u64,
     ) -> Result<()> {
         let (mut best, mut moved) = (0, Instant::now());
+        let mut looked = None;
         loop {
-            let state = self.campaign(campaign).await?;
-            let is_set_aside =
-                |n: &u32| source_name(*n).is_ok_and(|name| state.quarantined.contains(&name));
-            let sources = u64::from(self.fleet.sources.max(1));
-            let at = |n: u32| (migrations + sources - 1 - u64::from(n)) / sources;
-            let wait: u64 = (0..self.fleet.sources).filter(is_set_aside).map(at).sum();
             let ended = model.record.ended();
-            if ended + wait >= migrations || state.phase == Phase::Paused {
+            if ended >= migrations {
                 return Ok(());
             }
             if ended > best {
                 (best, moved) = (ended, Instant::now());
             }
+            if looked.is_none_or(|at: Instant| at.elapsed() > LOOK_EVERY) {
+                looked = Some(Instant::now());
+                let state = self.campaign(campaign).await?;
+                let waiting = self.waiting(campaign, model, migrations, &state.quarantined)?;
+                if ended + waiting >= migrations || state.phase == Phase::Paused {
+                    return Ok(());
+                }
+            }
             if moved.elapsed() > STILL_MAX {
-                bail!(
-                    "{ended} of {migrations} have ended, and nothing has moved for {STILL_MAX:?}"
-                );
+                bail!("{ended} of {migrations} have ended; nothing moves for {STILL_MAX:?}");
             }
             sleep(POLL).await;
         }
+    }
+
+    /// How many have not come to their end, and have a host that was set aside.
+    fn waiting(
+        &self,
+        campaign: &CampaignName,
+        model: &Model,
+        migrations: u64,
+        quarantined: &BTreeSet<ServerName>,
+    ) -> Result<u64> {
+        if quarantined.is_empty() {
+            return Ok(0);
+        }
+        let is_set_aside = |name: &str| quarantined.iter().any(|host| host.as_str() == name);
+        let mut waiting = 0;
+        for n in 0..migrations {
+            let (id, planned) = self.fleet.row(campaign, n)?;
+            if (is_set_aside(&planned.source) || is_set_aside(&planned.destination))
+                && !model.record.has_ended(id.uuid())
+            {
+                waiting += 1;
+            }
+        }
+        Ok(waiting)
     }
 
     /// A campaign's own state.
