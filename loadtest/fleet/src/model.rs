@@ -238,7 +238,9 @@ fn event(job: &Job, bytes: u64) -> Conclusion {
             accounts: 1,
             sessions_ended: 2,
             scheduled_events_stopped: 0,
-            ..Default::default()
+            // The model's sources have no watchdog.
+            thaw_at_unix_ms: 0,
+            watchdog_armed: false,
         }),
         Step::Dump => Event::DumpStored(DumpStored {
             dump_object: format!("{}/{id}/{}-{}/dump.sql.zst", job.campaign, job.run, job.attempt),
@@ -249,51 +251,34 @@ fn event(job: &Job, bytes: u64) -> Conclusion {
             manifest_sha256: "b".repeat(64),
             tables,
             rows,
-            ..Default::default()
         }),
-        Step::Import => Event::ImportCompleted(v1::ImportCompleted {
-            tables,
-            dump_bytes: bytes / 4,
-            ..Default::default()
-        }),
-        Step::Verify => {
-            Event::CopyVerified(v1::CopyVerified { tables, rows, ..Default::default() })
+        Step::Import => {
+            Event::ImportCompleted(v1::ImportCompleted { tables, dump_bytes: bytes / 4 })
         }
+        Step::Verify => Event::CopyVerified(v1::CopyVerified { tables, rows }),
         Step::Disarm => Event::SourceDisarmed(v1::SourceDisarmed { disarmed_at_unix_ms: now }),
-        Step::Open => Event::DestinationOpened(DestinationOpened {
-            accounts: 1,
-            opened_at_unix_ms: now,
-            ..Default::default()
-        }),
-        Step::Switch => Event::DnsSwitched(DnsSwitched {
-            changes: vec![change("192.0.2.1", "198.51.100.1")],
-            ..Default::default()
-        }),
-        Step::Retire => Event::SourceRetired(SourceRetired { accounts: 1, ..Default::default() }),
+        Step::Open => {
+            Event::DestinationOpened(DestinationOpened { accounts: 1, opened_at_unix_ms: now })
+        }
+        Step::Switch => {
+            Event::DnsSwitched(DnsSwitched { changes: vec![change("192.0.2.1", "198.51.100.1")] })
+        }
+        Step::Retire => Event::SourceRetired(SourceRetired { accounts: 1 }),
         Step::Publish => Event::DumpPublished(DumpPublished {
             link: format!("https://dumps.example.net/{id}?signature={}", "c".repeat(43)),
             expires_at_unix_ms: now + RETENTION_MS,
-            ..Default::default()
         }),
         Step::Announce => Event::CustomerNotified(v1::CustomerNotified {
             channels: vec!["smtp".to_owned(), "webhook".to_owned()],
             idempotency_key: id.clone(),
-            ..Default::default()
         }),
         Step::Expire => Event::DumpExpired(v1::DumpExpired::default()),
-        Step::Revert => Event::DnsReverted(DnsReverted {
-            changes: vec![change("198.51.100.1", "192.0.2.1")],
-            ..Default::default()
-        }),
-        Step::Close => {
-            Event::DestinationClosed(DestinationClosed { accounts: 1, ..Default::default() })
+        Step::Revert => {
+            Event::DnsReverted(DnsReverted { changes: vec![change("198.51.100.1", "192.0.2.1")] })
         }
+        Step::Close => Event::DestinationClosed(DestinationClosed { accounts: 1 }),
         Step::Drop => Event::DestinationDropped(v1::DestinationDropped::default()),
-        Step::Thaw => Event::SourceThawed(SourceThawed {
-            thawed_at_unix_ms: now,
-            accounts: 1,
-            ..Default::default()
-        }),
+        Step::Thaw => Event::SourceThawed(SourceThawed { thawed_at_unix_ms: now, accounts: 1 }),
         Step::Unspecified => return Err(Failure::new(Code::JobIncomplete, "it has no step")),
     })
 }

@@ -5,7 +5,7 @@
 use std::{
     collections::BTreeSet,
     fs,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::Command,
     sync::Arc,
     time::{Duration, Instant},
@@ -83,10 +83,7 @@ impl Stage {
         self.bus.ensure_campaign(campaign).await?;
         let retry = RetryPolicy { attempts_max: 5, backoff_base_ms: 100, backoff_max_ms: 2_000 };
         let policy = Policy { retry: Some(retry), dump_retention_days: 30, ..Default::default() };
-        let created = Campaigns::CampaignCreated(CampaignCreated {
-            policy: Some(policy),
-            ..Default::default()
-        });
+        let created = Campaigns::CampaignCreated(CampaignCreated { policy: Some(policy) });
         self.tell(campaign, 0, created).await?;
         let appends = (0..migrations).filter_map(|n| {
             let (id, planned) = self.fleet.row(campaign, n).ok()?;
@@ -109,7 +106,7 @@ impl Stage {
         let history = self.bus.history(campaign, Aggregate::Campaign).await?;
         let revision = history.last().map_or(0, |last| last.sequence);
         let by = "fleet".to_owned();
-        let started = CampaignStarted { in_flight_max, by, ..Default::default() };
+        let started = CampaignStarted { in_flight_max, by };
         self.tell(campaign, revision, Campaigns::CampaignStarted(started)).await
     }
 
@@ -236,7 +233,7 @@ impl Stage {
     }
 
     /// Waits until a projection has taken in all that is in the log; its view of the campaign.
-    pub async fn projected(&self, campaign: &CampaignName, path: &PathBuf) -> Result<Status> {
+    pub async fn projected(&self, campaign: &CampaignName, path: &Path) -> Result<Status> {
         let last = self.last_sequence(campaign).await?;
         let status = || {
             let reader = Reader::open(path).ok()?;
@@ -251,7 +248,7 @@ impl Stage {
     pub async fn closed(
         &self,
         campaign: &CampaignName,
-        path: &PathBuf,
+        path: &Path,
         model: &Model,
     ) -> Result<Status> {
         let closed = || {

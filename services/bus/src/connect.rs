@@ -25,7 +25,7 @@ use bytes::Bytes;
 use drover_schemas::codes;
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::{
-    sync::watch,
+    sync::{Semaphore, SemaphorePermit, watch},
     time::{Instant, sleep, timeout},
 };
 
@@ -45,6 +45,10 @@ const RECONNECT_GRACE: Duration = Duration::from_millis(500);
 const CONNECT_PAUSE: Duration = Duration::from_millis(200);
 /// How many refusals are remembered: they are read right after they arrive.
 const REFUSALS_MAX: usize = 64;
+/// How many consumers are made at once. A service of a large fleet makes hundreds when it starts:
+/// asked for all at the same time, a busy server would not answer the last ones within
+/// [`REQUEST_WAIT`].
+const MAKING_MAX: usize = 8;
 /// JetStream's API.
 pub(crate) const API: &str = "$JS.API";
 
@@ -60,6 +64,7 @@ struct Inner {
     address: String,
     replicas: usize,
     ack_wait: Duration,
+    making: Semaphore,
     link: Arc<Link>,
 }
 
@@ -123,6 +128,7 @@ impl Bus {
                 context,
                 address: options.url.clone(),
                 replicas: options.replicas,
+                making: Semaphore::new(MAKING_MAX),
                 ack_wait: options.ack_wait(),
                 link,
             }),
@@ -147,6 +153,11 @@ impl Bus {
 
     pub(crate) fn context(&self) -> &jetstream::Context {
         &self.inner.context
+    }
+
+    /// A turn at making a consumer; the semaphore is never closed.
+    pub(crate) async fn making(&self) -> Option<SemaphorePermit<'_>> {
+        self.inner.making.acquire().await.ok()
     }
 
     pub(crate) fn replicas(&self) -> usize {

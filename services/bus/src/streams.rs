@@ -66,6 +66,7 @@ impl Bus {
         wanted: &streams::Consumer,
         ack_wait: Duration,
     ) -> Result<(), Error> {
+        let _turn = self.making().await;
         let name = &wanted.name;
         let config = consumer_config(wanted, ack_wait);
         let state = match self.find_consumer(name).await? {
