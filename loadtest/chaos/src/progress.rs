@@ -67,6 +67,11 @@ impl History {
         self.events.iter().map(line).collect()
     }
 
+    /// The data of its last event of this type.
+    pub fn last_of(&self, kind: &str) -> Option<&Value> {
+        self.events.iter().rev().find(|(of, _)| of == kind).map(|(_, event)| &event["data"])
+    }
+
     /// How many events of this type it has.
     pub fn count(&self, kind: &str) -> usize {
         self.events.iter().filter(|(of, _)| of == kind).count()

@@ -2,6 +2,8 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fs,
+    path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
@@ -9,20 +11,26 @@ use std::{
 use anyhow::{Context as _, Result};
 use async_nats::jetstream;
 use drover_testbed::{bed::eventually, mariadb::Mariadb};
+use futures::TryStreamExt as _;
 use mysql_async::prelude::Queryable as _;
 
 use crate::{
     customers::{Book, resolve},
     herd::Mover,
     progress::{History, Progress},
-    world::World,
+    world::{CAMPAIGN, World},
 };
 
 /// How long a job of which nothing is left to do may lie on the queue: it is dropped when it is
 /// given out again.
 const QUEUE_WAIT: Duration = Duration::from_secs(60);
+/// The work queue.
+const QUEUE: &str = "DROVER_JOBS";
 /// What a server has beside its customers' databases.
 const SYSTEM: &str = "'mysql', 'information_schema', 'performance_schema', 'sys', 'drover'";
+
+/// What the store holds of a migration that has completed.
+const NEEDED: [&str; 3] = ["dump.sql.zst", "manifest.json", "mailed"];
 
 /// A row of a customer's table: client, number, the server that took it, and when.
 type Row = (String, u64, u32, String);
@@ -89,6 +97,7 @@ impl Verdict {
             self.access(world, mover).await?;
         }
         self.orphans(world, progress).await?;
+        self.store(world, progress)?;
         self.queue(world).await
     }
 
@@ -191,15 +200,50 @@ impl Verdict {
         Ok(())
     }
 
+    /// The store holds each migration's dump and the note that its mail has gone, and nothing of
+    /// the attempts before, sealed accounts least of all.
+    fn store(&mut self, world: &World, progress: &Progress) -> Result<()> {
+        let campaign = world.store.join(CAMPAIGN);
+        for (id, history) in &progress.histories {
+            let dump = history.last_of("DumpStored").and_then(|it| it["dump_object"].as_str());
+            let attempt = dump.and_then(|dump| Path::new(dump).parent());
+            let attempt = attempt.map(|attempt| world.store.join(attempt));
+            for file in files(&campaign.join(id))? {
+                let name = file.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+                if file.parent() != attempt.as_deref() || !NEEDED.contains(&name) {
+                    let file = file.display();
+                    self.breaches.push(format!("the store holds what nobody needs: {file}"));
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// No job is left.
     async fn queue(&mut self, world: &World) -> Result<()> {
         let context = jetstream::new(world.bus().await?);
-        let empty = eventually(QUEUE_WAIT, || async {
-            let stream = context.get_stream("DROVER_JOBS").await?;
-            Ok(stream.get_info().await?.state.messages == 0)
-        });
-        if let Err(error) = empty.await {
-            self.breaches.push(format!("jobs are left on the queue: {error:#}"));
+        let queue = context.get_stream(QUEUE).await?;
+        let empty =
+            eventually(QUEUE_WAIT, || async { Ok(queue.get_info().await?.state.messages == 0) });
+        if empty.await.is_ok() {
+            return Ok(());
+        }
+        let state = queue.get_info().await?.state;
+        for sequence in state.first_sequence..=state.last_sequence {
+            if let Ok(job) = queue.get_raw_message(sequence).await {
+                self.breaches
+                    .push(format!("a job is left on the queue: {sequence} {}", job.subject));
+            }
+        }
+        let mut consumers = queue.consumers();
+        while let Some(consumer) = consumers.try_next().await? {
+            self.breaches.push(format!(
+                "beside it: consumer {}, acknowledged to {}, {} under way, {} waiting",
+                consumer.name,
+                consumer.ack_floor.stream_sequence,
+                consumer.num_ack_pending,
+                consumer.num_pending
+            ));
         }
         Ok(())
     }
@@ -237,6 +281,24 @@ fn judge(
         breaches.push(format!("the source took a row at {last}, the destination one at {first}"));
     }
     breaches
+}
+
+/// All files below a folder; none where it is not there.
+fn files(folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    let entries = match fs::read_dir(folder) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(found),
+        entries => entries?,
+    };
+    for entry in entries {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            found.extend(files(&entry.path())?);
+        } else {
+            found.push(entry.path());
+        }
+    }
+    Ok(found)
 }
 
 /// Writes as the customer does, and takes it back.

@@ -35,6 +35,9 @@ pub const CAMPAIGN: &str = "chaos";
 pub const ACK_WAIT_MS: u64 = 5_000;
 /// How long the orchestrator's lease lasts, in milliseconds.
 pub const LEASE_MS: u64 = 2_000;
+/// How long a database may be frozen, in milliseconds: short enough for the promise to be broken off
+/// now and then, and for sources to thaw themselves.
+const MAX_FROZEN_MS: u64 = 15_000;
 /// What a link to a nats-server is called.
 const NATS: &str = "nats";
 /// The servers of each kind.
@@ -65,6 +68,7 @@ fn environment(store: &Path) -> Vec<(String, String)> {
         ("DROVER_CAMPAIGN__ATTEMPTS_MAX", "3".to_owned()),
         ("DROVER_CAMPAIGN__BACKOFF_BASE_MS", "200".to_owned()),
         ("DROVER_CAMPAIGN__BACKOFF_MAX_MS", "2000".to_owned()),
+        ("DROVER_CAMPAIGN__MAX_FROZEN_MS", MAX_FROZEN_MS.to_string()),
         ("DROVER_DNS__ZONES__0__TTL_SECONDS", "1".to_owned()),
         ("DROVER_DNS__ANSWER_WAIT_MS", "2000".to_owned()),
         ("DROVER_DNS__SEEN_WAIT_MS", "5000".to_owned()),
