@@ -266,6 +266,9 @@ impl Run {
             .map(|(kind, it)| format!("{kind} {} MB {} files", it.memory_kb >> 10, it.files))
             .collect();
         println!("peaks:     {}", peaks.join(", "));
+        for remark in &verdict.remarks {
+            println!("remark:    {remark}");
+        }
         for breach in &verdict.breaches {
             println!("BREACH     {breach}");
         }
