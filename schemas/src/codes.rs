@@ -8,7 +8,7 @@
 //! | --- | --- |
 //! | 0001-0099 | the command line, the configuration, the inventory |
 //! | 0100-0199 | the bus and the event log |
-//! | 0200-0299 | MySQL and MariaDB servers in general; freeze, thaw, retire |
+//! | 0200-0299 | MySQL and MariaDB servers in general; freeze, thaw, retire; pre-flight (0240-0299) |
 //! | 0300-0399 | dump and object store |
 //! | 0400-0499 | import, verify, open, close, drop |
 //! | 0500-0599 | DNS |
@@ -108,6 +108,30 @@ codes! {
     220 permanent DestinationUnknown "the source cannot be thawed while the destination may be open" "The log has lost events: run drover reconcile CAMPAIGN --repair.";
     230 permanent BodyAmbiguous "a routine, trigger or scheduled event holds code for certain versions" "Have it written without such code, as the page says; then: drover retry.";
     231 permanent TableElsewhere "a table hands out the rows of another database" "Drop the MERGE table that the message names, or make it a view; then: drover retry.";
+
+    // ---- pre-flight
+    240 permanent EngineMissing "the destination lacks a storage engine" "Install the engine at the destination, or convert the table at the source (ALTER TABLE … ENGINE=InnoDB).";
+    241 permanent CollationMissing "the destination lacks a collation" "Convert the table or column at the source to a collation that both servers have.";
+    242 permanent TypeMissing "the destination lacks a column type" "Choose a destination of a version that has the type, or convert the column at the source.";
+    243 permanent PluginMissing "the destination lacks an account's authentication plugin" "Install the plugin at the destination, or give the account a password of another kind.";
+    244 permanent DefinerMissing "a definer does not exist at the destination" "Nothing where the object is not used; otherwise create the account at the destination, or redefine the object at the source.";
+    245 permanent ReferenceElsewhere "the database refers to another database" "Move both to the same destination, the other one first, or remove the reference.";
+    247 permanent TableUnreadable "a table cannot be read at the source" "Repair the table, or bring its engine back.";
+    248 permanent SettingsDiffer "servers are set differently" "Set the destination as the source is, or tell the customers.";
+    249 permanent ZeroDates "the destination's sql_mode refuses zero dates" "Take NO_ZERO_DATE and NO_ZERO_IN_DATE out of the destination's sql_mode.";
+    250 permanent RowTooLarge "a table's row is too large for the destination" "Set innodb_strict_mode=OFF at the destination, or give the table fewer or longer columns.";
+    251 permanent PacketTooSmall "a row is larger than the destination's max_allowed_packet" "Raise max_allowed_packet at the destination (at most 1 GB).";
+    252 permanent NamesFolded "names that differ in case only are one at the destination" "Choose a destination with the same lower_case_table_names.";
+    253 permanent RoomUnknown "the destination's disk room cannot be seen" "See to the room yourself, or install the plugin `disks` and grant FILE.";
+    254 permanent DestinationFull "the destination has no room for what moves to it" "Make room, or choose another destination for some of the databases.";
+    255 permanent StoreFull "the store may have no room for the dumps" "Make room in the store's folder.";
+    256 permanent ClocksDiffer "clocks differ" "Set the clock (NTP) of the server that is named.";
+    257 permanent SchedulerOff "the event scheduler does not run at the source" "SET GLOBAL event_scheduler = ON at the source.";
+    258 permanent VersionOlder "the destination's version is older than the source's" "Choose a destination of the same version or a newer one.";
+    259 permanent KindDiffers "source and destination are of different kinds" "Move within MariaDB, or within MySQL.";
+    260 permanent NoHostName "a database has no host name" "See whether its customer uses an address; move that by other means.";
+    261 permanent PreflightBlocks "the pre-flight found what blocks migrations" "Mend what is listed and run drover doctor again; or go on with: drover start CAMPAIGN --ignore-findings.";
+    262 permanent KindOfObjectMissing "the destination lacks a kind of object" "Remove the object at the source, or choose a destination that has it.";
 
     // ---- dump, store
     300 transient DumpFailed "the dump stopped" "See the message; Drover tries again.";

@@ -122,6 +122,7 @@ pub fn migration_kind(event: &migration_event::Event) -> &'static str {
         Event::RollbackRequested(_) => "RollbackRequested",
         Event::MigrationRolledBack(_) => "MigrationRolledBack",
         Event::MigrationDeferred(_) => "MigrationDeferred",
+        Event::MigrationChecked(_) => "MigrationChecked",
         Event::DnsReverted(_) => "DnsReverted",
         Event::DestinationClosed(_) => "DestinationClosed",
         Event::DestinationDropped(_) => "DestinationDropped",
@@ -141,5 +142,6 @@ pub fn campaign_kind(event: &campaign_event::Event) -> &'static str {
         Event::HostQuarantined(_) => "HostQuarantined",
         Event::HostReleased(_) => "HostReleased",
         Event::CampaignCompleted(_) => "CampaignCompleted",
+        Event::PreflightCompleted(_) => "PreflightCompleted",
     }
 }

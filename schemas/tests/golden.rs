@@ -129,6 +129,11 @@ fn migration_events() -> Vec<migration_event::Event> {
             deferral: 1,
             not_before_unix_ms: 1_750_000_600_000,
         }),
+        Event::MigrationChecked(v1::MigrationChecked {
+            blocking_codes: vec!["DRV-0240".into()],
+            ignored: false,
+            by: "op@console".into(),
+        }),
         Event::DnsReverted(v1::DnsReverted { changes: vec![dns_change()] }),
         Event::DestinationClosed(v1::DestinationClosed { accounts: 2 }),
         Event::DestinationDropped(v1::DestinationDropped {}),
@@ -161,6 +166,17 @@ fn campaign_events() -> Vec<campaign_event::Event> {
         }),
         Event::HostReleased(v1::HostReleased { host: "src-9".into(), by: by() }),
         Event::CampaignCompleted(v1::CampaignCompleted { completed: 199, rolled_back: 1 }),
+        Event::PreflightCompleted(v1::PreflightCompleted {
+            migrations: 200,
+            blocked: 1,
+            findings: vec![v1::PreflightFinding {
+                code: "DRV-0240".into(),
+                blocking: true,
+                migrations: 1,
+                examples: vec!["src-1: `shop`: table `t` is of the engine CONNECT".into()],
+            }],
+            by: by(),
+        }),
     ]
 }
 

@@ -245,6 +245,7 @@ fn published(history: &[Recorded]) -> Result<Option<Dump>, No> {
             | Event::MigrationCompleted(_)
             | Event::StepFailed(_)
             | Event::MigrationParked(_)
+            | Event::MigrationChecked(_)
             | Event::RetryRequested(_)
             | Event::RollbackRequested(_)
             | Event::MigrationRolledBack(_)

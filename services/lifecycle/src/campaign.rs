@@ -7,7 +7,8 @@ use drover_schemas::{
     envelope::campaign_kind,
     v1::{
         CampaignCompleted, CampaignCreated, CampaignPaused, CampaignResumed, CampaignStarted,
-        ConcurrencyChanged, HostQuarantined, HostReleased, Policy, campaign_event::Event,
+        ConcurrencyChanged, HostQuarantined, HostReleased, Policy, PreflightCompleted,
+        campaign_event::Event,
     },
 };
 
@@ -39,7 +40,7 @@ impl Phase {
 }
 
 /// What a person or the orchestrator wants of a campaign.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Command {
     /// Begin to admit migrations, at most so many at once.
     Start {
@@ -81,6 +82,8 @@ pub enum Command {
         /// Who says so.
         by: String,
     },
+    /// Keep what a pre-flight found.
+    NotePreflight(PreflightCompleted),
     /// All migrations have ended.
     Complete {
         /// How many completed.
@@ -172,6 +175,7 @@ impl Campaign {
             Event::CampaignCreated(_)
             | Event::CampaignPaused(_)
             | Event::CampaignResumed(_)
+            | Event::PreflightCompleted(_)
             | Event::CampaignCompleted(_) => {}
         }
         Ok(())
@@ -187,7 +191,10 @@ impl Campaign {
             (Event::CampaignResumed(_), Phase::Paused) => Ok(Phase::Running),
             (Event::CampaignCompleted(_), Phase::Running) => Ok(Phase::Completed),
             (
-                Event::ConcurrencyChanged(_) | Event::HostQuarantined(_) | Event::HostReleased(_),
+                Event::ConcurrencyChanged(_)
+                | Event::HostQuarantined(_)
+                | Event::HostReleased(_)
+                | Event::PreflightCompleted(_),
                 phase @ (Phase::Created | Phase::Running | Phase::Paused),
             ) => Ok(phase),
             (
@@ -198,6 +205,7 @@ impl Campaign {
                 | Event::CampaignResumed(_)
                 | Event::HostQuarantined(_)
                 | Event::HostReleased(_)
+                | Event::PreflightCompleted(_)
                 | Event::CampaignCompleted(_),
                 Phase::Created | Phase::Running | Phase::Paused | Phase::Completed,
             ) => Err(self.not_allowed(campaign_kind(event))),
@@ -248,6 +256,9 @@ impl Campaign {
             Command::Release { host, .. } if !self.quarantined.contains(&host) => return Ok(None),
             Command::Release { host, by } => {
                 ("a release", Event::HostReleased(HostReleased { host: host.to_string(), by }))
+            }
+            Command::NotePreflight(completed) => {
+                ("a pre-flight", Event::PreflightCompleted(completed))
             }
             Command::Complete { completed, rolled_back } => {
                 let event = CampaignCompleted { completed, rolled_back };

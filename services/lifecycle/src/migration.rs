@@ -15,7 +15,7 @@ use drover_schemas::{
     envelope::migration_kind,
     v1::{
         self, DestinationOpened, DnsSwitched, DumpPublished, DumpStored, Job, MigrationAdmitted,
-        MigrationCompleted, MigrationDeferred, MigrationParked, MigrationPlanned,
+        MigrationChecked, MigrationCompleted, MigrationDeferred, MigrationParked, MigrationPlanned,
         MigrationRolledBack, Policy, RetryRequested, RollbackRequested, SourceFrozen, StepFailed,
         migration_event::Event,
     },
@@ -24,7 +24,7 @@ use drover_schemas::{
 use crate::{
     phase::{
         At, Attempt, Command, Fact, Goal, NotAllowed, PLANNED, Phase, Settlement, Wait,
-        after_failure, after_retry, after_rollback, caches_empty_at, first,
+        after_check, after_failure, after_retry, after_rollback, caches_empty_at, first,
     },
     steps::{Forward, Undo},
 };
@@ -171,6 +171,9 @@ impl Migration {
             (Event::StepFailed(failed), phase) => {
                 after_failure(failed, phase).ok_or_else(|| self.not_allowed("StepFailed"))?
             }
+            (Event::MigrationChecked(checked), phase) => {
+                after_check(checked, phase).ok_or_else(|| self.not_allowed("MigrationChecked"))?
+            }
             (Event::RetryRequested(_), phase) => {
                 after_retry(phase).ok_or_else(|| self.not_allowed("RetryRequested"))?
             }
@@ -200,6 +203,7 @@ impl Migration {
                 | Event::MigrationRolledBack(_)
                 | Event::MigrationDeferred(_),
                 Phase::Planned { .. }
+                | Phase::Held { .. }
                 | Phase::Doing(..)
                 | Phase::Undoing(..)
                 | Phase::Settling(_)
@@ -268,6 +272,7 @@ impl Migration {
             | Event::MigrationCompleted(_)
             | Event::DumpExpired(_)
             | Event::MigrationParked(_)
+            | Event::MigrationChecked(_)
             | Event::RollbackRequested(_)
             | Event::MigrationRolledBack(_)
             | Event::SourceThawed(_) => {}
@@ -288,6 +293,14 @@ impl Migration {
             Command::BreakOff => {
                 let failed = self.broken_off().ok_or_else(|| self.not_allowed("a break"))?;
                 ("a break", Event::StepFailed(failed))
+            }
+            Command::Check { blocking_codes, by } => {
+                let checked = MigrationChecked { blocking_codes, ignored: false, by };
+                ("a pre-flight", Event::MigrationChecked(checked))
+            }
+            Command::IgnoreFindings { by } => {
+                let checked = MigrationChecked { blocking_codes: Vec::new(), ignored: true, by };
+                ("ignored findings", Event::MigrationChecked(checked))
             }
             Command::Retry { by } => ("a retry", Event::RetryRequested(RetryRequested { by })),
             Command::RollBack { by, reason } => {
@@ -344,6 +357,7 @@ impl Migration {
             Phase::Undoing(undo, attempt, _) => (undo.step(), attempt),
             Phase::Completed(attempt) => (v1::Step::Expire, attempt),
             Phase::Planned { .. }
+            | Phase::Held { .. }
             | Phase::Settling(_)
             | Phase::Parked { .. }
             | Phase::RolledBack
@@ -376,6 +390,7 @@ impl Migration {
             Phase::Doing(forward, _) => forward.is_undone_by_itself(),
             Phase::Undoing(..) => true,
             Phase::Planned { .. }
+            | Phase::Held { .. }
             | Phase::Settling(_)
             | Phase::Parked { .. }
             | Phase::RolledBack
@@ -390,6 +405,7 @@ impl Migration {
         match &self.phase {
             Phase::Completed(_) | Phase::ExpiryFailed | Phase::Expired | Phase::RolledBack => true,
             Phase::Planned { .. }
+            | Phase::Held { .. }
             | Phase::Doing(..)
             | Phase::Undoing(..)
             | Phase::Settling(_)

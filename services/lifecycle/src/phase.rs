@@ -1,6 +1,6 @@
 //! Where a migration stands, and where failure and a person's word lead from there.
 
-use drover_schemas::v1::{self, DnsSwitched, StepFailed, migration_event::Event};
+use drover_schemas::v1::{self, DnsSwitched, MigrationChecked, StepFailed, migration_event::Event};
 
 use crate::{
     promise::came_too_late,
@@ -13,6 +13,11 @@ pub enum Phase {
     /// Waits for a slot.
     Planned {
         /// Not before this time; 0: at once.
+        not_before_unix_ms: i64,
+    },
+    /// The pre-flight found what blocks it; waits until that is gone, or a person ignores it.
+    Held {
+        /// Not before this time, once nothing blocks it; 0: at once.
         not_before_unix_ms: i64,
     },
     /// On its way.
@@ -104,6 +109,8 @@ pub enum Wait {
         /// Not before this time; 0: at once.
         not_before_unix_ms: i64,
     },
+    /// A pre-flight that finds nothing any more that blocks it, or a person who ignores that.
+    Findings,
     /// A job at work, or one to be ordered when its time has come.
     Job {
         /// What is to be done.
@@ -128,6 +135,18 @@ pub enum Command {
     Settle,
     /// The destination would not be open in time: break off, and undo.
     BreakOff,
+    /// Note what a pre-flight found.
+    Check {
+        /// Codes of what blocks it.
+        blocking_codes: Vec<String>,
+        /// Who says so.
+        by: String,
+    },
+    /// Go on although the pre-flight found what blocks it.
+    IgnoreFindings {
+        /// Who says so.
+        by: String,
+    },
     /// Try again what is parked.
     Retry {
         /// Who says so.
@@ -194,6 +213,7 @@ impl Phase {
             Phase::Planned { not_before_unix_ms } => {
                 Wait::Admission { not_before_unix_ms: *not_before_unix_ms }
             }
+            Phase::Held { .. } => Wait::Findings,
             Phase::Doing(forward, attempt) => job(forward.step(), attempt),
             Phase::Undoing(undo, attempt, _) => job(undo.step(), attempt),
             Phase::Completed(attempt) => job(v1::Step::Expire, attempt),
@@ -207,6 +227,7 @@ impl Phase {
     pub fn name(&self) -> &'static str {
         match self {
             Self::Planned { .. } => "planned",
+            Self::Held { .. } => "held",
             Self::Doing(forward, _) => drover_schemas::subjects::step_name(forward.step()),
             Self::Undoing(undo, ..) => drover_schemas::subjects::step_name(undo.step()),
             Self::Settling(_) => "settling",
@@ -255,9 +276,32 @@ pub(crate) fn after_failure(failed: &StepFailed, phase: &Phase) -> Option<Phase>
         | Phase::Undoing(..)
         | Phase::Completed(_)
         | Phase::Planned { .. }
+        | Phase::Held { .. }
         | Phase::Settling(_)
         | Phase::Parked { .. }
         | Phase::RolledBack
+        | Phase::ExpiryFailed
+        | Phase::Expired => None,
+    }
+}
+
+/// A pre-flight looks at what is not on its way; it holds back, or releases, what has not begun.
+pub(crate) fn after_check(checked: &MigrationChecked, phase: &Phase) -> Option<Phase> {
+    let blocked = !checked.blocking_codes.is_empty() && !checked.ignored;
+    match *phase {
+        Phase::Planned { not_before_unix_ms } | Phase::Held { not_before_unix_ms } => {
+            Some(if blocked {
+                Phase::Held { not_before_unix_ms }
+            } else {
+                Phase::Planned { not_before_unix_ms }
+            })
+        }
+        Phase::Doing(..)
+        | Phase::Undoing(..)
+        | Phase::Settling(_)
+        | Phase::Parked { .. }
+        | Phase::RolledBack
+        | Phase::Completed(_)
         | Phase::ExpiryFailed
         | Phase::Expired => None,
     }
@@ -272,6 +316,7 @@ pub(crate) fn after_retry(phase: &Phase) -> Option<Phase> {
         }
         Phase::ExpiryFailed => Some(Phase::Completed(Attempt::FIRST)),
         Phase::Planned { .. }
+        | Phase::Held { .. }
         | Phase::Doing(..)
         | Phase::Undoing(..)
         | Phase::Settling(_)
@@ -284,7 +329,7 @@ pub(crate) fn after_rollback(phase: &Phase) -> Option<Phase> {
     let back = |undo| Some(Phase::Undoing(undo, Attempt::FIRST, Goal::RollBack));
     let settled = Some(Phase::Settling(Settlement::RollBack));
     match phase {
-        Phase::Planned { .. } => settled,
+        Phase::Planned { .. } | Phase::Held { .. } => settled,
         Phase::Doing(forward, _) => back(forward.first_undo()),
         Phase::Undoing(_, _, Goal::RollBack) => None,
         Phase::Undoing(undo, attempt, Goal::Park | Goal::Defer) => {

@@ -49,6 +49,7 @@ impl Migration {
                 (*forward <= Forward::Open).then_some(frozen.thaw_at_unix_ms)
             }
             Phase::Planned { .. }
+            | Phase::Held { .. }
             | Phase::Undoing(..)
             | Phase::Settling(_)
             | Phase::Parked { .. }

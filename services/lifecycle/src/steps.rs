@@ -168,6 +168,7 @@ pub fn step_of(event: &Event) -> Option<Step> {
         | Event::MigrationCompleted(_)
         | Event::StepFailed(_)
         | Event::MigrationParked(_)
+        | Event::MigrationChecked(_)
         | Event::RetryRequested(_)
         | Event::RollbackRequested(_)
         | Event::MigrationRolledBack(_)

@@ -135,6 +135,8 @@ enum Happening {
     Retry,
     RollBack,
     BreakOff,
+    Check(bool),
+    IgnoreFindings,
 }
 
 fn happening() -> impl Strategy<Value = Happening> {
@@ -147,6 +149,8 @@ fn happening() -> impl Strategy<Value = Happening> {
         1 => Just(Happening::Retry),
         1 => Just(Happening::RollBack),
         1 => Just(Happening::BreakOff),
+        1 => any::<bool>().prop_map(Happening::Check),
+        1 => Just(Happening::IgnoreFindings),
     ]
 }
 
@@ -195,7 +199,7 @@ impl World {
                     }
                     return Ok(());
                 }
-                Wait::Person | Wait::Nothing => return Ok(()),
+                Wait::Findings | Wait::Person | Wait::Nothing => return Ok(()),
             }
         }
     }
@@ -256,6 +260,11 @@ impl World {
             }
             Happening::BreakOff => self.command(Command::BreakOff)?,
             Happening::Retry => self.command(Command::Retry { by: by() })?,
+            Happening::Check(blocked) => {
+                let blocking_codes = blocked.then(|| "DRV-0240".to_owned()).into_iter().collect();
+                self.command(Command::Check { blocking_codes, by: by() })?;
+            }
+            Happening::IgnoreFindings => self.command(Command::IgnoreFindings { by: by() })?,
             Happening::RollBack => {
                 self.command(Command::RollBack { by: by(), reason: "test".into() })?;
             }
@@ -267,7 +276,7 @@ impl World {
     fn come_to_rest(&mut self) -> Result<(), TestCaseError> {
         for _ in 0..60 {
             self.orchestrate()?;
-            if matches!(self.state.wait(), Wait::Person | Wait::Nothing) {
+            if matches!(self.state.wait(), Wait::Findings | Wait::Person | Wait::Nothing) {
                 return self.check_at_rest();
             }
             self.happen(Happening::Done(0))?;
@@ -279,7 +288,7 @@ impl World {
         let Servers { frozen, open, switched, .. } = self.servers;
         match &self.state.phase {
             Phase::Expired | Phase::ExpiryFailed => prop_assert!(frozen && open && switched),
-            Phase::RolledBack | Phase::Parked { undone: true, .. } => {
+            Phase::Held { .. } | Phase::RolledBack | Phase::Parked { undone: true, .. } => {
                 prop_assert!(!frozen && !open && !switched, "{:?}", self.servers);
             }
             Phase::Parked { undone: false, .. } => {}
@@ -584,4 +593,27 @@ fn a_source_that_has_thawed_itself_is_tried_again_later() {
         world.come_to_rest().unwrap();
         assert_eq!(world.state.phase, Phase::RolledBack, "a person's word comes first");
     }
+}
+
+#[test]
+fn what_the_pre_flight_found_holds_it_back_until_it_is_gone_or_ignored() {
+    let mut state = planned();
+    let give = |state: &mut Migration, command: Command| {
+        let event = state.decide(command).unwrap();
+        let fact = Fact { revision: state.revision + 1, at_unix_ms: 0, event };
+        state.evolve(fact).unwrap();
+    };
+    let check = |codes: &[&str]| Command::Check {
+        blocking_codes: codes.iter().map(|code| (*code).to_owned()).collect(),
+        by: "me".into(),
+    };
+    give(&mut state, check(&["DRV-0240"]));
+    assert_eq!(state.wait(), Wait::Findings);
+    assert!(state.decide(Command::Admit).is_err(), "not admitted while it is held");
+    give(&mut state, check(&[]));
+    assert_eq!(state.wait(), Wait::Admission { not_before_unix_ms: 0 });
+    give(&mut state, check(&["DRV-0240"]));
+    give(&mut state, Command::IgnoreFindings { by: "me".into() });
+    give(&mut state, Command::Admit);
+    assert!(state.decide(check(&["DRV-0240"])).is_err(), "on its way nothing holds it back");
 }

@@ -127,6 +127,7 @@ impl Board {
             | campaign_event::Event::ConcurrencyChanged(_)
             | campaign_event::Event::CampaignPaused(_)
             | campaign_event::Event::HostQuarantined(_)
+            | campaign_event::Event::PreflightCompleted(_)
             | campaign_event::Event::CampaignCompleted(_) => {}
         }
         let fact = campaign::Fact { revision, event };
@@ -234,7 +235,7 @@ impl Board {
                 entry.enqueue(key, &mut self.admission);
                 None
             }
-            Wait::Person | Wait::Nothing => None,
+            Wait::Findings | Wait::Person | Wait::Nothing => None,
         }
     }
 
@@ -307,7 +308,7 @@ impl Board {
         let waits = |entry: &Entry| match entry.state.wait() {
             Wait::Job { .. } | Wait::Settlement => true,
             Wait::Admission { not_before_unix_ms } => not_before_unix_ms > 0,
-            Wait::Person | Wait::Nothing => false,
+            Wait::Findings | Wait::Person | Wait::Nothing => false,
         };
         let migrations = self.herds.get(name).map(|herd| &herd.migrations);
         let migrations = migrations.into_iter().flatten().filter(|(_, entry)| waits(entry));
@@ -371,8 +372,12 @@ impl Entry {
             Wait::Admission { not_before_unix_ms: 0 } => Slot::Queued,
             // It comes into the line when its time has come.
             Wait::Admission { .. } => Slot::None,
-            Wait::Job { .. } | Wait::Settlement | Wait::Person | Wait::Nothing => {
-                if self.state.migration().holds_slot() { Slot::Taken } else { Slot::None }
+            Wait::Job { .. } | Wait::Settlement | Wait::Findings | Wait::Person | Wait::Nothing => {
+                if self.state.migration().holds_slot() {
+                    Slot::Taken
+                } else {
+                    Slot::None
+                }
             }
         };
         let (holds, shall_hold) = (self.slot.is_held(), target.is_held());

@@ -113,7 +113,7 @@ impl State {
 /// Whether nothing is done with it for a while, and nothing but what is packed is kept of it.
 fn rests(migration: &Migration) -> bool {
     let waits = match migration.phase {
-        Phase::Planned { .. } | Phase::Completed(_) | Phase::Expired => true,
+        Phase::Planned { .. } | Phase::Held { .. } | Phase::Completed(_) | Phase::Expired => true,
         Phase::Doing(..)
         | Phase::Undoing(..)
         | Phase::Settling(_)

@@ -229,6 +229,7 @@ impl Note {
             }
             // Steps back leave standing what they are taken for.
             Event::MigrationPlanned(_)
+            | Event::MigrationChecked(_)
             | Event::RollbackRequested(_)
             | Event::DnsReverted(_)
             | Event::DestinationDropped(_) => Self::Nothing,

@@ -282,7 +282,7 @@ fn is_on_its_way(migration: &Migration) -> bool {
     !migration.has_ended()
         && match migration.wait() {
             Wait::Job { .. } | Wait::Settlement => true,
-            Wait::Admission { .. } | Wait::Person | Wait::Nothing => false,
+            Wait::Admission { .. } | Wait::Findings | Wait::Person | Wait::Nothing => false,
         }
 }
 

@@ -84,6 +84,7 @@ pub(crate) fn waits_for(migration: &Migration) -> &'static str {
     match migration.wait() {
         Wait::Admission { not_before_unix_ms: 0 } => "slot",
         Wait::Admission { .. } => "time",
+        Wait::Findings => "findings",
         Wait::Job { .. } => "job",
         Wait::Settlement => "settlement",
         Wait::Person => "person",
@@ -98,6 +99,7 @@ pub(crate) fn attempt(phase: &Phase) -> u32 {
             attempt.number
         }
         Phase::Planned { .. }
+        | Phase::Held { .. }
         | Phase::Settling(_)
         | Phase::Parked { .. }
         | Phase::RolledBack
@@ -109,6 +111,7 @@ pub(crate) fn attempt(phase: &Phase) -> u32 {
 fn write(phase: &Phase) -> String {
     match phase {
         Phase::Planned { not_before_unix_ms } => format!("planned {not_before_unix_ms}"),
+        Phase::Held { not_before_unix_ms } => format!("held {not_before_unix_ms}"),
         Phase::Doing(forward, attempt) => {
             format!("doing {} {}", step_name(forward.step()), write_attempt(*attempt))
         }
@@ -153,6 +156,7 @@ fn read(text: &str) -> Option<Phase> {
     let mut words = text.split(' ');
     let phase = match words.next()? {
         "planned" => Phase::Planned { not_before_unix_ms: words.next()?.parse().ok()? },
+        "held" => Phase::Held { not_before_unix_ms: words.next()?.parse().ok()? },
         "doing" => Phase::Doing(read_forward(&mut words)?, read_attempt(&mut words)?),
         "undoing" => Phase::Undoing(
             read_undo(&mut words)?,
@@ -235,6 +239,7 @@ mod tests {
     fn phases() -> impl Strategy<Value = Phase> {
         prop_oneof![
             any::<i64>().prop_map(|not_before_unix_ms| Phase::Planned { not_before_unix_ms }),
+            any::<i64>().prop_map(|not_before_unix_ms| Phase::Held { not_before_unix_ms }),
             (prop::sample::select(&Forward::ALL[..]), attempts())
                 .prop_map(|(forward, attempt)| Phase::Doing(forward, attempt)),
             (prop::sample::select(&Undo::ALL[..]), attempts(), goals())

@@ -53,10 +53,10 @@ fn status() {
         "\
 night-1: running, 400 slots
 
-                    total  planned  in flight  finishing   parked  completed  rolled back
-all                     4        1          1          0        1          1            0
-wave web 1              3        0          1          0        1          1            0
-wave web 2              1        1          0          0        0          0            0
+                    total  planned     held  in flight  finishing   parked  completed  rolled back
+all                     4        1        0          1          0        1          1            0
+wave web 1              3        0        0          1          0        1          1            0
+wave web 2              1        1        0          0          0        0          0            0
 
 now               import 1
 rate              200 an hour; 327 an hour over all; 36 s left
@@ -79,8 +79,8 @@ fn a_status_before_anything_has_happened() {
         "\
 night-1: not created
 
-                    total  planned  in flight  finishing   parked  completed  rolled back
-all                     1        1          0          0        0          0            0
+                    total  planned     held  in flight  finishing   parked  completed  rolled back
+all                     1        1        0          0          0        0          0            0
 
 rate              none completed in the last ten minutes
 time frozen       no destination has opened yet
@@ -282,6 +282,14 @@ fn migration_events() -> Vec<(Event, &'static str)> {
             "by me: so",
         ),
         (Event::MigrationRolledBack(v1::MigrationRolledBack {}), ""),
+        (
+            Event::MigrationChecked(v1::MigrationChecked {
+                blocking_codes: vec!["DRV-0240".into()],
+                ignored: false,
+                by: "me".into(),
+            }),
+            "held back: DRV-0240, by me",
+        ),
         (Event::DnsReverted(v1::DnsReverted::default()), "no host names"),
         (Event::DestinationClosed(v1::DestinationClosed { accounts: 1 }), "1 account"),
         (Event::DestinationDropped(v1::DestinationDropped {}), ""),
@@ -338,6 +346,20 @@ fn campaign_events() -> Vec<(CampaignEvent, &'static str)> {
                 rolled_back: 1,
             }),
             "completed 5, rolled back 1",
+        ),
+        (
+            CampaignEvent::PreflightCompleted(v1::PreflightCompleted {
+                migrations: 5,
+                blocked: 1,
+                findings: vec![v1::PreflightFinding {
+                    code: "DRV-0240".into(),
+                    blocking: true,
+                    migrations: 1,
+                    examples: Vec::new(),
+                }],
+                by: "me".into(),
+            }),
+            "5 migrations, 1 blocked; 1 DRV-0240; by me",
         ),
     ]
 }

@@ -87,6 +87,7 @@ fn status() {
         planned: 1,
         in_flight: 2,
         finishing: 1,
+        held: 0,
         parked: 2,
         completed: 1,
         rolled_back: 1,

@@ -6,8 +6,8 @@ use drover_lifecycle::promise::max_frozen_ms;
 use drover_schemas::{
     subjects::{Aggregate, step_name},
     v1::{
-        ConsistencyPoint, DnsChange, Step, StepFailed, campaign_event::Event as CampaignEvent,
-        migration_event::Event as MigrationEvent,
+        ConsistencyPoint, DnsChange, MigrationChecked, Step, StepFailed,
+        campaign_event::Event as CampaignEvent, migration_event::Event as MigrationEvent,
     },
 };
 
@@ -145,6 +145,7 @@ fn of_migration(event: &MigrationEvent) -> String {
             time(deferred.not_before_unix_ms),
             step_and_text(deferred.step(), &deferred.code, &deferred.message)
         ),
+        MigrationEvent::MigrationChecked(checked) => of_check(checked),
         MigrationEvent::RetryRequested(retry) => format!("by {}", printable(&retry.by)),
         MigrationEvent::RollbackRequested(rollback) => by(&rollback.by, &rollback.reason),
         MigrationEvent::DnsReverted(reverted) => changes(&reverted.changes),
@@ -156,6 +157,17 @@ fn of_migration(event: &MigrationEvent) -> String {
             format!("{}, at {}", count(thawed.accounts, "account"), time(thawed.thawed_at_unix_ms))
         }
     }
+}
+
+fn of_check(checked: &MigrationChecked) -> String {
+    let said = if checked.ignored {
+        "findings ignored".to_owned()
+    } else if checked.blocking_codes.is_empty() {
+        "nothing blocks it".to_owned()
+    } else {
+        format!("held back: {}", checked.blocking_codes.join(" "))
+    };
+    printable(&format!("{said}, by {}", checked.by)).into_owned()
 }
 
 fn of_campaign(event: &CampaignEvent) -> String {
@@ -186,6 +198,17 @@ fn of_campaign(event: &CampaignEvent) -> String {
         }
         CampaignEvent::HostReleased(released) => {
             format!("{}, by {}", printable(&released.host), printable(&released.by))
+        }
+        CampaignEvent::PreflightCompleted(completed) => {
+            let codes: Vec<String> = completed
+                .findings
+                .iter()
+                .map(|finding| format!("{} {}", finding.migrations, finding.code))
+                .collect();
+            let found =
+                if codes.is_empty() { "nothing found".to_owned() } else { codes.join(", ") };
+            let (looked, blocked) = (count(completed.migrations, "migration"), completed.blocked);
+            format!("{looked}, {blocked} blocked; {found}; by {}", printable(&completed.by))
         }
         CampaignEvent::CampaignCompleted(completed) => {
             format!("completed {}, rolled back {}", completed.completed, completed.rolled_back)

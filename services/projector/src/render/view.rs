@@ -42,8 +42,8 @@ pub fn status(status: &Status) -> String {
     out
 }
 
-const HEADER: [&str; 7] =
-    ["total", "planned", "in flight", "finishing", "parked", "completed", "rolled back"];
+const HEADER: [&str; 8] =
+    ["total", "planned", "held", "in flight", "finishing", "parked", "completed", "rolled back"];
 
 fn counts(status: &Status, out: &mut String) {
     row("", &HEADER.map(str::to_owned), out);
@@ -64,12 +64,14 @@ fn counts(status: &Status, out: &mut String) {
     }
 }
 
-fn numbers(counts: &Counts) -> [String; 7] {
-    let Counts { total, planned, in_flight, finishing, parked, completed, rolled_back } = *counts;
-    [total, planned, in_flight, finishing, parked, completed, rolled_back].map(|n| n.to_string())
+fn numbers(counts: &Counts) -> [String; 8] {
+    let Counts { total, planned, held, in_flight, finishing, parked, completed, rolled_back } =
+        *counts;
+    [total, planned, held, in_flight, finishing, parked, completed, rolled_back]
+        .map(|n| n.to_string())
 }
 
-fn row(label: &str, cells: &[String; 7], out: &mut String) {
+fn row(label: &str, cells: &[String; 8], out: &mut String) {
     out.push_str(&format!("{label:<LABEL_COLUMNS$}"));
     for (cell, header) in cells.iter().zip(HEADER) {
         let width = header.len().max(7);

@@ -17,7 +17,7 @@ pub struct Filter {
     /// The lifecycle's name for where they stand: `planned`, a step's name, `parked`, …
     #[serde(skip_serializing_if = "Option::is_none")]
     pub phase: Option<String>,
-    /// What they wait for: `slot`, `job`, `settlement`, `person` or `nothing`.
+    /// What they wait for: `slot`, `findings`, `job`, `settlement`, `person` or `nothing`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub waits_for: Option<String>,
     /// The signature of the failure that they are parked with, or that they met last.
@@ -59,7 +59,7 @@ pub struct MigrationRow {
     pub wave: String,
     /// The lifecycle's name for where it stands.
     pub phase: String,
-    /// What it waits for: `slot`, `job`, `settlement`, `person` or `nothing`.
+    /// What it waits for: `slot`, `findings`, `job`, `settlement`, `person` or `nothing`.
     pub waits_for: String,
     /// Admissions so far.
     pub run: u32,

@@ -73,6 +73,9 @@ pub struct Counts {
     pub total: u64,
     /// Wait for a slot.
     pub planned: u64,
+    /// Are held back by what a pre-flight found.
+    #[serde(default)]
+    pub held: u64,
     /// Hold a slot.
     pub in_flight: u64,
     /// Are on their way without a slot: the host names are switched, or the last fact is to be
@@ -93,6 +96,7 @@ impl Counts {
         let place = match (phase, holds_slot) {
             (_, true) => &mut self.in_flight,
             ("planned", false) => &mut self.planned,
+            ("held", false) => &mut self.held,
             ("parked", false) => &mut self.parked,
             ("completed", false) => &mut self.completed,
             ("rolled back", false) => &mut self.rolled_back,

@@ -117,6 +117,7 @@ impl History {
         match state.wait() {
             Wait::Admission { .. } => self.command(id, Command::Admit),
             Wait::Settlement => self.command(id, Command::Settle),
+            Wait::Findings => self.command(id, Command::IgnoreFindings { by: "me".into() }),
             Wait::Person => self.command(id, Command::Retry { by: "me".into() }),
             Wait::Nothing => false,
             Wait::Job { step, .. } => {
