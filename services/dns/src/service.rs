@@ -118,6 +118,23 @@ impl Service {
         Ok(DnsReverted { changes: events(&done, Change::reverted) })
     }
 
+    /// Whether a migration's host names are as its switch would want them now; nothing is changed.
+    ///
+    /// # Errors
+    /// What the switch would fail with.
+    pub async fn look(&self, id: MigrationId, planned: &MigrationPlanned) -> Result<(), Error> {
+        let hosts = check_host_names(&planned.host_names, &self.inner.options.zones)?;
+        let Some(zone) = self.zone(&hosts)? else { return Ok(()) };
+        let source = self.target(&planned.source)?;
+        let destination = self.target(&planned.destination)?;
+        // No order so far is newer than one that is not given yet.
+        let order = Order { migration: id, revision: u64::MAX, run: 1, now_unix_s: unix_s() };
+        for (_, found) in self.found(zone, &hosts, Some(self.signer(&hosts)?)).await? {
+            decide::switch(order, &found, source, destination, zone.ttl_seconds)?;
+        }
+        Ok(())
+    }
+
     pub(crate) fn slots(&self) -> u32 {
         self.inner.options.slots
     }

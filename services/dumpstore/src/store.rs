@@ -139,6 +139,14 @@ impl Store {
         }
     }
 
+    /// How many bytes the folder's disk has free; none for a store that is no folder.
+    pub fn room_bytes(&self) -> Result<Option<u64>, Error> {
+        let Some(folder) = &self.folder else { return Ok(None) };
+        let disk = nix::sys::statvfs::statvfs(folder)
+            .map_err(|error| Error::failed("see the room of", folder.display(), &error))?;
+        Ok(Some(disk.blocks_available().saturating_mul(disk.fragment_size())))
+    }
+
     /// The objects of a campaign, or of one of its migrations. What is not Drover's is left out.
     pub fn list(
         &self,

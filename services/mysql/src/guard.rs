@@ -47,7 +47,7 @@ const WRITES_ANYWHERE: u64 = 0b11_1110
     | 1 << 37;
 
 /// The databases that decide who may do what: who writes there may write anywhere.
-const GOVERNING: [&str; 2] = ["mysql", "drover"];
+pub(crate) const GOVERNING: [&str; 2] = ["mysql", "drover"];
 
 /// Refuses what the freeze could not hold against.
 pub async fn check(session: &mut Session, database: &str) -> Result<(), Error> {
@@ -70,7 +70,7 @@ fn is_role(flavour: Flavour, host: &str) -> bool {
 }
 
 /// Refuses a server that applies what another one wrote.
-async fn not_a_replica(session: &mut Session) -> Result<(), Error> {
+pub(crate) async fn not_a_replica(session: &mut Session) -> Result<(), Error> {
     let (show, column) = match session.about().flavour {
         Flavour::MariaDb => ("SHOW ALL SLAVES STATUS", "Slave_SQL_Running"),
         Flavour::MySql => ("SHOW REPLICA STATUS", "Replica_SQL_Running"),
@@ -101,6 +101,17 @@ async fn no_global_writers(
     database: &str,
     trusted: &BTreeSet<String>,
 ) -> Result<(), Error> {
+    match global_writers(session, trusted).await?.first() {
+        None => Ok(()),
+        Some(what) => Err(foreign(session, database, what)),
+    }
+}
+
+/// The accounts, those that are trusted aside, that may write to any database.
+pub(crate) async fn global_writers(
+    session: &mut Session,
+    trusted: &BTreeSet<String>,
+) -> Result<Vec<String>, Error> {
     let flavour = session.about().flavour;
     let sql = match flavour {
         Flavour::MariaDb => format!(
@@ -111,18 +122,11 @@ async fn no_global_writers(
     };
     let found: Vec<(String, String)> =
         session.rows("looking for accounts with global rights", &sql).await?;
-    let other = found
+    let grantees = found
         .into_iter()
         .map(|(user, host)| Grantee { role: is_role(flavour, &host), user, host })
-        .find(|grantee| !trusted.contains(&grantee.plain()));
-    match other {
-        None => Ok(()),
-        Some(grantee) => Err(foreign(
-            session,
-            database,
-            &format!("{} has a global right to write", grantee.sql()),
-        )),
-    }
+        .filter(|grantee| !trusted.contains(&grantee.plain()));
+    Ok(grantees.map(|grantee| format!("{} has a global right to write", grantee.sql())).collect())
 }
 
 async fn no_governing_writers(
@@ -130,50 +134,89 @@ async fn no_governing_writers(
     governing: &str,
     trusted: &BTreeSet<String>,
 ) -> Result<(), Error> {
+    match governing_writers(session, governing, trusted).await?.first() {
+        None => Ok(()),
+        Some(what) => Err(foreign(session, governing, what)),
+    }
+}
+
+/// The accounts, those that are trusted aside, that may write to a database which decides on rights.
+pub(crate) async fn governing_writers(
+    session: &mut Session,
+    governing: &str,
+    trusted: &BTreeSet<String>,
+) -> Result<Vec<String>, Error> {
     let sql = "SELECT User, Host, Db FROM mysql.db WHERE 'Y' IN (Insert_priv, Update_priv, \
                Delete_priv, Create_priv, Drop_priv, Alter_priv, Execute_priv, Trigger_priv) \
                AND (Db LIKE '%\\\\%%' OR Db LIKE '%\\\\_%' OR Db IN ('mysql', 'drover'))";
-    let found: Vec<(String, String, String)> =
-        session.rows("reading the grant tables", sql).await?;
-    for (user, host, db) in found {
-        let grantee = Grantee { role: is_role(session.about().flavour, &host), user, host };
+    let rows: Vec<(String, String, String)> = session.rows("reading the grant tables", sql).await?;
+    let flavour = session.about().flavour;
+    let mut found = Vec::new();
+    for (user, host, db) in rows {
+        let grantee = Grantee { role: is_role(flavour, &host), user, host };
         if covers(&db, governing) && !trusted.contains(&grantee.plain()) {
-            let what = format!("{} may write to it (ON {}.*)", grantee.sql(), ident(&db));
-            return Err(foreign(session, governing, &what));
+            found.push(format!("{} may write to it (ON {}.*)", grantee.sql(), ident(&db)));
         }
     }
-    Ok(())
+    Ok(found)
 }
 
 /// Refuses routines and scheduled events of other databases that run with a powerful definer's
-/// rights and name this one. Drover's own watchdog has words in it that are databases' names too.
+/// rights and name this one.
 async fn no_foreign_bodies(
     session: &mut Session,
     database: &str,
     definers: &str,
 ) -> Result<(), Error> {
-    let name = literal(database);
+    let found = foreign_bodies(session, &[database], definers).await?;
+    refuse_first(session, found)
+}
+
+fn refuse_first(session: &Session, found: Vec<(String, String)>) -> Result<(), Error> {
+    let first = found.into_iter().next();
+    first.map_or(Ok(()), |(database, what)| Err(foreign(session, &database, &what)))
+}
+
+/// The routines and scheduled events of other databases that run with a powerful definer's rights
+/// and name one of these: which of these, and what names it. Drover's own watchdog has words in it
+/// that are databases' names too.
+pub(crate) async fn foreign_bodies(
+    session: &mut Session,
+    databases: &[&str],
+    definers: &str,
+) -> Result<Vec<(String, String)>, Error> {
     let sql = match session.about().flavour {
         Flavour::MariaDb => format!(
             "SELECT db, name, LOWER(type), body FROM mysql.proc WHERE definer IN ({definers}) \
-             AND db <> {name} AND db <> 'sys' AND security_type = 'DEFINER' \
-             AND LOCATE({name}, body) UNION ALL SELECT db, name, 'event', body FROM mysql.event \
-             WHERE definer IN ({definers}) AND db <> {name} AND status = 'ENABLED' \
-             AND NOT (db = 'drover' AND name = 'watchdog') AND LOCATE({name}, body)"
+             AND db <> 'sys' AND security_type = 'DEFINER' AND ({}) \
+             UNION ALL SELECT db, name, 'event', body FROM mysql.event \
+             WHERE definer IN ({definers}) AND status = 'ENABLED' \
+             AND NOT (db = 'drover' AND name = 'watchdog') AND ({})",
+            named_elsewhere(databases, "db", "body"),
+            named_elsewhere(databases, "db", "body")
         ),
-        Flavour::MySql => mysql::bodies(&name, definers),
+        Flavour::MySql => mysql::bodies(databases, definers),
     };
     let found: Vec<(String, String, String, Vec<u8>)> =
         session.rows("looking for routines that name the database", &sql).await?;
-    let named = found.into_iter().find(|(_, _, _, body)| mentions(body, database));
-    match named {
-        None => Ok(()),
-        Some((db, object, kind, _)) => Err(foreign(
-            session,
-            database,
-            &format!("the {kind} {}.{} names it", ident(&db), ident(&object)),
-        )),
+    let mut named = Vec::new();
+    for (db, object, kind, body) in found {
+        let named_here = databases.iter().filter(|name| **name != db && mentions(&body, name));
+        named.extend(named_here.map(|database| {
+            let what = format!("the {kind} {}.{} names it", ident(&db), ident(&object));
+            ((*database).to_owned(), what)
+        }));
     }
+    Ok(named)
+}
+
+/// The condition that a body which is not in one of these databases holds its name.
+pub(crate) fn named_elsewhere(databases: &[&str], schema: &str, body: &str) -> String {
+    let one = |name: &&str| {
+        let name = literal(name);
+        format!("{schema} <> {name} AND LOCATE({name}, {body})")
+    };
+    databases.iter().map(one).collect::<Vec<_>>().join(" OR ")
 }
 
 /// Whether a text holds a name as a word of its own.
@@ -197,42 +240,89 @@ async fn no_writing_views(
     database: &str,
     definers: &str,
 ) -> Result<(), Error> {
-    let name = literal(database);
+    let found = writing_views(session, &[database], definers).await?;
+    refuse_first(session, found)
+}
+
+/// The views of these databases that call a function of theirs with a powerful definer's rights:
+/// the database, and which view.
+pub(crate) async fn writing_views(
+    session: &mut Session,
+    databases: &[&str],
+    definers: &str,
+) -> Result<Vec<(String, String)>, Error> {
+    let names = literals(databases.iter().copied());
     let sql = match session.about().flavour {
         Flavour::MariaDb => format!(
-            "SELECT name, definer IN ({definers}) FROM mysql.proc \
-             WHERE db = {name} AND type = 'FUNCTION'"
+            "SELECT db, name, definer IN ({definers}) FROM mysql.proc \
+             WHERE db IN ({names}) AND type = 'FUNCTION'"
         ),
         Flavour::MySql => format!(
-            "SELECT ROUTINE_NAME, DEFINER IN ({definers}) FROM information_schema.ROUTINES \
-             WHERE ROUTINE_SCHEMA = {name} AND ROUTINE_TYPE = 'FUNCTION'"
+            "SELECT ROUTINE_SCHEMA, ROUTINE_NAME, DEFINER IN ({definers}) \
+             FROM information_schema.ROUTINES \
+             WHERE ROUTINE_SCHEMA IN ({names}) AND ROUTINE_TYPE = 'FUNCTION'"
         ),
     };
-    let functions: Vec<(String, bool)> = session.rows("reading the functions", &sql).await?;
+    let functions: Vec<(String, String, bool)> =
+        session.rows("reading the functions", &sql).await?;
     if functions.is_empty() {
-        return Ok(());
+        return Ok(Vec::new());
     }
+    let with_functions: BTreeSet<&str> = functions.iter().map(|(db, ..)| db.as_str()).collect();
     let sql = format!(
-        "SELECT TABLE_NAME, VIEW_DEFINITION, DEFINER IN ({definers}) \
-         FROM information_schema.VIEWS WHERE TABLE_SCHEMA = {name}"
+        "SELECT TABLE_SCHEMA, TABLE_NAME, VIEW_DEFINITION, DEFINER IN ({definers}) \
+         FROM information_schema.VIEWS WHERE TABLE_SCHEMA IN ({})",
+        literals(with_functions)
     );
-    let views: Vec<(String, Option<Vec<u8>>, bool)> =
+    let views: Vec<(String, String, Option<Vec<u8>>, bool)> =
         session.rows("reading the views", &sql).await?;
-    for (view, definition, view_powerful) in views {
+    let mut found = Vec::new();
+    for (database, view, definition, view_powerful) in views {
         let text = definition.unwrap_or_default();
-        let calls = |(function, powerful): &&(String, bool)| {
-            (*powerful || view_powerful) && mentions(&text, function)
+        let calls = |(db, function, powerful): &&(String, String, bool)| {
+            *db == database && (*powerful || view_powerful) && mentions(&text, function)
         };
-        if let Some((function, _)) = functions.iter().find(calls) {
+        if let Some((_, function, _)) = functions.iter().find(calls) {
             let what = format!("the view {} calls {}", ident(&view), ident(function));
-            return Err(foreign(session, database, &what));
+            found.push((database, what));
         }
     }
-    Ok(())
+    Ok(found)
 }
 
 /// Refuses foreign keys to other databases by which a change there changes rows here.
 async fn no_cascades(session: &mut Session, database: &str) -> Result<(), Error> {
+    let keys = foreign_keys(session, &[database]).await?;
+    refuse_first(session, keys.into_iter().filter_map(|key| key.follows()).collect())
+}
+
+/// A foreign key to another database.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ForeignKey {
+    /// Whose it is.
+    pub database: String,
+    /// Of which table.
+    pub table: String,
+    /// Where it points to.
+    pub other: String,
+    /// Whether a change there changes rows here.
+    pub cascades: bool,
+}
+
+impl ForeignKey {
+    /// The database and what to say of it, where rows here follow changes there.
+    pub(crate) fn follows(&self) -> Option<(String, String)> {
+        let (table, other) = (ident(&self.table), ident(&self.other));
+        let what = format!("a foreign key of {table} follows changes in {other}");
+        self.cascades.then(|| (self.database.clone(), what))
+    }
+}
+
+/// The foreign keys of these databases to others.
+pub(crate) async fn foreign_keys(
+    session: &mut Session,
+    databases: &[&str],
+) -> Result<Vec<ForeignKey>, Error> {
     // Hardly any server has a foreign key between databases, and InnoDB's own list says so at once;
     // the other view opens every table of the database.
     let list = match session.about().flavour {
@@ -244,24 +334,20 @@ async fn no_cascades(session: &mut Session, database: &str) -> Result<(), Error>
          WHERE SUBSTRING_INDEX(FOR_NAME, '/', 1) <> SUBSTRING_INDEX(REF_NAME, '/', 1) LIMIT 1"
     );
     if session.rows::<String>("reading the foreign keys", &sql).await?.is_empty() {
-        return Ok(());
+        return Ok(Vec::new());
     }
-    let name = literal(database);
     let sql = format!(
-        "SELECT TABLE_NAME, UNIQUE_CONSTRAINT_SCHEMA FROM information_schema.REFERENTIAL_CONSTRAINTS \
-         WHERE CONSTRAINT_SCHEMA = {name} AND UNIQUE_CONSTRAINT_SCHEMA <> {name} \
-         AND (UPDATE_RULE NOT IN ('RESTRICT', 'NO ACTION') \
-         OR DELETE_RULE NOT IN ('RESTRICT', 'NO ACTION'))"
+        "SELECT CONSTRAINT_SCHEMA, TABLE_NAME, UNIQUE_CONSTRAINT_SCHEMA, \
+         UPDATE_RULE NOT IN ('RESTRICT', 'NO ACTION') \
+         OR DELETE_RULE NOT IN ('RESTRICT', 'NO ACTION') \
+         FROM information_schema.REFERENTIAL_CONSTRAINTS WHERE CONSTRAINT_SCHEMA IN ({}) \
+         AND UNIQUE_CONSTRAINT_SCHEMA <> CONSTRAINT_SCHEMA",
+        literals(databases.iter().copied())
     );
-    let found: Vec<(String, String)> = session.rows("reading the foreign keys", &sql).await?;
-    match found.into_iter().next() {
-        None => Ok(()),
-        Some((table, other)) => Err(foreign(
-            session,
-            database,
-            &format!("a foreign key of {} follows changes in {}", ident(&table), ident(&other)),
-        )),
-    }
+    let found: Vec<(String, String, String, bool)> =
+        session.rows("reading the foreign keys", &sql).await?;
+    let key = |(database, table, other, cascades)| ForeignKey { database, table, other, cascades };
+    Ok(found.into_iter().map(key).collect())
 }
 
 /// Refuses a database at the destination that an account could already reach: by a row of the grant

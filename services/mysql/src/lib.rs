@@ -34,6 +34,7 @@ pub mod open;
 pub mod options;
 mod order;
 mod outside;
+pub mod preflight;
 pub mod privileges;
 mod programs;
 pub mod retire;

@@ -16,6 +16,7 @@ use drover_schemas::Code;
 use crate::{
     Error, Session,
     accounts::Member,
+    guard,
     ident::{ident, is_exact, literal, literals},
     privileges::{Grantee, Held, Target},
 };
@@ -248,17 +249,19 @@ pub(crate) fn global_writers() -> String {
 }
 
 /// The query for routines and enabled events of other databases with one of these definers, whose
-/// text holds the name: database, name, kind, text.
-pub(crate) fn bodies(name: &str, definers: &str) -> String {
+/// text holds the name of one of these: database, name, kind, text.
+pub(crate) fn bodies(databases: &[&str], definers: &str) -> String {
+    let named = guard::named_elsewhere;
     format!(
         "SELECT ROUTINE_SCHEMA, ROUTINE_NAME, LOWER(ROUTINE_TYPE), \
          CAST(COALESCE(ROUTINE_DEFINITION, '') AS BINARY) FROM information_schema.ROUTINES \
-         WHERE DEFINER IN ({definers}) AND ROUTINE_SCHEMA NOT IN ({name}, 'sys') \
-         AND SECURITY_TYPE = 'DEFINER' AND LOCATE({name}, ROUTINE_DEFINITION) \
+         WHERE DEFINER IN ({definers}) AND ROUTINE_SCHEMA <> 'sys' \
+         AND SECURITY_TYPE = 'DEFINER' AND ({}) \
          UNION ALL SELECT EVENT_SCHEMA, EVENT_NAME, 'event', \
          CAST(COALESCE(EVENT_DEFINITION, '') AS BINARY) FROM information_schema.EVENTS \
-         WHERE DEFINER IN ({definers}) AND EVENT_SCHEMA <> {name} AND STATUS = 'ENABLED' \
-         AND LOCATE({name}, EVENT_DEFINITION)"
+         WHERE DEFINER IN ({definers}) AND STATUS = 'ENABLED' AND ({})",
+        named(databases, "ROUTINE_SCHEMA", "ROUTINE_DEFINITION"),
+        named(databases, "EVENT_SCHEMA", "EVENT_DEFINITION")
     )
 }
 

@@ -1,6 +1,6 @@
 //! Freeze, thaw, retire, the accounts' move and the copy between MySQL servers.
 //!
-//! Not run by default, as Debian 12 has no MySQL: `ops/mysql-server` fetches one and says how.
+//! Not run by default, as Debian 12 has no MySQL: `ops/servers` fetches one and says how.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
@@ -203,7 +203,7 @@ const INSERT: &str = "INSERT INTO my_shop.t (a) VALUES (FLOOR(RAND() * 200000000
 const READ: &str = "SELECT * FROM my_shop.t LIMIT 1";
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs a MySQL server, see ops/mysql-server"]
+#[ignore = "needs a MySQL server, see ops/servers"]
 async fn a_thaw_puts_back_exactly_what_was_there() {
     let site = site("source").await;
     let mut root = site.root().await;
@@ -262,7 +262,7 @@ fn writer(mut conn: Conn, first: &str, statement: &'static str) -> JoinHandle<u6
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs a MySQL server, see ops/mysql-server"]
+#[ignore = "needs a MySQL server, see ops/servers"]
 async fn no_row_is_written_after_the_consistency_point() {
     const COUNTS: &str = "SELECT CONCAT((SELECT COUNT(*) FROM fire.inno), ' ', \
         (SELECT COUNT(*) FROM fire.myisam), ' ', (SELECT COUNT(*) FROM fire.ticks))";
@@ -335,7 +335,7 @@ async fn no_row_is_written_after_the_consistency_point() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs a MySQL server, see ops/mysql-server"]
+#[ignore = "needs a MySQL server, see ops/servers"]
 async fn an_interrupted_freeze_goes_on_and_is_undone() {
     use drover_mysql::ledger::{Locked, Side, State};
     let site = site("source").await;
@@ -359,7 +359,7 @@ async fn an_interrupted_freeze_goes_on_and_is_undone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs a MySQL server, see ops/mysql-server"]
+#[ignore = "needs a MySQL server, see ops/servers"]
 async fn a_database_moves_with_its_accounts_and_back_again() {
     let (source, destination) = tokio::join!(site("source"), site("destination"));
     let mut root = source.root().await;

@@ -100,7 +100,7 @@ fn failures() {
         render::failures(&groups),
         format!(
             "\
-DRV-0301 the dump program cannot dump this database
+DRV-0301 this database cannot be dumped
   DRV-0301 table … of database …: error 1356
   1 failure of 1 migration, 1 parked now; does not go away by itself
   first 2023-11-14T22:13:34.000Z, last 2023-11-14T22:13:34.000Z

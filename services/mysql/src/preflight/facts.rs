@@ -1,0 +1,96 @@
+//! What is known of servers and databases before anything moves.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use drover_schemas::Code;
+
+use crate::{Flavour, privileges::Grantee};
+
+/// Something that will fail, or be different afterwards.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    /// Its kind.
+    pub code: Code,
+    /// Whether the move would fail; otherwise it would succeed, and something be different.
+    pub blocking: bool,
+    /// Whose; none: every database's that moves between these servers.
+    pub database: Option<String>,
+    /// What was found, on which thing. No secret, no row.
+    pub what: String,
+}
+
+/// What a server says of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Settings {
+    pub name: String,
+    pub flavour: Flavour,
+    pub version: (u16, u16, u16),
+    pub lower_case_table_names: u8,
+    pub sql_mode: BTreeSet<String>,
+    pub strict: bool,
+    pub page_bytes: u64,
+    pub packet_bytes: u64,
+    pub scheduler_runs: bool,
+}
+
+/// How an account proves who it is: secret, and compared only. It has no `Debug`.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct Login {
+    pub grantee: Grantee,
+    pub plugins: BTreeSet<String>,
+    pub secret: String,
+}
+
+/// Where something was found, as `table.column`, and how many there are.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Places {
+    pub first: String,
+    pub count: u64,
+}
+
+impl Places {
+    pub fn of(first: impl Into<String>, count: u64) -> Self {
+        Self { first: first.into(), count }
+    }
+
+    /// `t` and 3 more
+    pub fn text(&self) -> String {
+        match self.count.saturating_sub(1) {
+            0 => self.first.clone(),
+            more => format!("{} and {more} more", self.first),
+        }
+    }
+}
+
+/// A database at its source.
+#[derive(Clone, Default)]
+pub(crate) struct Database {
+    pub bytes: u64,
+    pub engines: BTreeMap<String, Places>,
+    pub collations: BTreeMap<String, Places>,
+    pub types: BTreeMap<String, Places>,
+    pub zero_dates: Option<Places>,
+    /// Tables and columns whose names fold to others.
+    pub upper_case: Option<Places>,
+    /// InnoDB tables: the bytes of a row that lie in its page, an estimate.
+    pub rows: BTreeMap<String, u64>,
+    /// Sequences, packages, system-versioned tables: the kind, and which.
+    pub own_kinds: BTreeMap<&'static str, Places>,
+    /// Who is a definer, and of what.
+    pub definers: BTreeMap<String, Places>,
+    /// Other databases that are named: in what, and whether that must exist for it to be made.
+    pub references: BTreeMap<String, (Places, bool)>,
+    /// Tables that may have a row of more than a packet: name, and the columns to add up.
+    pub wide: BTreeMap<String, Wide>,
+    /// Who holds something on it.
+    pub grantees: BTreeSet<Grantee>,
+}
+
+/// A table with long columns, large enough to hold a row of more than a packet.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Wide {
+    pub columns: Vec<String>,
+    pub bytes: u64,
+    /// The largest row, in bytes; none where that was not told in time.
+    pub row_bytes_max: Option<u64>,
+}

@@ -1,0 +1,234 @@
+//! The pre-flight on real servers: for each finding a database that has it, and one that has none;
+//! and the failure that was foretold, where it can be had.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+
+mod pair;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use drover_mysql::{
+    Options, Server, dump,
+    preflight::{self, Finding, begin, judge},
+};
+use drover_schemas::Code;
+use drover_testbed::{
+    Bed, Mariadb,
+    mariadb::Settings,
+    seed::{Shape, Site, sow},
+};
+use mysql_async::{Row, prelude::Queryable as _};
+use pair::{End, Pair, order};
+
+/// A source that allows much, and a destination that allows less.
+async fn unlike() -> Pair {
+    let bed = Bed::new().unwrap();
+    let source = [
+        "--event-scheduler=OFF",
+        "--sql-mode=",
+        "--innodb-strict-mode=OFF",
+        "--plugin-load-add=ha_archive",
+        "--plugin-load-add=ha_blackhole",
+        "--plugin-load-add=auth_ed25519",
+        "--log-bin-trust-function-creators=ON",
+    ];
+    let destination = [
+        "--max-allowed-packet=2M",
+        "--lower-case-table-names=1",
+        "--sql-mode=STRICT_TRANS_TABLES,NO_ZERO_DATE",
+    ];
+    let (source, destination) =
+        tokio::join!(end(&bed, "source", &source), end(&bed, "destination", &destination));
+    Pair { source, destination }
+}
+
+async fn end(bed: &Bed, name: &str, more: &[&str]) -> End {
+    let more_options = more.iter().map(|option| (*option).to_owned()).collect();
+    let settings = Settings { relaxed_durability: true, more_options };
+    let mariadb = Mariadb::start_with(bed, name, settings).await.unwrap();
+    let mut options = Options::new(mariadb.address().to_string(), mariadb.port());
+    options.password_file = mariadb.drover_password_file();
+    let server = Server::new(name.parse().unwrap(), options).unwrap();
+    End { mariadb, server }
+}
+
+/// Databases, what is in them, and what is to be found: the code, and whether it blocks.
+const CASES: &[(&str, &str, &[(u16, bool)])] = &[
+    ("clean", "CREATE TABLE t (a INT PRIMARY KEY, b TEXT)", &[]),
+    ("engine", "CREATE TABLE t (a INT) ENGINE=ARCHIVE", &[(240, true)]),
+    (
+        "plugin",
+        "GRANT SELECT ON plugin.* TO p@'%' IDENTIFIED VIA ed25519 USING PASSWORD('x')",
+        &[(243, true)],
+    ),
+    (
+        "definer",
+        "CREATE TABLE t (a INT); CREATE DEFINER=gone@'%' VIEW v AS SELECT a FROM t",
+        &[(244, false)],
+    ),
+    ("refers", "CREATE VIEW v AS SELECT a FROM clean.t", &[(245, true)]),
+    (
+        "follows",
+        "CREATE TABLE t (a INT, FOREIGN KEY (a) REFERENCES clean.t (a) ON DELETE CASCADE)",
+        &[(211, true), (245, true)],
+    ),
+    (
+        "broken",
+        "CREATE TABLE t (a INT); CREATE VIEW v AS SELECT a FROM t; DROP TABLE t",
+        &[(246, true)],
+    ),
+    ("lost", "CREATE TABLE t (a INT) ENGINE=BLACKHOLE", &[(240, true), (247, true)]),
+    ("zero", "CREATE TABLE t (d DATE NOT NULL DEFAULT '0000-00-00')", &[(249, false)]),
+    (
+        "packet",
+        "CREATE TABLE t (b LONGBLOB); INSERT INTO t VALUES (REPEAT('x', 3000000)); ANALYZE TABLE t",
+        &[(251, true)],
+    ),
+    (
+        "perhaps",
+        "CREATE TABLE t (b LONGBLOB); INSERT INTO t VALUES (REPEAT('x', 1500000)); ANALYZE TABLE t",
+        &[(251, false)],
+    ),
+    ("Upper", "CREATE TABLE t (a INT)", &[(252, true)]),
+    ("upper_table", "CREATE TABLE T (a INT)", &[(252, true)]),
+    ("written", "CREATE TABLE t (a INT)", &[(211, true)]),
+    ("taken", "CREATE TABLE t (a INT)", &[(400, true)]),
+    ("account", "GRANT SELECT ON account.* TO a@'%' IDENTIFIED BY 'one'", &[(401, true)]),
+    ("reached", "CREATE TABLE t (a INT)", &[(407, true)]),
+];
+
+/// What is at the destination, and in another database of the source.
+const THERE: &str = "CREATE DATABASE taken; CREATE USER a@'%' IDENTIFIED BY 'another'; \
+     GRANT SELECT ON reached.* TO early@'%' IDENTIFIED BY 'x'";
+const ELSEWHERE: &str = "CREATE DATABASE elsewhere; \
+     CREATE PROCEDURE elsewhere.p() INSERT INTO written.t VALUES (1)";
+
+async fn prepare(pair: &Pair) {
+    for (name, sql, _) in CASES {
+        let sql = format!("CREATE DATABASE `{name}`; USE `{name}`; {sql}");
+        pair.source.mariadb.execute(&sql).await.unwrap();
+    }
+    let columns: Vec<String> = (0..40).map(|n| format!("c{n} VARCHAR(250)")).collect();
+    let sql = format!(
+        "CREATE DATABASE rows_; CREATE TABLE rows_.t ({}) CHARACTER SET latin1; {ELSEWHERE}; \
+         UNINSTALL SONAME 'ha_blackhole'",
+        columns.join(", ")
+    );
+    pair.source.mariadb.execute(&sql).await.unwrap();
+    let site = Site::new("site", Shape::Shop, 3);
+    sow(&pair.source.mariadb, std::slice::from_ref(&site)).await.unwrap();
+    pair.destination.mariadb.execute(THERE).await.unwrap();
+}
+
+/// All that a pre-flight must not change.
+async fn state(end: &End) -> Vec<String> {
+    let mut root = end.mariadb.root().await.unwrap();
+    let mut all = Vec::new();
+    for sql in [
+        "SELECT * FROM mysql.global_priv ORDER BY User, Host",
+        "SELECT * FROM mysql.db ORDER BY Host, Db, User",
+        "SELECT TABLE_SCHEMA, TABLE_NAME, CREATE_TIME, UPDATE_TIME FROM information_schema.TABLES \
+         WHERE TABLE_SCHEMA NOT IN ('information_schema', 'mysql') ORDER BY 1, 2",
+        "SELECT @@gtid_binlog_pos",
+    ] {
+        let rows: Vec<Row> = root.query(sql).await.unwrap();
+        all.extend(rows.into_iter().map(|row| format!("{:?}", row.unwrap())));
+    }
+    all
+}
+
+async fn look(pair: &Pair, databases: &[String]) -> Vec<Finding> {
+    let source = begin(&pair.source.server).await.unwrap();
+    let destination = preflight::destination(&pair.destination.server).await.unwrap();
+    let chunk = source.read(databases).await.unwrap();
+    let mut findings = source.findings.clone();
+    findings.extend(destination.findings.clone());
+    findings.extend(chunk.findings.clone());
+    findings.extend(judge(&source, &chunk, &destination));
+    findings
+}
+
+type Codes = BTreeMap<Option<String>, BTreeSet<(u16, bool)>>;
+
+fn codes(findings: &[Finding]) -> Codes {
+    let mut codes = Codes::new();
+    for Finding { code, blocking, database, .. } in findings {
+        codes.entry(database.clone()).or_default().insert((code.number(), *blocking));
+    }
+    codes
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_finding_is_found_where_it_is_and_nowhere_else() {
+    let pair = unlike().await;
+    prepare(&pair).await;
+    let names = CASES.iter().map(|(name, ..)| *name).chain(["rows_", "site", "missing"]);
+    let names: Vec<String> = names.map(str::to_owned).collect();
+    let before = (state(&pair.source).await, state(&pair.destination).await);
+    let findings = look(&pair, &names).await;
+    let after = (state(&pair.source).await, state(&pair.destination).await);
+    assert_eq!(before, after, "a pre-flight changes nothing");
+
+    let mut expected = Codes::new();
+    for (name, _, found) in CASES.iter().filter(|(_, _, found)| !found.is_empty()) {
+        expected.insert(Some((*name).to_owned()), found.iter().copied().collect());
+    }
+    expected.insert(Some("rows_".to_owned()), BTreeSet::from([(250, true)]));
+    expected.insert(Some("missing".to_owned()), BTreeSet::from([(210, true)]));
+    expected.insert(None, BTreeSet::from([(248, false), (257, false)]));
+    assert_eq!(codes(&findings), expected, "{findings:#?}");
+    let text = format!("{findings:?}");
+    for secret in ["*", "one", "another"] {
+        assert!(!text.contains(&format!("'{secret}")), "no hash, no password");
+    }
+    foretold(&pair).await;
+}
+
+/// What the pre-flight said would fail does.
+async fn foretold(pair: &Pair) {
+    for (database, codes) in [
+        // Without NO_ENGINE_SUBSTITUTION another engine takes its place, which the comparison finds.
+        ("engine", [Code::CopyDiffers, Code::CopyDiffers]),
+        ("rows_", [Code::ImportRefused, Code::ImportRefused]),
+        // A server that ends the connection for a packet may not be heard any more.
+        ("packet", [Code::ImportRefused, Code::ImportFailed]),
+    ] {
+        let dumped = pair.frozen_and_dumped(database).await;
+        let failed = match pair.import(&dumped, 3).await {
+            Ok(_) => pair.verify(&dumped, 4).await.map(|_| ()),
+            Err(error) => Err(error),
+        };
+        let error = failed.unwrap_err();
+        assert!(codes.contains(&error.code()), "{database}: {error}");
+    }
+    let order = order("broken", 2);
+    let described = drover_mysql::describe(&pair.source.server, "broken").await;
+    let broken = match described {
+        Err(_) => true,
+        Ok(description) => match dump(&pair.source.server, &order, &description).await {
+            Err(_) => true,
+            Ok(mut stream) => {
+                let mut sql = Vec::new();
+                tokio::io::AsyncReadExt::read_to_end(&mut stream, &mut sql).await.is_err()
+            }
+        },
+    };
+    assert!(broken, "a broken view cannot be dumped");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_missing_right_is_told_with_the_statement_that_gives_it() {
+    let bed = Bed::new().unwrap();
+    let end = end(&bed, "poor", &[]).await;
+    let whole = begin(&end.server).await.unwrap();
+    assert_eq!(codes(&whole.findings), Codes::new(), "{:?}", whole.findings);
+    end.mariadb.execute("REVOKE RELOAD, PROCESS ON *.* FROM drover@'127.%'").await.unwrap();
+    let findings = begin(&end.server).await.unwrap().findings;
+    assert_eq!(findings.len(), 1, "{findings:?}");
+    let Finding { code, blocking, what, .. } = &findings[0];
+    assert_eq!((*code, *blocking), (Code::ServerRightMissing, true));
+    assert!(what.contains("PROCESS, RELOAD missing"), "{what}");
+    let (_, grant) = what.split_once("needed: ").unwrap();
+    end.mariadb.execute(grant).await.unwrap();
+    assert_eq!(begin(&end.server).await.unwrap().findings, []);
+}
