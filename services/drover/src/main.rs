@@ -8,6 +8,7 @@ mod context;
 mod inventory;
 mod report;
 mod sandbox;
+mod standing;
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -38,6 +39,8 @@ enum Command {
     Serve(c::serve::Args),
     /// Validates every row of an inventory, then records the migrations.
     Plan(c::plan::Args),
+    /// The pre-flight: what would fail, by code, before anything is touched.
+    Doctor(c::doctor::Args),
     /// Begins to admit migrations.
     Start(c::start::Args),
     /// Changes a campaign's limit while it runs.
@@ -111,6 +114,7 @@ async fn run(cli: Cli) -> Result<(), Trouble> {
         Command::Sandbox(args) => c::sandbox::run(args).await,
         Command::Serve(args) => c::serve::run(&config, args).await,
         Command::Plan(args) => c::plan::run(&config, args).await,
+        Command::Doctor(args) => c::doctor::run(&config, args).await,
         Command::Start(args) => c::start::run(&config, args).await,
         Command::Tune(args) => c::tune::run(&config, args).await,
         Command::Hosts(args) => c::hosts::run(&config, args).await,

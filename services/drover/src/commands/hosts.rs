@@ -91,6 +91,7 @@ async fn set_aside(context: &Context, campaign: &CampaignName) -> Result<Vec<Set
             | Event::ConcurrencyChanged(_)
             | Event::CampaignPaused(_)
             | Event::CampaignResumed(_)
+            | Event::PreflightCompleted(_)
             | Event::CampaignCompleted(_) => {}
         }
     }

@@ -1,6 +1,7 @@
 //! The commands, one file each.
 
 pub mod audit;
+pub mod doctor;
 pub mod events;
 pub mod failures;
 pub mod hosts;

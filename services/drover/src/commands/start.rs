@@ -2,14 +2,20 @@
 
 use std::path::Path;
 
-use drover_lifecycle::campaign::Command;
-use drover_schemas::CampaignName;
+use drover_bus::Bus;
+use drover_lifecycle::{self as lifecycle, campaign::Command};
+use drover_schemas::{CampaignName, Code, Failure};
+use futures::{StreamExt as _, TryStreamExt as _, stream};
 
 use super::{pause::answering, print};
 use crate::{
-    context::{Context, command_campaign, operator},
+    context::{Context, command_campaign, command_migration, operator},
     report::Trouble,
+    standing::{Standing, standing},
 };
+
+/// How many migrations are released side by side.
+const AT_ONCE: usize = 64;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -18,11 +24,19 @@ pub struct Args {
     /// How many migrations are in flight at once.
     #[arg(long, default_value_t = 400, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub max_in_flight: u32,
+    /// Also what the pre-flight found something against that blocks.
+    #[arg(long)]
+    pub ignore_findings: bool,
 }
 
 pub async fn run(config: &Path, args: Args) -> Result<(), Trouble> {
-    let Args { campaign, max_in_flight: in_flight_max } = args;
+    let Args { campaign, max_in_flight: in_flight_max, ignore_findings } = args;
     let context = Context::of(config, "start", &campaign).await?;
+    let mut held = standing(&context.bus, &campaign).await?;
+    held.retain(Standing::is_held);
+    if ignore_findings {
+        ignore(&context.bus, &campaign, &held).await?;
+    }
     let command = Command::Start { in_flight_max, by: operator() };
     let decided = command_campaign(&context.bus, &campaign, command).await?;
     print(&if decided.changed {
@@ -30,8 +44,35 @@ pub async fn run(config: &Path, args: Args) -> Result<(), Trouble> {
     } else {
         format!("{campaign}: was started already\n")
     });
+    match (held.len(), ignore_findings) {
+        (0, _) => {}
+        (count, true) => {
+            print(&format!("{count} go on although the pre-flight found what blocks\n"))
+        }
+        (count, false) => print(&format!(
+            "{count} are held back by what the pre-flight found: see drover doctor {campaign}\n"
+        )),
+    }
     if answering(&context.bus).await?.is_none() {
         print("no orchestrator answers: start one with drover serve orchestrator\n");
     }
     Ok(())
+}
+
+/// Releases what the pre-flight holds back.
+async fn ignore(bus: &Bus, campaign: &CampaignName, held: &[Standing]) -> Result<(), Failure> {
+    let command = lifecycle::Command::IgnoreFindings { by: operator() };
+    stream::iter(held)
+        .map(Ok)
+        .try_for_each_concurrent(AT_ONCE, |one| {
+            let command = &command;
+            async move {
+                match command_migration(bus, campaign, one.id, command).await {
+                    // Somebody else was faster, and it has begun.
+                    Err(Failure { code: Code::TransitionNotAllowed, .. }) | Ok(()) => Ok(()),
+                    Err(failure) => Err(failure),
+                }
+            }
+        })
+        .await
 }

@@ -104,7 +104,11 @@ async fn migrate(
 ) -> Result<(), Failure> {
     let planned = plan::Args { campaign: name.clone(), inventory };
     plan::run(config, planned).await.map_err(one)?;
-    let started = start::Args { campaign: name.clone(), max_in_flight: args.max_in_flight };
+    let started = start::Args {
+        campaign: name.clone(),
+        max_in_flight: args.max_in_flight,
+        ignore_findings: false,
+    };
     start::run(config, started).await.map_err(one)?;
     let context = Context::open(config, "sandbox").await?;
     let status = watch(&context.bus, name).await?;

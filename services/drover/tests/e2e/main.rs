@@ -9,6 +9,7 @@
 )]
 
 mod campaign;
+mod doctor;
 mod input;
 mod pause;
 mod undo;
