@@ -151,9 +151,11 @@ impl Judging<'_> {
         let (database, to) = (self.database, &self.to.settings);
         let row_bytes_max = to.page_bytes / 2 - PAGE_OVERHEAD_BYTES;
         for (table, bytes) in &database.rows {
-            if to.strict && *bytes > row_bytes_max {
+            // The dump is loaded without the strict mode; a smaller page refuses it all the same.
+            let smaller_page = to.page_bytes < self.from.settings.page_bytes;
+            if (to.strict || smaller_page) && *bytes > row_bytes_max {
                 let what = format!("table {}: about {bytes} bytes", ident(table));
-                self.tell(Code::RowTooLarge, true, &what);
+                self.tell(Code::RowTooLarge, smaller_page, &what);
             }
         }
         for (table, wide) in &database.wide {
