@@ -159,7 +159,11 @@ impl Stage {
             let (model, shutdown) = (model.clone(), shutdown.clone());
             let step = move |job| model.clone().step(job);
             tasks.spawn(async move {
-                Ok(drover_worker::run(&bus, kind, "fleet", hosts, shutdown, step).await?)
+                let ended = drover_worker::run(&bus, kind, "fleet", hosts, shutdown, step).await;
+                if let Err(error) = &ended {
+                    tracing::error!(%error, service = kind.name(), "a service has ended");
+                }
+                Ok(ended?)
             });
         }
         Ok(Workers { shutdown, tasks })

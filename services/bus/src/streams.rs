@@ -25,6 +25,9 @@ use serde_json::json;
 
 use crate::{Bus, Error};
 
+/// How many consumers a stream may have: one a service and host, and the readers of a log. From 2.15
+/// on a server takes "no limit" for 1,000, which is less than the hosts of a large fleet.
+const CONSUMERS_MAX: i32 = 100_000;
 /// What the streams' own names of key-value buckets begin with (ADR-8).
 const BUCKET_PREFIX: &str = "KV_";
 
@@ -164,7 +167,7 @@ impl Bus {
             max_age: stream.age_max,
             max_bytes: stream.bytes_max,
             max_message_size: streams::MESSAGE_BYTES_MAX,
-            max_consumers: -1,
+            max_consumers: CONSUMERS_MAX,
             discard: DiscardPolicy::Old,
             storage: StorageType::File,
             num_replicas: self.replicas(),
