@@ -6,6 +6,7 @@ use drover_schemas::Code;
 use crate::{
     Flavour,
     ident::ident,
+    preflight::shape::VERSIONED,
     preflight::{
         destination::{self, Destination},
         facts::{Database, Finding, Places, Settings},
@@ -16,6 +17,9 @@ use crate::{
 
 /// `sql_mode`s under which a zero date is refused.
 const NO_ZERO_DATES: [&str; 2] = ["NO_ZERO_DATE", "NO_ZERO_IN_DATE"];
+
+/// The history of a system-versioned table can be written to a dump from this version on.
+const HISTORY_READ_SINCE: (u16, u16, u16) = (10, 11, 0);
 
 /// What is left of half a page for a row, after InnoDB's own.
 const PAGE_OVERHEAD_BYTES: u64 = 66;
@@ -132,6 +136,10 @@ impl Judging<'_> {
             }
         }
         for (kind, places) in &database.own_kinds {
+            let settings = &self.from.settings;
+            if *kind == VERSIONED && settings.version < HISTORY_READ_SINCE {
+                self.tell_places(Code::DumpRefused, "before MariaDB 10.11", kind, places);
+            }
             if to.settings.flavour == Flavour::MySql {
                 self.tell_places(Code::KindOfObjectMissing, "kind", kind, places);
             }

@@ -23,6 +23,9 @@ const WIDE_BYTES_MIN: u64 = 1 << 20;
 /// How long the search for a table's largest row may take, in seconds.
 const WIDE_SECONDS_MAX: u32 = 20;
 
+/// The kind of a table that keeps its rows' history.
+pub(crate) const VERSIONED: &str = "system-versioned table";
+
 /// Every server has these.
 const SYSTEM: [&str; 4] = ["information_schema", "mysql", "performance_schema", "sys"];
 
@@ -51,7 +54,7 @@ pub(crate) async fn tables(session: &mut Session, into: &mut Databases) -> Resul
         match kind.as_str() {
             "SEQUENCE" => _ = database.own_kinds.insert("sequence", places.clone()),
             "SYSTEM VERSIONED" => {
-                database.own_kinds.insert("system-versioned table", places.clone());
+                database.own_kinds.insert(VERSIONED, places.clone());
             }
             _ => {}
         }
