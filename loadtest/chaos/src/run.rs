@@ -150,8 +150,7 @@ impl Run {
             if retried.elapsed() > RETRY_EVERY {
                 retried = Instant::now();
                 let world = Arc::clone(&self.world);
-                // As an operator would; that it fails while the bus is away is no matter.
-                tokio::spawn(async move { world.drover(&["retry", CAMPAIGN, "--all"]).await });
+                tokio::spawn(async move { world.operate().await });
             }
         }
     }
@@ -200,6 +199,8 @@ impl Run {
     async fn until_rest(&mut self) -> Result<()> {
         let total = self.world.herd.movers.len();
         let (mut seen, mut since) = (0, Instant::now());
+        self.world.take_in_again().await;
+        let mut operated = Instant::now();
         loop {
             let (rest, events) = self.look(|progress| {
                 let events = progress.histories.values().map(|it| it.events.len()).sum::<usize>();
@@ -216,6 +217,10 @@ impl Run {
                 bail!("{rest} of {total} are at rest, and nothing moves:\n{stuck}");
             }
             self.keep_writing()?;
+            if operated.elapsed() > RETRY_EVERY {
+                operated = Instant::now();
+                self.world.take_in_again().await;
+            }
             sleep(LOOK_EVERY).await;
         }
     }

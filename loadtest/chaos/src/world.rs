@@ -284,6 +284,22 @@ impl World {
         Ok(String::from_utf8(output.stdout)?)
     }
 
+    /// What an operator does now and then: takes in again what was set aside, and tries again what
+    /// is parked.
+    pub async fn operate(&self) {
+        self.take_in_again().await;
+        let _ = self.drover(&["retry", CAMPAIGN, "--all"]).await;
+    }
+
+    /// Resumes the campaign where it paused itself, and releases the hosts that were set aside. A
+    /// command that fails, because the bus is away or there is nothing to do, is given again later.
+    pub async fn take_in_again(&self) {
+        let _ = self.drover(&["resume", CAMPAIGN]).await;
+        for server in self.fleet.servers() {
+            let _ = self.drover(&["hosts", CAMPAIGN, "--release", server.name()]).await;
+        }
+    }
+
     /// A MySQL server by its name.
     pub fn server(&self, name: &str) -> Result<&Mariadb> {
         self.fleet.servers().find(|server| server.name() == name).context("an unknown server")
