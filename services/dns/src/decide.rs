@@ -1,6 +1,10 @@
 //! From what was found at a host name to what is to be written there: without DNS, clock or
 //! configuration, so that every case can be tested.
 
+use drover_lifecycle::{
+    ledger::Move,
+    zone::{self, Pointed, permit},
+};
 use drover_schemas::MigrationId;
 use hickory_proto::rr::rdata::TXT;
 
@@ -48,22 +52,17 @@ pub(crate) struct Decision {
 }
 
 impl Found {
-    fn mark(&self, order: Order) -> Result<Option<Mark>, Error> {
+    /// The migration's mark, and what the order may do there.
+    fn permit(&self, order: Order, to: Pointed) -> Result<(Move, Option<Mark>), Error> {
         let mut marks = self.texts.iter().filter_map(Mark::of_txt);
-        let Some(mark) = marks.find(|mark| mark.migration == order.migration) else {
-            return Ok(None);
-        };
-        if mark.revision > order.revision {
-            return Err(self.outdated(&mark, order));
-        }
-        Ok(Some(mark))
-    }
-
-    fn outdated(&self, mark: &Mark, order: Order) -> Error {
-        Error::Outdated {
-            host_name: self.host_name.clone(),
-            marked: mark.revision,
-            ordered: order.revision,
+        let mark = marks.find(|mark| mark.migration == order.migration);
+        match permit(to, mark.as_ref().map(Mark::of_rules), order.revision) {
+            Ok(allowed) => Ok((allowed, mark)),
+            Err(_) => Err(Error::Outdated {
+                host_name: self.host_name.clone(),
+                marked: mark.map_or(0, |mark| mark.revision),
+                ordered: order.revision,
+            }),
         }
     }
 
@@ -95,15 +94,24 @@ pub(crate) fn switch(
     destination: &Target,
     ttl_seconds: u32,
 ) -> Result<Decision, Error> {
-    match found.mark(order)? {
-        Some(mark) if mark.state == State::Switched => switched_before(order, found, mark),
-        // An undo of the very same revision: the history was told twice. Not forward from there.
-        Some(mark) if mark.revision == order.revision => Err(found.outdated(&mark, order)),
-        Some(_) | None => {
+    match found.permit(order, Pointed::Switched)? {
+        (Move::Again | Move::Rest, Some(mark)) => switched_before(order, found, mark),
+        (Move::Begin | Move::GoOn, Some(_)) | (_, None) => {
             let changes = from_source(found, source, destination, ttl_seconds)?;
             let replace = changes.iter().map(|change| change.new.clone()).collect();
             Ok(decision(order, found, State::Switched, replace, changes))
         }
+    }
+}
+
+impl Mark {
+    /// What the rules look at.
+    fn of_rules(&self) -> zone::Mark {
+        let pointed = match self.state {
+            State::Switched => Pointed::Switched,
+            State::Reverted => Pointed::Reverted,
+        };
+        zone::Mark { pointed, revision: self.revision }
     }
 }
 
@@ -154,8 +162,8 @@ fn key(kind: Kind) -> &'static str {
 /// The host name is to hold what it held before this migration switched it. `recorded` is what
 /// the history tells of the switch, for a mark that somebody has removed.
 pub(crate) fn revert(order: Order, found: &Found, recorded: &[Change]) -> Result<Decision, Error> {
-    let changes = match found.mark(order)? {
-        Some(mark) if mark.state == State::Reverted => {
+    let changes = match found.permit(order, Pointed::Reverted)? {
+        (Move::Again | Move::Rest, Some(mark)) => {
             // Of an earlier run: nothing of this one was ever switched.
             let changes = if mark.run == order.run { mark.changes.clone() } else { Vec::new() };
             if mark.revision == order.revision {
@@ -163,8 +171,8 @@ pub(crate) fn revert(order: Order, found: &Found, recorded: &[Change]) -> Result
             }
             return Ok(decision(order, found, State::Reverted, Vec::new(), changes));
         }
-        Some(mark) => mark.changes,
-        None => recorded.to_vec(),
+        (Move::Begin | Move::GoOn, Some(mark)) => mark.changes,
+        (_, None) => recorded.to_vec(),
     };
     // By hand, or there is nothing to put back.
     if found.holds(changes.iter().map(|change| &change.old.values)) {

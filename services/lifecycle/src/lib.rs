@@ -16,6 +16,7 @@ mod phase;
 pub mod promise;
 pub mod signature;
 pub mod steps;
+pub mod zone;
 
 pub use conclude::{Conclusion, conclude};
 pub use migration::Migration;

@@ -8,7 +8,7 @@ use crate::{
 };
 
 /// Where a migration stands.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Phase {
     /// Waits for a slot.
     Planned {
@@ -44,7 +44,7 @@ pub enum Phase {
 }
 
 /// One try of a step.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Attempt {
     /// Counts from 1 within a run.
     pub number: u32,
@@ -64,7 +64,7 @@ impl Attempt {
 }
 
 /// Why a migration goes back.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Goal {
     /// A step failed for good.
     Park,
@@ -75,7 +75,7 @@ pub enum Goal {
 }
 
 /// How a migration comes to rest.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Settlement {
     /// With [`MigrationCompleted`].
     Complete,
@@ -93,7 +93,7 @@ pub enum Settlement {
 }
 
 /// A step, and where it was going.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum At {
     /// Towards the destination.
     Forward(Forward),

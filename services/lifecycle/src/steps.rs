@@ -87,14 +87,20 @@ impl Forward {
     }
 
     /// Where the undo begins when this step was begun, whether or not it came to its end.
+    ///
+    /// That of an opening begins at the host names, which it does not touch: the log may have lost
+    /// that it came to its end and that the switch was ordered. The revert's mark in the zone
+    /// refuses a switch that comes late, and tells whether one has been there.
     pub fn first_undo(self) -> Undo {
         match self {
             Self::Freeze | Self::Dump => Undo::Thaw,
             Self::Import | Self::Verify | Self::Disarm => Undo::Drop,
-            Self::Open => Undo::Close,
-            Self::Switch | Self::Retire | Self::Publish | Self::Announce | Self::Expire => {
-                Undo::Revert
-            }
+            Self::Open
+            | Self::Switch
+            | Self::Retire
+            | Self::Publish
+            | Self::Announce
+            | Self::Expire => Undo::Revert,
         }
     }
 }

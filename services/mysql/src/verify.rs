@@ -4,7 +4,10 @@ use drover_lifecycle::ledger::Act;
 use drover_schemas::{Code, v1};
 
 use crate::{
-    Description, Error, Locked, Order, Server, describe::describe_in, finish, ledger::Side,
+    Description, Error, Locked, Order, Server,
+    describe::describe_in,
+    finish,
+    ledger::{Side, State},
     schema::in_one_line,
 };
 
@@ -29,6 +32,8 @@ async fn verify_in(locked: &mut Locked, expected: &Description) -> Result<v1::Co
     let found = describe_in(locked.session(), &database).await?;
     let differences = expected.differences(&found);
     if differences.is_empty() {
+        // So that an import that comes late does not load again what was compared.
+        locked.touch(State::Imported).await?;
         Ok(v1::CopyVerified { tables: found.tables(), rows: found.rows() })
     } else {
         Err(locked.server().found(Code::CopyDiffers, in_one_line(&differences)))

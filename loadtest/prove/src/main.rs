@@ -1,0 +1,48 @@
+//! Runs the proof and prints what it went through: see `ops/prove`.
+
+use std::{process::ExitCode, time::Instant};
+
+use drover_prove::{Bounds, Drover, Without};
+use stateright::{Checker as _, Model as _};
+
+/// In full: more mishaps than one life usually sees, and a log that loses its end.
+const FULL: [Bounds; 2] = [
+    Bounds { mishaps: 3, losses: 0, lost_facts_max: 0 },
+    Bounds { mishaps: 1, losses: 1, lost_facts_max: 4 },
+];
+
+fn main() -> ExitCode {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let mut proved = true;
+    for bounds in FULL {
+        let began = Instant::now();
+        let model = Drover { bounds, without: Without::Nothing };
+        let checker = model.checker().threads(threads).spawn_bfs().join();
+        println!(
+            "mishaps {}, losses {} of up to {} facts: {} states, {} of them different, {} s",
+            bounds.mishaps,
+            bounds.losses,
+            bounds.lost_facts_max,
+            checker.state_count(),
+            checker.unique_state_count(),
+            began.elapsed().as_secs()
+        );
+        for property in checker.model().properties() {
+            let name = property.name;
+            let found = checker.discovery(name);
+            let holds = match property.expectation {
+                stateright::Expectation::Always => found.is_none(),
+                stateright::Expectation::Sometimes => found.is_some(),
+                stateright::Expectation::Eventually => found.is_none(),
+            };
+            proved &= holds;
+            println!("  {} {name}", if holds { "holds  " } else { "BROKEN " });
+            if let Some(path) = found.filter(|_| !holds) {
+                for action in path.into_actions() {
+                    println!("    {action:?}");
+                }
+            }
+        }
+    }
+    if proved { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
