@@ -285,7 +285,7 @@ impl Instant {
                     let event = conclude(&job, outcome, 1, 0.0);
                     then.append(job.revision, event, without);
                 }
-                Wait::Person | Wait::Nothing => return Some(then),
+                Wait::Findings | Wait::Person | Wait::Nothing => return Some(then),
             }
         }
         None
@@ -298,7 +298,9 @@ impl Instant {
         let at_destination = !source_writes && destination_writes && switched;
         match self.migration.phase {
             Phase::Completed(_) | Phase::ExpiryFailed | Phase::Expired => at_destination,
-            Phase::RolledBack | Phase::Parked { undone: true, .. } => at_source,
+            Phase::Held { .. } | Phase::RolledBack | Phase::Parked { undone: true, .. } => {
+                at_source
+            }
             Phase::Parked { at: At::Forward(forward), undone: false } => {
                 forward > Forward::Switch && at_destination
             }
@@ -367,7 +369,7 @@ impl Model for Drover {
             Action::Orchestrate => match next.migration.wait() {
                 Wait::Admission { .. } => next.command(Command::Admit, without),
                 Wait::Settlement => next.command(Command::Settle, without),
-                Wait::Job { .. } | Wait::Person | Wait::Nothing => false,
+                Wait::Job { .. } | Wait::Findings | Wait::Person | Wait::Nothing => false,
             },
             Action::Work(n) => next.work(n, false, without),
             Action::Append(n) => {

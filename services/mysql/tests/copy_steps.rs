@@ -253,7 +253,7 @@ async fn an_instance_that_was_overtaken_writes_nothing_into_the_newer_copy() {
     drop(sender);
     assert!(paused.await.unwrap().is_err());
     pair.verify(&dumped, 7).await.unwrap();
-    assert_eq!(ledger(pair, database).await, Some((State::Imported, 6)));
+    assert_eq!(ledger(pair, database).await, Some((State::Imported, 7)));
 }
 
 #[tokio::test(flavor = "multi_thread")]
