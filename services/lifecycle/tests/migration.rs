@@ -442,7 +442,7 @@ fn a_copy_is_kept_also_when_only_the_revert_tells_that_it_was_switched_to() {
     let mut happens = |event| {
         let revision = state.revision + 1;
         state.evolve(Fact { revision, at_unix_ms: world.now, event }).unwrap();
-        state.phase.clone()
+        state.phase
     };
     happens(Event::RollbackRequested(v1::RollbackRequested::default()));
     let changes = vec![v1::DnsChange::default()];

@@ -131,7 +131,7 @@ impl Packed {
         Migration {
             revision: self.revision,
             at_unix_ms: self.at_unix_ms,
-            phase: self.phase.clone(),
+            phase: self.phase,
             run: self.run,
             planned: kept.planned.unwrap_or_default(),
             frozen: kept.frozen,
