@@ -156,8 +156,11 @@ fn next(config: &Path, folder: &Path, bus: &Bus, args: &Args) -> String {
          operator.nk is for who plans, starts and pauses; reader.nk for who only looks.\n\
          4. Once, and whenever a server is added or its slots change:\n   \
          drover --config {config} init --streams\n\
-         5. Put admin.nk and authority.key away: no service needs them.\n",
+         5. Put admin.nk and authority.key away: no service needs them.\n\n\
+         Drover's account on each MariaDB server needs these rights and no others (for MySQL, an\n\
+         error that names a missing right gives the statement):\n\n   {grant};\n",
         config = config.display(),
+        grant = drover_mysql::grants_needed("drover", "%"),
     )
 }
 
