@@ -86,7 +86,7 @@ impl Service {
             Step::Dump => Ok(Event::DumpStored(self.dump(server, &order, job).await?)),
             Step::Disarm => Ok(Event::SourceDisarmed(drover_mysql::disarm(server, &order).await?)),
             Step::Retire => Ok(Event::SourceRetired(drover_mysql::retire(server, &order).await?)),
-            Step::Thaw => Ok(Event::SourceThawed(drover_mysql::thaw(server, &order).await?)),
+            Step::Thaw => Ok(Event::SourceThawed(self.thaw(server, &order).await?)),
             Step::Unspecified
             | Step::Import
             | Step::Verify

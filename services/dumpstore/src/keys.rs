@@ -83,7 +83,7 @@ pub enum Object {
 impl Object {
     const ALL: [Self; 4] = [Self::Dump, Self::Manifest, Self::Accounts, Self::Mailed];
 
-    fn file_name(self) -> &'static str {
+    pub(crate) fn file_name(self) -> &'static str {
         match self {
             Self::Dump => "dump.sql.zst",
             Self::Manifest => "manifest.json",

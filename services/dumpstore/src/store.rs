@@ -17,7 +17,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio_util::io::StreamReader;
 
 use crate::{
-    Error, Key, Options, Reader, Writer, Written,
+    Error, Key, Object, Options, Reader, Writer, Written,
     keys::{Attempt, run_of_folder},
     options,
 };
@@ -185,12 +185,39 @@ impl Store {
                 self.delete(&key).await?;
             }
         }
+        let keep = keep.map(Attempt::folder);
+        self.in_folder(campaign, migration, move |folder| sweep_folder(folder, run, keep)).await
+    }
+
+    /// Deletes the sealed accounts of a migration's runs up to `run`, and nothing else; also what a
+    /// killed writer left of them half-written in a folder. A later run's are not touched.
+    pub async fn delete_accounts(
+        &self,
+        campaign: &CampaignName,
+        migration: MigrationId,
+        run: u32,
+    ) -> Result<(), Error> {
+        let mut listed = self.list(campaign, Some(migration));
+        while let Some(stored) = listed.next().await {
+            let key = stored?.key;
+            if key.object() == Object::Accounts && key.attempt().run() <= run {
+                self.delete(&key).await?;
+            }
+        }
+        self.in_folder(campaign, migration, move |folder| delete_halves(folder, run)).await
+    }
+
+    /// Does something in the migration's folder, where the store is one.
+    async fn in_folder(
+        &self,
+        campaign: &CampaignName,
+        migration: MigrationId,
+        act: impl FnOnce(&FilePath) -> std::io::Result<()> + Send + 'static,
+    ) -> Result<(), Error> {
         let Some(folder) = &self.folder else { return Ok(()) };
         let folder = folder.join(campaign.as_str()).join(migration.to_string());
-        let keep = keep.map(Attempt::folder);
         let label = format!("{campaign}/{migration}");
-        let swept = tokio::task::spawn_blocking(move || sweep_folder(&folder, run, keep));
-        match swept.await {
+        match tokio::task::spawn_blocking(move || act(&folder)).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => Err(Error::failed("delete", label, &error)),
             Err(error) => Err(Error::failed("delete", label, &error)),
@@ -230,22 +257,48 @@ async fn body(found: GetResult) -> Result<Box<dyn AsyncRead + Send + Unpin>, Err
 }
 
 fn sweep_folder(folder: &FilePath, run: u32, keep: Option<String>) -> std::io::Result<()> {
-    let gone = |error: &std::io::Error| error.kind() == std::io::ErrorKind::NotFound;
-    let entries = match std::fs::read_dir(folder) {
-        Err(error) if gone(&error) => return Ok(()),
-        entries => entries?,
-    };
-    for entry in entries {
-        let entry = entry?;
-        let name = entry.file_name().to_string_lossy().into_owned();
-        if run_of_folder(&name).is_some_and(|found| found <= run) && keep.as_ref() != Some(&name) {
-            match std::fs::remove_dir_all(entry.path()) {
-                Err(error) if !gone(&error) => return Err(error),
-                _ => {}
-            }
+    for (name, path) in attempts(folder, run)? {
+        if keep.as_ref() != Some(&name) {
+            found(std::fs::remove_dir_all(path))?;
         }
     }
     // Fails while something is in it, as it should.
     let _ = std::fs::remove_dir(folder);
     Ok(())
+}
+
+/// The writer of a folder's store writes to a name of its own first: the object's, `#`, a number.
+fn delete_halves(folder: &FilePath, run: u32) -> std::io::Result<()> {
+    let halves = format!("{}#", Object::Accounts.file_name());
+    for (_, attempt) in attempts(folder, run)? {
+        for entry in found(std::fs::read_dir(attempt))?.into_iter().flatten() {
+            let entry = entry?;
+            if entry.file_name().to_string_lossy().starts_with(&halves) {
+                found(std::fs::remove_file(entry.path()))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The folders of a migration's attempts in its runs up to `run`: their names and paths.
+fn attempts(folder: &FilePath, run: u32) -> std::io::Result<Vec<(String, PathBuf)>> {
+    let mut attempts = Vec::new();
+    for entry in found(std::fs::read_dir(folder))?.into_iter().flatten() {
+        let entry = entry?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if run_of_folder(&name).is_some_and(|of| of <= run) {
+            attempts.push((name, entry.path()));
+        }
+    }
+    Ok(attempts)
+}
+
+/// What was done, or none where somebody else has deleted it meanwhile.
+fn found<T>(done: std::io::Result<T>) -> std::io::Result<Option<T>> {
+    match done {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
 }

@@ -273,6 +273,35 @@ async fn deleting_twice_is_deleting_once() {
 }
 
 #[tokio::test]
+async fn of_a_migration_that_ends_the_accounts_go_and_the_rest_stays() {
+    let bed = bed();
+    let (old, later) = (attempt(1), attempt(2));
+    for attempt in [&old, &later] {
+        for object in [Object::Dump, Object::Manifest, Object::Accounts] {
+            bed.store.put_small(&attempt.key(object), b"1").await.unwrap();
+        }
+    }
+    // What a killed writer leaves.
+    let half = bed.file(&old.key(Object::Accounts)).with_file_name("accounts.age#1");
+    fs::write(&half, b"half").unwrap();
+    for _ in 0..2 {
+        bed.store.delete_accounts(&campaign(), migration(), 1).await.unwrap();
+        assert_eq!(bed.store.size(&old.key(Object::Accounts)).await.unwrap(), None);
+        assert!(!half.exists());
+        for kept in [
+            old.key(Object::Dump),
+            old.key(Object::Manifest),
+            later.key(Object::Accounts),
+            later.key(Object::Dump),
+        ] {
+            assert_eq!(bed.store.size(&kept).await.unwrap(), Some(1), "{kept}");
+        }
+    }
+    let nothing_there = "night-2".parse().unwrap();
+    bed.store.delete_accounts(&nothing_there, migration(), 9).await.unwrap();
+}
+
+#[tokio::test]
 async fn a_migrations_objects_are_listed() {
     let bed = bed();
     let other = MigrationId::new(&campaign(), &"src".parse().unwrap(), "other");

@@ -308,7 +308,8 @@ impl Case {
             copy: self.has_copy().await,
             switched: answer == [format!("dst-1.{ZONE}.")],
             announced: keys.len(),
-            stored: self.dump_is_stored().await,
+            stored: !self.stored().is_empty(),
+            sealed: self.stored().iter().any(|path| path.contains("accounts.age")),
         }
     }
 
@@ -343,20 +344,22 @@ impl Case {
         root.exec_first(sql, (&self.site.database,)).await.unwrap() == Some(1)
     }
 
-    async fn dump_is_stored(&self) -> bool {
-        let folder = self.world.fleet.bed.dir().join("store");
-        let mut folders = vec![folder];
+    /// The files that the store has of this migration.
+    fn stored(&self) -> Vec<String> {
+        let mut stored = Vec::new();
+        let mut folders = vec![self.world.fleet.bed.dir().join("store")];
         while let Some(folder) = folders.pop() {
             for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
                 let path = entry.path();
+                let text = path.to_string_lossy().into_owned();
                 if path.is_dir() {
                     folders.push(path);
-                } else if path.to_string_lossy().contains(&self.id.to_string()) {
-                    return true;
+                } else if text.contains(&self.id.to_string()) {
+                    stored.push(text);
                 }
             }
         }
-        false
+        stored
     }
 }
 

@@ -26,6 +26,8 @@ pub struct Expected {
     pub announced: usize,
     /// The store holds something of it.
     pub stored: bool,
+    /// Among that the customer's sealed accounts: while they may be needed, and no longer.
+    pub sealed: bool,
 }
 
 impl Expected {
@@ -38,6 +40,7 @@ impl Expected {
             switched: false,
             announced: 0,
             stored: false,
+            sealed: false,
         };
         for step in steps {
             expected.take(*step);
@@ -48,18 +51,19 @@ impl Expected {
     fn take(&mut self, step: Step) {
         match step {
             Step::Freeze => self.source = Access::Reads,
-            Step::Dump => self.stored = true,
+            Step::Dump => (self.stored, self.sealed) = (true, true),
             Step::Import => self.copy = true,
             Step::Open => self.destination = Access::Writes,
             Step::Switch => self.switched = true,
             Step::Retire => self.source = Access::Nothing,
             Step::Announce => self.announced += 1,
-            Step::Expire => self.stored = false,
+            Step::Publish => self.sealed = false,
+            Step::Expire => (self.stored, self.sealed) = (false, false),
             Step::Revert => self.switched = false,
             Step::Close => self.destination = Access::Nothing,
             Step::Drop => self.copy = false,
-            Step::Thaw => self.source = Access::Writes,
-            Step::Unspecified | Step::Verify | Step::Disarm | Step::Publish => {}
+            Step::Thaw => (self.source, self.sealed) = (Access::Writes, false),
+            Step::Unspecified | Step::Verify | Step::Disarm => {}
         }
     }
 }
