@@ -320,11 +320,13 @@ mod tests {
     }
 
     #[test]
-    fn the_example_grants_drover_what_the_tests_grant_it() {
+    fn the_example_and_the_tests_grant_drover_what_is_printed_and_no_more() {
         let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
         let grants = words(include_str!("../../../compose/mariadb/1-grants.sql"));
         let tested = words(drover_testbed::mariadb::DROVER_RIGHTS);
         assert!(grants.contains(&format!("GRANT {tested} ON *.* TO drover@'%'")), "{tested}");
+        let printed = words(&drover_mysql::grants_needed("drover", "%"));
+        assert_eq!(printed, format!("GRANT {tested} ON *.* TO `drover`@`%` WITH GRANT OPTION"));
     }
 
     #[test]

@@ -2,9 +2,12 @@
 
 use std::collections::BTreeSet;
 
+use drover_schemas::Code;
+
 use crate::{
     Error, Server,
     ident::{account, literals},
+    preflight::rights,
 };
 
 /// How many names go to the server in one query: some hundred bytes each, far under the smallest
@@ -12,8 +15,16 @@ use crate::{
 const NAMES_A_QUERY: usize = 20_000;
 
 /// Which of these databases exist on a server: one round trip for [`NAMES_A_QUERY`] of them.
+///
+/// # Errors
+/// `ServerRightMissing` where Drover's account lacks what a migration will need: what an account
+/// may not see would count as missing.
 pub async fn existing(server: &Server, databases: &[String]) -> Result<BTreeSet<String>, Error> {
     let mut session = server.session().await?;
+    if let Some((missing, grant)) = rights::lacking(&mut session).await? {
+        let what = format!("{} missing; needed: {grant}", missing.join(", "));
+        return Err(server.found(Code::ServerRightMissing, what));
+    }
     let mut found = BTreeSet::new();
     for names in databases.chunks(NAMES_A_QUERY) {
         let sql = format!(

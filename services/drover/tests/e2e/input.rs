@@ -123,4 +123,16 @@ async fn servers_that_refuse(world: &World) {
     let file = [("DROVER_SERVERS__SRC_1__MYSQL__PASSWORD_FILE", "/nowhere")];
     let said = world.drover_with(&plan, &file).await;
     assert_eq!((said.code, codes(&said.err)[0].as_str()), (2, "DRV-0003"), "{said:?}");
+
+    // A right that no step has asked for yet is named all the same, with the statement that gives
+    // all of them; with it the same plan is taken.
+    let destination = world.destination();
+    destination.execute("REVOKE EVENT, DELETE HISTORY ON *.* FROM drover@'127.%'").await.unwrap();
+    let said = world.drover(&plan).await;
+    assert_eq!((said.code, codes(&said.err)[0].as_str()), (1, "DRV-0202"), "{said:?}");
+    assert!(said.err.contains("DELETE HISTORY, EVENT missing"), "{said:?}");
+    let grant = drover_mysql::grants_needed("drover", "127.%");
+    assert!(said.err.contains(&grant), "{said:?}");
+    destination.execute(&grant).await.unwrap();
+    world.ok(&plan).await;
 }

@@ -12,5 +12,6 @@ mod campaign;
 mod doctor;
 mod input;
 mod pause;
+mod secrets;
 mod undo;
 mod world;

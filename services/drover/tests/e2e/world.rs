@@ -124,8 +124,17 @@ impl World {
 
     /// Starts services in one process.
     pub fn serve(&self, log: &str, services: &[&str]) -> Process {
+        self.serve_with(log, services, &[])
+    }
+
+    pub fn serve_with(
+        &self,
+        log: &str,
+        services: &[&str],
+        environment: &[(&str, &str)],
+    ) -> Process {
         let mut command = self.command();
-        command.arg("serve").args(services);
+        command.arg("serve").args(services).envs(environment.iter().copied());
         self.fleet.bed.spawn(log, command).unwrap()
     }
 

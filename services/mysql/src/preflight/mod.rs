@@ -14,7 +14,7 @@ mod accounts;
 mod destination;
 mod facts;
 mod judge;
-mod rights;
+pub(crate) mod rights;
 mod server;
 mod shape;
 mod source;
