@@ -179,6 +179,16 @@ codes! {
     702 transient NoAnswer "no running service answers" "Start the service with: drover serve.";
     703 permanent JobIncomplete "the job lacks what its step needs" "The log is damaged or of another version; run: drover audit.";
     704 permanent PromiseBroken "the time without writes would become too long" "Nothing: the migration is undone and tried again later; see the page if it comes again.";
+    710 permanent LogBehind "the log lacks what was done" "Run: drover reconcile CAMPAIGN --repair.";
+    711 permanent LogForgot "the log does not know a migration that was begun" "Run: drover reconcile CAMPAIGN --repair.";
+    712 permanent SequenceBehind "revisions above the log's end were given out" "Run: drover reconcile CAMPAIGN --repair.";
+    713 permanent OrphanFrozen "a source is out of its customer's reach without a live migration" "See the migration with: drover audit; then retry it, or roll it back.";
+    714 permanent OrphanCopy "a copy at a destination belongs to no live migration" "See the page: the message names the server.";
+    715 permanent OrphanJob "an order on the queue belongs to no migration" "See the page; a service drops it when it comes to it.";
+    716 permanent OrphanObject "objects in the store belong to no migration" "See the page: the message names the folder.";
+    717 permanent EffectMissing "a server does not show what the log tells" "The server was put back to older data: see the page.";
+    718 permanent UndoneUnseen "it was undone, and the log has lost why" "See what the log lost with: drover reconcile; then: drover retry.";
+    719 permanent HistoryUnknown "what cannot be known from servers, zone, store and queue" "See the page for what to do about each.";
     720 transient ProjectionFailed "the projections' file failed" "Check the disk under [projector] database; the file can be deleted, it is rebuilt from the log.";
     721 permanent ProjectionForeign "the projections' file belongs to another program" "Name another file in [projector] database.";
 

@@ -143,5 +143,6 @@ pub fn campaign_kind(event: &campaign_event::Event) -> &'static str {
         Event::HostReleased(_) => "HostReleased",
         Event::CampaignCompleted(_) => "CampaignCompleted",
         Event::PreflightCompleted(_) => "PreflightCompleted",
+        Event::LogRepaired(_) => "LogRepaired",
     }
 }

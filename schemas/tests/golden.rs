@@ -177,6 +177,13 @@ fn campaign_events() -> Vec<campaign_event::Event> {
             }],
             by: by(),
         }),
+        Event::LogRepaired(v1::LogRepaired {
+            by: by(),
+            repair: "0b1c2d3e".into(),
+            found_sequence: 4_000,
+            seen_revision: 4_711,
+            complete: true,
+        }),
     ]
 }
 

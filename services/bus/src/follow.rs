@@ -1,9 +1,10 @@
 //! Reading histories: in order, without a gap, over every loss of the connection.
 //!
 //! Each follower has a consumer of its own in the server's memory. When that is lost, or when its
-//! numbering has a gap, another is made that goes on after the last event that was given out. A
-//! stream that ends before that event has lost acknowledged events (it was restored from older
-//! data): that is an error, since going on would mix two histories.
+//! numbering has a gap, another is made that goes on at the last event that was given out, and
+//! finds out first whether that is still the one there. A stream that ends before it, or has
+//! another in its place, has lost acknowledged events (it was restored from older data): that is
+//! an error, since going on would mix two histories.
 
 use std::{
     pin::Pin,
@@ -148,6 +149,8 @@ struct Follower {
     last_success: Instant,
     /// The sequence of the last message given out; 0 for none.
     last: u64,
+    /// When the server stored it, in nanoseconds: no other message at its place has the same.
+    last_stored_at: i128,
     /// The stream's last sequence when following began.
     target: Option<u64>,
     caught_up: bool,
@@ -162,6 +165,8 @@ struct Source {
     consumer: String,
     /// The consumer's numbering of what it delivered.
     delivered: u64,
+    /// The first delivery is the last message that was given out before, to be compared.
+    begins_at_last: bool,
 }
 
 impl Follower {
@@ -177,6 +182,7 @@ impl Follower {
             patience: None,
             last_success: Instant::now(),
             last: 0,
+            last_stored_at: 0,
             target: None,
             caught_up: false,
             is_over: false,
@@ -219,7 +225,11 @@ impl Follower {
                 return self.catch_up();
             }
             match self.receive().await {
-                Ok(Some(item)) => return Some(Ok(item)),
+                Ok(Some(Ok(item))) => return Some(Ok(item)),
+                Ok(Some(Err(error))) => {
+                    self.is_over = true;
+                    return Some(Err(error));
+                }
                 Ok(None) => {}
                 Err(lost) => {
                     tracing::debug!(stream = self.stream, reason = lost.reason, "going on anew");
@@ -277,14 +287,15 @@ impl Follower {
         let subject = format!("CONSUMER.CREATE.{}.{name}{filter}", self.stream);
         let info: consumer::Info = self.bus.api(&subject, &request, &doing).await?;
         let pull = Pull::open(&self.bus, &self.stream, &name).await?;
-        self.source = Some(Source { pull, consumer: name, delivered: 0 });
+        let begins_at_last = self.last > 0;
+        self.source = Some(Source { pull, consumer: name, delivered: 0, begins_at_last });
         self.pause = PAUSE_MIN;
         Ok(!self.caught_up && (info.num_pending == 0 || known >= target))
     }
 
     fn deliver_policy(&self) -> DeliverPolicy {
         if self.last > 0 {
-            return DeliverPolicy::ByStartSequence { start_sequence: self.last + 1 };
+            return DeliverPolicy::ByStartSequence { start_sequence: self.last };
         }
         match self.from {
             From::Start | From::Sequence(0) => DeliverPolicy::All,
@@ -296,7 +307,7 @@ impl Follower {
         }
     }
 
-    async fn receive(&mut self) -> Result<Option<Item>, Lost> {
+    async fn receive(&mut self) -> Result<Option<Result<Item, Error>>, Lost> {
         let Some(source) = self.source.as_mut() else { return Ok(None) };
         let outstanding = source.pull.outstanding();
         if outstanding <= AHEAD_MAX / 2 {
@@ -304,8 +315,13 @@ impl Follower {
         }
         let Some(message) = source.pull.next().await? else { return Ok(None) };
         let lost = |reason: String| Lost { reason, is_gone: false };
-        let (sequence, delivered, pending) = match message.info() {
-            Ok(info) => (info.stream_sequence, info.consumer_sequence, info.pending),
+        let (sequence, delivered, pending, stored_at) = match message.info() {
+            Ok(info) => (
+                info.stream_sequence,
+                info.consumer_sequence,
+                info.pending,
+                info.published.unix_timestamp_nanos(),
+            ),
             Err(error) => return Err(lost(error.to_string())),
         };
         if delivered != source.delivered + 1 {
@@ -313,23 +329,34 @@ impl Follower {
         }
         source.delivered = delivered;
         self.last_success = Instant::now();
+        if std::mem::take(&mut source.begins_at_last) {
+            if (sequence, stored_at) != (self.last, self.last_stored_at) {
+                let (stream, known) = (self.stream.clone(), self.last);
+                return Ok(Some(Err(Error::HistoryShortened { stream, found: known - 1, known })));
+            }
+            if pending == 0 && !self.caught_up {
+                self.target = Some(sequence);
+            }
+            return Ok(None);
+        }
         if self.until.is_some_and(|until| sequence > until) {
             self.is_over = true;
             return Ok(None);
         }
-        self.last = sequence;
+        (self.last, self.last_stored_at) = (sequence, stored_at);
         if pending == 0 && !self.caught_up {
             self.target = Some(sequence);
         }
         let headers = message.headers.as_ref();
-        Ok(Some(match record::decode(&message.subject, sequence, headers, &message.payload) {
-            Ok(recorded) => Item::Event(recorded),
-            Err(error) => {
+        let decoded = record::decode(&message.subject, sequence, headers, &message.payload);
+        Ok(Some(Ok(decoded.map_or_else(
+            |error| {
                 metrics::undecodable("event");
                 tracing::error!(%error, "an event is set aside");
                 Item::Undecodable { sequence, subject: message.subject.to_string() }
-            }
-        }))
+            },
+            Item::Event,
+        ))))
     }
 
     /// Lets the server forget the consumer at once; it would by itself after [`CONSUMER_KEPT`].

@@ -8,6 +8,7 @@
 //! | `follow` | histories read: followed, replayed, whole |
 //! | `last` | the last message on a subject |
 //! | `jobs` | orders onto the work queue |
+//! | `repair` | a log that has lost its end: its sequence raised, or begun anew |
 //! | `worker` | the loop that does jobs |
 //! | `lease` | the one active instance |
 //! | `control` | requests to running services; signals |
@@ -28,6 +29,7 @@ pub mod metrics;
 mod options;
 mod pull;
 mod record;
+mod repair;
 mod streams;
 mod worker;
 
@@ -42,4 +44,5 @@ pub use jobs::Ordered;
 pub use lease::{Held, LEASE_TIME, Lease};
 pub use options::Options;
 pub use record::Recorded;
+pub use repair::Queued;
 pub use worker::DELIVERIES_MAX;

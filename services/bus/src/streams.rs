@@ -103,7 +103,7 @@ impl Bus {
         }
     }
 
-    async fn ensure_stream(&self, wanted: stream::Config) -> Result<(), Error> {
+    pub(crate) async fn ensure_stream(&self, wanted: stream::Config) -> Result<(), Error> {
         if let Some(found) = self.find_stream(&wanted.name).await? {
             return check_stream(&wanted, &found.config);
         }
@@ -150,7 +150,7 @@ impl Bus {
         found.ok_or_else(|| Error::CampaignUnknown { campaign: campaign.clone() })
     }
 
-    fn config_of(&self, stream: streams::Stream) -> stream::Config {
+    pub(crate) fn config_of(&self, stream: streams::Stream) -> stream::Config {
         stream::Config {
             name: stream.name,
             subjects: stream.subjects,

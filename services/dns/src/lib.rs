@@ -19,6 +19,7 @@ mod client;
 mod decide;
 mod error;
 mod keys;
+mod look;
 mod mark;
 mod names;
 mod options;
@@ -29,6 +30,7 @@ mod service;
 mod update;
 
 pub use error::Error;
+pub use look::Marked;
 pub use mark::{Mark, State};
 pub use names::{HOST_NAMES_MAX, HostName, check_host_name, check_host_names};
 pub use options::{Algorithm, Options, Target, Zone};

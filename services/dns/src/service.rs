@@ -30,11 +30,11 @@ const LOOK_AGAIN_MS: std::ops::RangeInclusive<u64> = 20..=1_000;
 /// Points host names to a migration's destination, and back. Cheap to clone.
 #[derive(Clone)]
 pub struct Service {
-    inner: Arc<Inner>,
+    pub(crate) inner: Arc<Inner>,
 }
 
-struct Inner {
-    options: Options,
+pub(crate) struct Inner {
+    pub(crate) options: Options,
     signers: BTreeMap<String, TSigner>,
     targets: BTreeMap<ServerName, Target>,
     client: Client,
@@ -254,7 +254,7 @@ impl Service {
         Ok(sets)
     }
 
-    async fn texts(
+    pub(crate) async fn texts(
         &self,
         zone: &Zone,
         host: &HostName,
@@ -341,7 +341,7 @@ impl Service {
     }
 
     /// The zone of all of these; none without host names.
-    fn zone(&self, hosts: &[HostName]) -> Result<Option<&Zone>, Error> {
+    pub(crate) fn zone(&self, hosts: &[HostName]) -> Result<Option<&Zone>, Error> {
         let Some(host) = hosts.first() else { return Ok(None) };
         let mut zones = self.inner.options.zones.iter();
         let zone = zones.find(|zone| canonical(&zone.name).as_deref() == Ok(host.zone()));

@@ -6,6 +6,7 @@ mod commands;
 mod config;
 mod context;
 mod inventory;
+mod picture;
 mod report;
 mod sandbox;
 mod standing;
@@ -57,6 +58,8 @@ enum Command {
     Failures(c::failures::Args),
     /// Tries parked migrations again.
     Retry(c::retry::Args),
+    /// Holds log, servers, zone, store and queue against each other.
+    Reconcile(c::reconcile::Args),
     /// The history of a campaign or of one database.
     Audit(c::audit::Args),
     /// The campaign's events, as they were appended.
@@ -123,6 +126,7 @@ async fn run(cli: Cli) -> Result<(), Trouble> {
         Command::Status(args) => c::status::run(&config, args).await,
         Command::Failures(args) => c::failures::run(&config, args).await,
         Command::Retry(args) => c::retry::run(&config, args).await,
+        Command::Reconcile(args) => c::reconcile::run(&config, args).await,
         Command::Audit(args) => c::audit::run(&config, args).await,
         Command::Events(args) => c::events::run(&config, args).await,
     }

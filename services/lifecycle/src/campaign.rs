@@ -176,7 +176,8 @@ impl Campaign {
             | Event::CampaignPaused(_)
             | Event::CampaignResumed(_)
             | Event::PreflightCompleted(_)
-            | Event::CampaignCompleted(_) => {}
+            | Event::CampaignCompleted(_)
+            | Event::LogRepaired(_) => {}
         }
         Ok(())
     }
@@ -197,6 +198,7 @@ impl Campaign {
                 | Event::PreflightCompleted(_),
                 phase @ (Phase::Created | Phase::Running | Phase::Paused),
             ) => Ok(phase),
+            (Event::LogRepaired(_), phase) => Ok(phase),
             (
                 Event::CampaignCreated(_)
                 | Event::CampaignStarted(_)

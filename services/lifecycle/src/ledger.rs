@@ -260,12 +260,11 @@ fn dump(row: Option<Row>) -> Result<Move, Refusal> {
     match row.state {
         State::Frozen => Ok(Move::Begin),
         State::Lapsing | State::Lapsed => Err(Refusal::Lapsed),
+        // Later steps were done: the order is of a history that has lost its end.
+        State::Disarmed | State::Retiring | State::Retired => Err(Refusal::Outdated),
         State::Freezing
-        | State::Disarmed
         | State::Thawing
         | State::Thawed
-        | State::Retiring
-        | State::Retired
         | State::Importing
         | State::Imported
         | State::Opening

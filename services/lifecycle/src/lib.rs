@@ -2,8 +2,9 @@
 //!
 //! The life of a migration and of a campaign as pure functions: what an event makes of a state
 //! (`evolve`), which event a command or an outcome leads to (`decide`, [`conclude`]), which job,
-//! timer or person a state waits for ([`Wait`]), and what the servers' ledgers allow ([`ledger`]). There is no input or output here, no clock
-//! and no randomness: both are arguments, so that a test or a model checker holds every thread.
+//! timer or person a state waits for ([`Wait`]), what the servers' ledgers allow ([`ledger`]), and
+//! what a log has lost ([`reconcile`]). There is no input or output here, no clock and no
+//! randomness: both are arguments, so that a test or a model checker holds every thread.
 
 pub mod admission;
 pub mod backoff;
@@ -14,11 +15,13 @@ pub mod ledger;
 mod migration;
 mod phase;
 pub mod promise;
+pub mod reconcile;
 pub mod signature;
 pub mod steps;
 pub mod zone;
 
 pub use conclude::{Conclusion, conclude};
 pub use migration::Migration;
+pub(crate) use phase::log_is_behind;
 pub use phase::{At, Attempt, Command, Fact, Goal, NotAllowed, Phase, Settlement, Wait};
 pub use steps::{Forward, Undo};

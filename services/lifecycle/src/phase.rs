@@ -1,6 +1,9 @@
 //! Where a migration stands, and where failure and a person's word lead from there.
 
-use drover_schemas::v1::{self, DnsSwitched, MigrationChecked, StepFailed, migration_event::Event};
+use drover_schemas::{
+    Code,
+    v1::{self, DnsSwitched, MigrationChecked, StepFailed, migration_event::Event},
+};
 
 use crate::{
     promise::came_too_late,
@@ -258,7 +261,7 @@ pub(crate) fn after_failure(failed: &StepFailed, phase: &Phase) -> Option<Phase>
     match phase {
         Phase::Doing(forward, _) if forward.step() == step => Some(if again {
             Phase::Doing(*forward, next)
-        } else if forward.is_undone_by_itself() {
+        } else if forward.is_undone_by_itself() && !log_is_behind(failed) {
             let goal = if came_too_late(failed) { Goal::Defer } else { Goal::Park };
             Phase::Undoing(forward.first_undo(), Attempt::FIRST, goal)
         } else {
@@ -305,6 +308,13 @@ pub(crate) fn after_check(checked: &MigrationChecked, phase: &Phase) -> Option<P
         | Phase::ExpiryFailed
         | Phase::Expired => None,
     }
+}
+
+/// Whether a ledger, or the zone's mark, refused an order because it is ahead of it. The history
+/// was told that, so nobody else was faster: it has lost its end. What it would undo is not what
+/// was done, so nothing is undone before the history was repaired.
+pub(crate) fn log_is_behind(failed: &StepFailed) -> bool {
+    [Code::LedgerOutdated, Code::DnsOutdated].iter().any(|code| failed.code == code.to_string())
 }
 
 pub(crate) fn after_retry(phase: &Phase) -> Option<Phase> {

@@ -109,6 +109,7 @@ CREATE TABLE IF NOT EXISTS drover.ledger (
   attempt INT UNSIGNED NOT NULL,
   `undo` LONGTEXT NOT NULL,
   facts LONGTEXT NOT NULL,
+  job LONGBLOB NOT NULL,
   began_at DATETIME(3) NOT NULL,
   changed_at DATETIME(3) NOT NULL,
   PRIMARY KEY (migration, side),
@@ -116,7 +117,7 @@ CREATE TABLE IF NOT EXISTS drover.ledger (
 ) ENGINE=InnoDB";
 
 /// No such database; no such table.
-const NO_LEDGER: [u16; 2] = [1049, 1146];
+pub(crate) const NO_LEDGER: [u16; 2] = [1049, 1146];
 
 type LedgerRow = (String, u64, u32, u32, String, String);
 
@@ -353,10 +354,11 @@ impl Locked {
     fn upsert(&self, state: State, undo: &str, facts: &str) -> String {
         let order = &self.order;
         format!(
-            "INSERT INTO drover.ledger VALUES ('{}','{}',{},{},'{}',{},{},{},{},{},\
+            "INSERT INTO drover.ledger VALUES ('{}','{}',{},{},'{}',{},{},{},{},{},x'{}',\
              UTC_TIMESTAMP(3),UTC_TIMESTAMP(3)) ON DUPLICATE KEY UPDATE state = VALUES(state), \
              revision = VALUES(revision), run = VALUES(run), attempt = VALUES(attempt), \
-             `undo` = VALUES(`undo`), facts = VALUES(facts), changed_at = VALUES(changed_at)",
+             `undo` = VALUES(`undo`), facts = VALUES(facts), job = VALUES(job), \
+             changed_at = VALUES(changed_at)",
             order.migration,
             self.side.name(),
             literal(order.campaign.as_str()),
@@ -367,6 +369,7 @@ impl Locked {
             order.attempt,
             literal(undo),
             literal(facts),
+            crate::survey::hex(&order.job),
         )
     }
 

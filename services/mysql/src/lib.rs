@@ -42,6 +42,7 @@ mod rows;
 pub mod schema;
 pub mod seal;
 pub mod sessions;
+pub mod survey;
 pub mod takeaway;
 pub mod thaw;
 pub mod verify;
@@ -67,6 +68,7 @@ pub use open::open;
 pub use options::{Options, Tls};
 pub use retire::retire;
 pub use schema::Description;
+pub use survey::survey;
 pub use thaw::thaw;
 pub use verify::verify;
 

@@ -25,9 +25,9 @@ const STATEMENTS_AT_ONCE: usize = 100;
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Facts {
-    accounts: u32,
-    opened_at_unix_ms: i64,
+pub(crate) struct Facts {
+    pub accounts: u32,
+    pub opened_at_unix_ms: i64,
 }
 
 impl From<Facts> for v1::DestinationOpened {

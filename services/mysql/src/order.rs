@@ -2,6 +2,7 @@
 
 use drover_lifecycle::{ledger::Asked, promise::max_frozen_ms};
 use drover_schemas::{CampaignName, MigrationId, v1};
+use prost::Message as _;
 
 use crate::Error;
 
@@ -24,6 +25,9 @@ pub struct Order {
     pub destination_shut: bool,
     /// After how long the source thaws itself unless it was disarmed, in milliseconds.
     pub max_frozen_ms: u32,
+    /// The job as it came, encoded: the ledger keeps the last one, so that a log that has lost its
+    /// end can be told what it said.
+    pub job: Vec<u8>,
 }
 
 impl Order {
@@ -49,6 +53,7 @@ impl TryFrom<&v1::Job> for Order {
             attempt: job.attempt,
             destination_shut: job.destination_shut,
             max_frozen_ms: max_frozen_ms(job.policy.as_ref()),
+            job: job.encode_to_vec(),
         })
     }
 }

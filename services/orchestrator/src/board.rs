@@ -128,7 +128,8 @@ impl Board {
             | campaign_event::Event::CampaignPaused(_)
             | campaign_event::Event::HostQuarantined(_)
             | campaign_event::Event::PreflightCompleted(_)
-            | campaign_event::Event::CampaignCompleted(_) => {}
+            | campaign_event::Event::CampaignCompleted(_)
+            | campaign_event::Event::LogRepaired(_) => {}
         }
         let fact = campaign::Fact { revision, event };
         match &mut herd.campaign {
@@ -313,6 +314,12 @@ impl Board {
         let migrations = self.herds.get(name).map(|herd| &herd.migrations);
         let migrations = migrations.into_iter().flatten().filter(|(_, entry)| waits(entry));
         migrations.map(|(id, _)| (name.clone(), *id)).collect()
+    }
+
+    /// Forgets a campaign whose log has lost its end, but how far it went: a repair asks for that.
+    pub fn lose(&mut self, name: &CampaignName, sequence: u64) {
+        self.forget(name);
+        self.herds.insert(name.clone(), Herd { sequence, ..Herd::default() });
     }
 
     /// Forgets a campaign, whose log is read anew.

@@ -162,6 +162,7 @@ impl Desk {
     fn take_in(&mut self, news: News) {
         match news {
             News::Anew(campaign) => self.board.forget(&campaign),
+            News::Lost(campaign, sequence) => self.board.lose(&campaign, sequence),
             News::Item(campaign, Item::CaughtUp) => {
                 self.touched.extend(self.board.waiting(&campaign));
                 self.board.go_live(&campaign);

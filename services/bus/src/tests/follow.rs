@@ -1,6 +1,9 @@
 use std::{fs, path::Path};
 
-use drover_schemas::{Code, subjects};
+use drover_schemas::{
+    Code, subjects,
+    v1::{LogRepaired, campaign_event},
+};
 use futures::StreamExt as _;
 use tokio::time::timeout;
 
@@ -181,6 +184,48 @@ fn copy(from: &Path, to: &Path) {
             fs::copy(entry.path(), target).unwrap();
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_that_lost_its_end_and_grew_again_is_not_followed_on() {
+    let server = Server::start();
+    let bus = server.bus().await;
+    let campaign = new_campaign(&bus).await;
+    let (store, backup) = (server.nats.dir().join("store"), server.nats.dir().join("backup"));
+    append(&bus, &campaign, 0..5).await;
+    server.nats.stop().unwrap();
+    copy(&store, &backup);
+    server.nats.restart().unwrap();
+    append(&bus, &campaign, 5..10).await;
+    let mut items = bus.follow(&campaign, From::Start);
+    assert_eq!(numbers(&mut items).await.0.len(), 10);
+    server.nats.stop().unwrap();
+    fs::remove_dir_all(&store).unwrap();
+    fs::rename(&backup, &store).unwrap();
+    server.nats.restart().unwrap();
+    // The follower asks for nothing before it is polled: it finds a log that is longer than the
+    // one it knows, and another.
+    append(&bus, &campaign, 20..30).await;
+    let error = timeout(DEADLINE, items.next()).await.unwrap().unwrap().unwrap_err();
+    assert_eq!(error.code(), Code::HistoryShortened, "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_is_raised_above_what_was_given_out_and_begun_anew_above_it() {
+    let server = Server::start();
+    let bus = server.bus().await;
+    let campaign = new_campaign(&bus).await;
+    append(&bus, &campaign, 0..3).await;
+    let filler = || {
+        let event = campaign_event::Event::LogRepaired(LogRepaired::default());
+        CloudEvent::campaign(event, "test", Utc::now())
+    };
+    let last = bus.raise(&campaign, 1_000, filler).await.unwrap();
+    assert_eq!((last, bus.campaign_sequence(&campaign).await.unwrap()), (1_001, 1_001));
+    assert_eq!(bus.raise(&campaign, 5, filler).await.unwrap(), 1_002, "one says that it was done");
+    let anew: CampaignName = "anew".parse().unwrap();
+    bus.begin_campaign_above(&anew, 4_711).await.unwrap();
+    assert_eq!(bus.append(&anew, Aggregate::Campaign, 0, &filler()).await.unwrap(), 4_712);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -92,7 +92,8 @@ async fn set_aside(context: &Context, campaign: &CampaignName) -> Result<Vec<Set
             | Event::CampaignPaused(_)
             | Event::CampaignResumed(_)
             | Event::PreflightCompleted(_)
-            | Event::CampaignCompleted(_) => {}
+            | Event::CampaignCompleted(_)
+            | Event::LogRepaired(_) => {}
         }
     }
     Ok(hosts.into_values().collect())

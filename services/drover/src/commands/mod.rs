@@ -8,6 +8,7 @@ pub mod hosts;
 pub mod init;
 pub mod pause;
 pub mod plan;
+pub mod reconcile;
 pub mod retry;
 pub mod sandbox;
 pub mod serve;

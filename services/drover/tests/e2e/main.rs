@@ -12,6 +12,7 @@ mod campaign;
 mod doctor;
 mod input;
 mod pause;
+mod reconcile;
 mod secrets;
 mod undo;
 mod world;

@@ -213,6 +213,12 @@ fn of_campaign(event: &CampaignEvent) -> String {
         CampaignEvent::CampaignCompleted(completed) => {
             format!("completed {}, rolled back {}", completed.completed, completed.rolled_back)
         }
+        CampaignEvent::LogRepaired(repaired) => format!(
+            "the log ended at {}, revision {} had been given out, by {}",
+            repaired.found_sequence,
+            repaired.seen_revision,
+            printable(&repaired.by)
+        ),
     }
 }
 
