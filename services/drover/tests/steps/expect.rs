@@ -24,9 +24,9 @@ pub struct Expected {
     pub switched: bool,
     /// How many mails the customer has.
     pub announced: usize,
-    /// The store holds something of it.
+    /// The store holds its dump, or some of it.
     pub stored: bool,
-    /// Among that the customer's sealed accounts: while they may be needed, and no longer.
+    /// The store holds the customer's sealed accounts: while they may be needed, and no longer.
     pub sealed: bool,
 }
 
