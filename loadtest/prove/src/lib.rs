@@ -394,6 +394,8 @@ impl Model for Drover {
             }
             Action::Retry => {
                 mishap = 1;
+                // The next run replaces a copy that a rollback has kept: that is what was said.
+                next.world.precious &= next.world.switched;
                 next.command(Command::Retry { by }, without)
             }
             Action::Watch => {
