@@ -13,7 +13,10 @@ use serde_json::Value;
 
 use crate::world::{CAMPAIGN, World, reads_and_writes};
 
-const DATABASES: usize = 14;
+/// So many, one after the other, that on the fastest machine too some are still to go when the first
+/// have completed.
+const DATABASES: usize = 20;
+const IN_FLIGHT_MAX: u32 = 1;
 
 async fn world() -> World {
     let shape = |n| if n % 3 == 0 { Shape::Shop } else { Shape::Empty };
@@ -96,7 +99,7 @@ async fn write_where_open(world: &World) -> BTreeSet<String> {
 async fn the_bus_loses_its_tail() {
     let world = world().await;
     let _services = world.serve("drover", &["all"]);
-    world.start(3).await;
+    world.start(IN_FLIGHT_MAX).await;
     completed(&world, 2).await;
     let (nats, backup) = (&world.fleet.nats, world.fleet.nats.dir().join("backup"));
     nats.stop().unwrap();
@@ -112,7 +115,6 @@ async fn the_bus_loses_its_tail() {
 
     let codes = codes(&world).await;
     assert!(codes.contains("DRV-0710"), "{codes:?}\n{}", world.logs());
-    assert!(codes.contains("DRV-0712"), "{codes:?}\n{}", world.logs());
     let said = world.ok(&["reconcile", CAMPAIGN, "--repair"]).await;
     assert!(said.contains(", repaired"), "{said}");
     world.until("all completed", |counts| counts["completed"] == DATABASES).await;
@@ -125,7 +127,7 @@ async fn the_bus_loses_its_tail() {
 async fn the_whole_stream_is_gone() {
     let world = world().await;
     let services = world.serve("drover-1", &["all"]);
-    world.start(3).await;
+    world.start(IN_FLIGHT_MAX).await;
     completed(&world, 4).await;
     let nats = &world.fleet.nats;
     nats.kill().unwrap();
@@ -141,7 +143,7 @@ async fn the_whole_stream_is_gone() {
     world.ok(&["reconcile", CAMPAIGN, "--repair"]).await;
     let _services = world.serve("drover-2", &["all"]);
     // What was planned and never begun is in no ledger, nor that the campaign was started.
-    world.start(3).await;
+    world.start(IN_FLIGHT_MAX).await;
     world.until("all completed", |counts| counts["completed"] == DATABASES).await;
     check_all(&world, &written).await;
     let said = world.ok(&["reconcile", CAMPAIGN]).await;
