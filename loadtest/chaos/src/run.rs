@@ -20,8 +20,9 @@ use crate::{
     world::{CAMPAIGN, World},
 };
 
-/// As many databases as a minute of storm usually takes, at the campaign's slots.
-const DATABASES_A_MINUTE: f64 = 30.0;
+/// More databases than a minute of storm usually takes, at the campaign's slots: a storm ends with
+/// the campaign.
+const DATABASES_A_MINUTE: f64 = 60.0;
 /// The campaign's slots.
 const IN_FLIGHT_MAX: usize = 8;
 /// Databases whose customers write at a time: those in flight, and those that come next.

@@ -13,7 +13,7 @@ use drover_schemas::{
     Code, Failure, ServerName,
     streams::Service as Kind,
     subjects::Host,
-    v1::{DumpStored, ImportCompleted, Job, Step, migration_event::Event},
+    v1::{DestinationOpened, DumpStored, ImportCompleted, Job, Step, migration_event::Event},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -88,6 +88,7 @@ impl Service {
                 let key = key(&dump.accounts_object)?;
                 let accounts = seal.open(&self.store.get_small(&key, Some(&digest)).await?)?;
                 let opened = drover_mysql::open(server, &order, &accounts).await?;
+                note_frozen(job, &opened);
                 Ok(Event::DestinationOpened(opened))
             }
             Step::Close => Ok(Event::DestinationClosed(drover_mysql::close(server, &order).await?)),
@@ -143,6 +144,15 @@ impl Service {
             let text = format!("the destination {name:?} is not in this service's configuration");
             Failure::new(Code::JobIncomplete, text)
         })
+    }
+}
+
+/// Counts how long the customer could not write, by the clocks of the two ledgers, which may differ
+/// by more than it took.
+fn note_frozen(job: &Job, opened: &DestinationOpened) {
+    if let Some(frozen) = &job.frozen {
+        let ms = opened.opened_at_unix_ms.saturating_sub(frozen.frozen_at_unix_ms).max(0);
+        metrics::histogram!("drover_frozen_seconds").record(ms as f64 / 1000.0);
     }
 }
 

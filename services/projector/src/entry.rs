@@ -28,6 +28,8 @@ pub(crate) struct Entry {
     pub(crate) changed: bool,
     /// Of this run: when the freeze began.
     frozen_since: Option<i64>,
+    /// Of this run: the deadline of its promise, until it is kept or given up.
+    thaw_at: Option<i64>,
     frozen_ms: Option<i64>,
     code: Option<String>,
     signature: Option<String>,
@@ -41,12 +43,12 @@ VALUES (?1, ?2, ?3, ?4, ?5, ?6, '', '', 0, '', 0, 0, 0, 0, 0)";
 const UPDATE: &str = "
 UPDATE migration SET phase = ?2, state = ?3, holds_slot = ?4, waits_for = ?5, revision = ?6,
     at = ?7, run = ?8, attempt = ?9, switched = ?10, expires_at = ?11, frozen_since = ?12,
-    frozen_ms = ?13, code = ?14, signature = ?15
+    frozen_ms = ?13, code = ?14, signature = ?15, thaw_at = ?16
 WHERE number = ?1";
 
 const SELECT: &str = "
 SELECT number, state, revision, at, run, switched, expires_at, wave, source, destination,
-    frozen_since, frozen_ms, code, signature
+    frozen_since, frozen_ms, code, signature, thaw_at
 FROM migration WHERE campaign = ?1 AND id = ?2";
 
 impl Entry {
@@ -75,6 +77,7 @@ impl Entry {
             counted: None,
             changed: true,
             frozen_since: None,
+            thaw_at: None,
             frozen_ms: None,
             code: None,
             signature: None,
@@ -114,6 +117,7 @@ impl Entry {
             frozen_ms: row.get(11)?,
             code: row.get(12)?,
             signature: row.get(13)?,
+            thaw_at: row.get(14)?,
         })
     }
 
@@ -136,7 +140,8 @@ impl Entry {
             self.frozen_since,
             self.frozen_ms,
             self.code,
-            self.signature
+            self.signature,
+            self.thaw_at
         ])?;
         self.counted = Some(place);
         self.changed = false;
@@ -147,12 +152,14 @@ impl Entry {
     /// opening: gives how long it came after the freeze, in ms.
     pub(crate) fn note(&mut self, note: &Note, at_unix_ms: i64) -> Option<i64> {
         match note {
-            Note::Frozen { since_unix_ms } => {
+            Note::Frozen { since_unix_ms, thaw_at_unix_ms } => {
                 self.frozen_since = Some(*since_unix_ms);
+                self.thaw_at = *thaw_at_unix_ms;
                 self.forget_failure();
             }
             Note::Opened { at_unix_ms } => {
                 self.forget_failure();
+                self.thaw_at = None;
                 let since = self.frozen_since.take()?;
                 // Two servers' clocks: they may differ by more than the step took.
                 self.frozen_ms = Some(at_unix_ms.saturating_sub(since).max(0));
@@ -160,8 +167,10 @@ impl Entry {
             }
             // The source stays frozen until the thaw: the customer can write nowhere.
             Note::Closed => self.frozen_since = self.frozen_since.or(Some(at_unix_ms)),
-            Note::Thawed => self.frozen_since = None,
-            Note::Admitted | Note::Onward | Note::Completed => self.forget_failure(),
+            Note::Thawed => (self.frozen_since, self.thaw_at) = (None, None),
+            Note::Admitted | Note::Onward | Note::Deferred | Note::Completed => {
+                self.forget_failure()
+            }
             Note::Failed(StepFailed { code, signature, .. }) | Note::Parked { code, signature } => {
                 self.code = Some(code.clone());
                 self.signature = Some(signature.clone());
@@ -182,6 +191,7 @@ impl Entry {
 pub(crate) enum Note {
     Frozen {
         since_unix_ms: i64,
+        thaw_at_unix_ms: Option<i64>,
     },
     Opened {
         at_unix_ms: i64,
@@ -191,6 +201,8 @@ pub(crate) enum Note {
     Admitted,
     /// A step forward was done, or is to be tried from the beginning: earlier failures are over.
     Onward,
+    /// It was undone so as not to break the promise, and is tried later.
+    Deferred,
     Completed,
     Failed(StepFailed),
     Parked {
@@ -203,7 +215,10 @@ pub(crate) enum Note {
 impl Note {
     pub(crate) fn of(event: &Event) -> Self {
         match event {
-            Event::SourceFrozen(frozen) => Self::Frozen { since_unix_ms: frozen.frozen_at_unix_ms },
+            Event::SourceFrozen(frozen) => Self::Frozen {
+                since_unix_ms: frozen.frozen_at_unix_ms,
+                thaw_at_unix_ms: Some(frozen.thaw_at_unix_ms).filter(|at| *at > 0),
+            },
             Event::DestinationOpened(opened) => {
                 Self::Opened { at_unix_ms: opened.opened_at_unix_ms }
             }
@@ -220,8 +235,8 @@ impl Note {
             | Event::CustomerNotified(_)
             | Event::DumpExpired(_)
             | Event::RetryRequested(_)
-            | Event::MigrationRolledBack(_)
-            | Event::MigrationDeferred(_) => Self::Onward,
+            | Event::MigrationRolledBack(_) => Self::Onward,
+            Event::MigrationDeferred(_) => Self::Deferred,
             Event::MigrationCompleted(_) => Self::Completed,
             Event::StepFailed(failed) => Self::Failed(failed.clone()),
             Event::MigrationParked(parked) => {

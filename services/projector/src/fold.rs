@@ -6,6 +6,7 @@ use drover_bus::{Item, Recorded};
 use drover_lifecycle::{
     Fact, Migration, Wait,
     campaign::{self, Campaign},
+    promise::max_frozen_ms,
 };
 use drover_schemas::{
     CampaignName, MigrationId, ServerName,
@@ -60,6 +61,8 @@ struct CampaignRow {
     first_admission_at: Option<i64>,
     last_completion_at: Option<i64>,
     frozen_ms_max: i64,
+    promised_ms: i64,
+    deferrals: i64,
     failures: i64,
     set_aside: i64,
 }
@@ -205,6 +208,7 @@ impl<'a> Fold<'a> {
                 self.row.failures += 1;
                 self.failed(id, failed, at_unix_ms)?;
             }
+            Note::Deferred => self.row.deferrals += 1,
             Note::Frozen { .. }
             | Note::Opened { .. }
             | Note::Closed
@@ -307,6 +311,8 @@ impl CampaignRow {
             failures: row.get(11)?,
             set_aside: row.get(12)?,
             caught_up: row.get(13)?,
+            promised_ms: row.get(14)?,
+            deferrals: row.get(15)?,
         })
     }
 
@@ -329,7 +335,9 @@ impl CampaignRow {
             self.frozen_ms_max,
             self.failures,
             self.set_aside,
-            self.caught_up
+            self.caught_up,
+            self.promised_ms,
+            self.deferrals
         ])?;
         Ok(())
     }
@@ -341,6 +349,7 @@ impl CampaignRow {
             Some(state) => state.evolve(fact).map_err(|error| error.to_string()),
             None => {
                 let mut state = Campaign::begin(fact).map_err(|error| error.to_string())?;
+                self.promised_ms = max_frozen_ms(Some(&state.policy)).into();
                 // No phase depends on it, and so the row does not keep it.
                 state.policy = Policy::default();
                 self.state = Some(state);
@@ -352,17 +361,18 @@ impl CampaignRow {
 
 const INSERT_CAMPAIGN: &str = "
 INSERT INTO campaign (name, position, last_event_id, last_event_at, revision, phase, in_flight_max,
-    quarantined, frozen_ms_max, failures, set_aside, caught_up)
-VALUES (?1, 0, '', 0, 0, '', 0, '', 0, 0, 0, 0) ON CONFLICT DO NOTHING";
+    quarantined, frozen_ms_max, failures, set_aside, caught_up, promised_ms, deferrals)
+VALUES (?1, 0, '', 0, 0, '', 0, '', 0, 0, 0, 0, 0, 0) ON CONFLICT DO NOTHING";
 const SELECT_CAMPAIGN: &str = "
 SELECT id, position, last_event_id, last_event_at, revision, phase, in_flight_max, quarantined,
-    first_admission_at, last_completion_at, frozen_ms_max, failures, set_aside, caught_up
+    first_admission_at, last_completion_at, frozen_ms_max, failures, set_aside, caught_up,
+    promised_ms, deferrals
 FROM campaign WHERE name = ?1";
 const UPDATE_CAMPAIGN: &str = "
 UPDATE campaign SET position = ?2, last_event_id = ?3, last_event_at = ?4, revision = ?5,
     phase = ?6, in_flight_max = ?7, quarantined = ?8, first_admission_at = ?9,
     last_completion_at = ?10, frozen_ms_max = ?11, failures = ?12, set_aside = ?13,
-    caught_up = ?14
+    caught_up = ?14, promised_ms = ?15, deferrals = ?16
 WHERE id = ?1";
 
 fn restore_campaign(

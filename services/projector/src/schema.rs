@@ -19,7 +19,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags};
 use crate::Error;
 
 /// The version of the tables; to be raised with every change to them or to what is in them.
-pub(crate) const VERSION: i64 = 1;
+pub(crate) const VERSION: i64 = 2;
 /// The mark in the header of every file of these: `DRVP`.
 const APPLICATION_ID: i64 = 0x4452_5650;
 /// How long a connection waits for another's lock: a writer's batch takes far less.
@@ -49,6 +49,9 @@ CREATE TABLE campaign (
     first_admission_at INTEGER,
     last_completion_at INTEGER,
     frozen_ms_max INTEGER NOT NULL,
+    -- The promise of its policy, and how often a migration was put off so as not to break it.
+    promised_ms INTEGER NOT NULL,
+    deferrals INTEGER NOT NULL,
     failures INTEGER NOT NULL,
     set_aside INTEGER NOT NULL
 );
@@ -73,6 +76,8 @@ CREATE TABLE migration (
     expires_at INTEGER,
     -- Since when the customer cannot write; none when the customer can.
     frozen_since INTEGER,
+    -- When its source thaws itself unless the destination is to open; none when nothing waits for it.
+    thaw_at INTEGER,
     -- From the freeze to the opened destination, of the last run that came so far.
     frozen_ms INTEGER,
     code TEXT,

@@ -61,6 +61,7 @@ wave web 2              1        1        0          0          0        0      
 now               import 1
 rate              200 an hour; 327 an hour over all; 36 s left
 time frozen       median 5.0 s, p99 5.0 s, longest 5.0 s; 1 frozen now, up to 1.0 s
+promise           at most 5 min 0 s; the next source thaws itself at 2023-11-14T22:18:38.000Z
 failures          1 failed attempt, 1 parked; see: drover failures night-1
 hosts             src-1: 1 failure
 "

@@ -154,6 +154,24 @@ fn time_frozen() {
     // Of those that are parked or rolled back none; the two on their way.
     assert_eq!(frozen.frozen_now, 2);
     assert_eq!(frozen.frozen_now_longest_seconds, Some(5.0));
+    assert_eq!((frozen.promised_seconds, frozen.deferrals), (300.0, 0));
+    let now = night().history.now_unix_ms;
+    assert_eq!(frozen.next_thaw_unix_ms, Some(now - 5_000 + 300_000));
+}
+
+#[test]
+fn what_is_put_off_to_keep_the_promise_is_counted() {
+    let mut night = night();
+    let id = night.ids[1];
+    assert!(night.history.command(id, Command::BreakOff));
+    night.history.advance_to(id, "planned");
+    let Night { history, projection, .. } = &mut night;
+    projection.apply(&history.campaign, &history.items).unwrap();
+    let frozen = night.status().frozen;
+    assert_eq!((frozen.deferrals, frozen.frozen_now), (1, 1));
+    let filter = Filter { database: Some("importing".to_owned()), ..Filter::default() };
+    let row = night.projection.views().migrations(&night.history.campaign, &filter);
+    assert_eq!(row.unwrap()[0].thaw_at_unix_ms, None);
 }
 
 #[test]
@@ -222,6 +240,7 @@ fn migrations() {
     assert_eq!((row.phase.as_str(), row.waits_for.as_str()), ("dump", "job"));
     assert_eq!((row.run, row.attempt, row.code.as_deref()), (1, 2, Some("DRV-0300")));
     assert!(row.frozen_since_unix_ms.is_some() && row.frozen_seconds.is_none());
+    assert_eq!(row.thaw_at_unix_ms, row.frozen_since_unix_ms.map(|since| since + 300_000));
     let filter = Filter { database: some("done"), ..Filter::default() };
     let row = views.migrations(&night.history.campaign, &filter).unwrap().remove(0);
     assert_eq!((row.frozen_since_unix_ms, row.frozen_seconds), (None, Some(5.0)));

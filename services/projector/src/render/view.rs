@@ -1,7 +1,7 @@
 //! The views as compact tables.
 
 use super::text::{count, duration, printable, seconds, time};
-use crate::view::{Counts, FailureGroup, HostStatus, Status, WaveStatus};
+use crate::view::{Counts, FailureGroup, Frozen, HostStatus, Status, WaveStatus};
 
 /// How many waves are shown: a screen holds little more.
 const WAVES_MAX: usize = 12;
@@ -27,6 +27,9 @@ pub fn status(status: &Status) -> String {
     }
     line("rate", rate(status));
     line("time frozen", frozen(status));
+    if status.frozen.promised_seconds > 0.0 {
+        line("promise", promise(&status.frozen));
+    }
     line("failures", failures_in_short(status));
     let hosts = hosts_that_stand_out(&status.hosts);
     if !hosts.is_empty() {
@@ -115,6 +118,18 @@ fn frozen(status: &Status) -> String {
     if let Some(longest) = frozen.frozen_now_longest_seconds {
         let longest = seconds(longest);
         text.push_str(&format!("; {} frozen now, up to {longest}", frozen.frozen_now));
+    }
+    text
+}
+
+/// The longest that a customer may be without writes, and what is done to keep that.
+fn promise(frozen: &Frozen) -> String {
+    let mut text = format!("at most {}", seconds(frozen.promised_seconds));
+    if frozen.deferrals > 0 {
+        text.push_str(&format!("; put off to keep it: {}", count(frozen.deferrals, "time")));
+    }
+    if let Some(at) = frozen.next_thaw_unix_ms {
+        text.push_str(&format!("; the next source thaws itself at {}", time(at)));
     }
     text
 }

@@ -67,6 +67,9 @@ pub struct MigrationRow {
     pub attempt: u32,
     /// Since when its customer cannot write, in ms since 1970; none when the customer can.
     pub frozen_since_unix_ms: Option<i64>,
+    /// When its source thaws itself unless the destination is opened before, by the source's clock,
+    /// in ms since 1970; none when nothing is frozen, or it thaws only on Drover's word.
+    pub thaw_at_unix_ms: Option<i64>,
     /// How long its customer could not write, when the destination opened last.
     pub frozen_seconds: Option<f64>,
     /// The code of the failure that it is parked with, or that it met last in this step.
@@ -105,7 +108,7 @@ pub(super) fn read(
     }
     let statement = format!(
         "SELECT id, database, source, destination, wave, phase, waits_for, run, attempt,
-            frozen_since, frozen_ms, code, signature, at, revision
+            frozen_since, frozen_ms, code, signature, at, revision, thaw_at
         FROM migration WHERE campaign = ?1 AND number > ?2{conditions}
         ORDER BY number LIMIT {}",
         filter.page_rows()
@@ -137,6 +140,7 @@ fn row(row: &Row<'_>) -> rusqlite::Result<MigrationRow> {
         run: row.get(7)?,
         attempt: row.get(8)?,
         frozen_since_unix_ms: row.get(9)?,
+        thaw_at_unix_ms: row.get(15)?,
         frozen_seconds: frozen_ms.map(|ms| ms as f64 / 1000.0),
         code: row.get(11)?,
         signature: row.get(12)?,

@@ -146,16 +146,26 @@ pub struct Frozen {
     pub p99_seconds: Option<f64>,
     /// None took longer.
     pub max_seconds: Option<f64>,
+    /// The longest that the campaign's policy allows: what would take longer is undone, thawed, and
+    /// tried later.
+    pub promised_seconds: f64,
+    /// How often a migration was put off so.
+    pub deferrals: u64,
     /// How many customers cannot write now.
     pub frozen_now: u64,
     /// For how long the longest of them.
     pub frozen_now_longest_seconds: Option<f64>,
+    /// When the first source will thaw itself unless its destination opens before, by the source's
+    /// clock, in ms since 1970; none where none waits.
+    pub next_thaw_unix_ms: Option<i64>,
 }
 
 struct Row {
     id: i64,
     status: Status,
     frozen_ms_max: i64,
+    promised_ms: i64,
+    deferrals: u64,
 }
 
 pub(super) fn read(
@@ -163,10 +173,12 @@ pub(super) fn read(
     campaign: &CampaignName,
     now_unix_ms: i64,
 ) -> Result<Status, Error> {
-    let Row { id, mut status, frozen_ms_max } = row(connection, campaign)?;
+    let row = row(connection, campaign)?;
+    let frozen = frozen(connection, &row, now_unix_ms)?;
+    let Row { id, mut status, .. } = row;
+    status.frozen = frozen;
     tallies(connection, id, &mut status)?;
     host_failures(connection, id, &mut status.hosts)?;
-    status.frozen = frozen(connection, id, frozen_ms_max, now_unix_ms)?;
     rates(connection, id, now_unix_ms, &mut status)?;
     status.hosts.sort_by(|a, b| a.host.cmp(&b.host));
     status.waves_left_out = cut(&mut status.waves, WAVES_MAX);
@@ -183,7 +195,8 @@ fn cut<T>(list: &mut Vec<T>, length_max: usize) -> u64 {
 fn row(connection: &Connection, campaign: &CampaignName) -> Result<Row, Error> {
     let id = view::known_campaign_id(connection, campaign)?;
     let statement = "SELECT phase, in_flight_max, quarantined, failures, set_aside,
-        first_admission_at, last_completion_at, last_event_at, position, frozen_ms_max
+        first_admission_at, last_completion_at, last_event_at, position, frozen_ms_max,
+        promised_ms, deferrals
         FROM campaign WHERE id = ?1";
     let row = connection.prepare_cached(statement)?.query_row([id], |row| {
         let quarantined: String = row.get(2)?;
@@ -210,7 +223,13 @@ fn row(connection: &Connection, campaign: &CampaignName) -> Result<Row, Error> {
             last_event_unix_ms: (last_event_at != 0).then_some(last_event_at),
             position: row.get(8)?,
         };
-        Ok(Row { id, status, frozen_ms_max: row.get(9)? })
+        Ok(Row {
+            id,
+            status,
+            frozen_ms_max: row.get(9)?,
+            promised_ms: row.get(10)?,
+            deferrals: row.get(11)?,
+        })
     })?;
     Ok(row)
 }
@@ -278,25 +297,23 @@ fn host_failures(
     Ok(())
 }
 
-fn frozen(
-    connection: &Connection,
-    id: i64,
-    frozen_ms_max: i64,
-    now_unix_ms: i64,
-) -> Result<Frozen, Error> {
+fn frozen(connection: &Connection, row: &Row, now_unix_ms: i64) -> Result<Frozen, Error> {
+    let Row { id, frozen_ms_max, promised_ms, deferrals, .. } = *row;
     let mut statement = connection
         .prepare_cached("SELECT ms, count FROM frozen WHERE campaign = ?1 ORDER BY ms")?;
     let times: Vec<(i64, u64)> = statement
         .query_map([id], |row| Ok((row.get(0)?, row.get(1)?)))?
         .collect::<Result<_, _>>()?;
     let opened: u64 = times.iter().map(|(_, count)| count).sum();
-    let (frozen_now, since): (u64, Option<i64>) = connection
+    let (frozen_now, since, thaw_at): (u64, Option<i64>, Option<i64>) = connection
         .prepare_cached(
-            "SELECT count(*), min(frozen_since) FROM migration
+            "SELECT count(*), min(frozen_since), min(thaw_at) FROM migration
             WHERE campaign = ?1 AND frozen_since IS NOT NULL",
         )?
-        .query_row([id], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        .query_row([id], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
     Ok(Frozen {
+        promised_seconds: seconds(promised_ms),
+        deferrals,
         opened,
         median_seconds: quantile(&times, opened, 50).map(seconds),
         p99_seconds: quantile(&times, opened, 99).map(seconds),
@@ -304,6 +321,7 @@ fn frozen(
         frozen_now,
         frozen_now_longest_seconds: since
             .map(|since| seconds(now_unix_ms.saturating_sub(since).max(0))),
+        next_thaw_unix_ms: thaw_at,
     })
 }
 

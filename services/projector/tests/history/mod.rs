@@ -147,6 +147,7 @@ impl History {
         match step {
             Step::Freeze => Event::SourceFrozen(v1::SourceFrozen {
                 frozen_at_unix_ms: now,
+                thaw_at_unix_ms: now + 300_000,
                 ..Default::default()
             }),
             Step::Dump => Event::DumpStored(v1::DumpStored::default()),
