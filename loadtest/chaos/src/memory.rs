@@ -2,7 +2,6 @@
 //! and a large one beside them.
 
 use std::{
-    fs,
     process::Command,
     time::{Duration, Instant},
 };
@@ -67,12 +66,11 @@ pub async fn run(args: Args) -> Result<bool> {
     let services = fleet.bed.spawn("drover", command(&["serve", "all"]))?;
     say(command(&["plan", CAMPAIGN, "--inventory", &inventory])).await?;
     say(command(&["start", CAMPAIGN])).await?;
-    let (began, mut peak_kb, mut programs_kb) = (Instant::now(), 0, 0);
+    let (began, mut peak_kb) = (Instant::now(), 0);
     let (mut completed, mut since) = (0, Instant::now());
     while completed < total {
         sleep(LOOK_EVERY).await;
         peak_kb = memory_peak_kb(services.pid()).unwrap_or(0).max(peak_kb);
-        programs_kb = children(services.pid()).into_iter().sum::<u64>().max(programs_kb);
         let status: Value =
             serde_json::from_str(&say(command(&["status", CAMPAIGN, "--json"])).await?)?;
         let now = status["completed"].as_u64().unwrap_or(0);
@@ -85,22 +83,13 @@ pub async fn run(args: Args) -> Result<bool> {
             bail!("{completed} of {total} completed, and no more; see {folder}: {status}");
         }
     }
-    let (peak_mb, programs_mb) = (peak_kb >> 10, programs_kb >> 10);
+    let peak_mb = peak_kb >> 10;
     println!(
         "{completed} of {total} completed in {:.0} s; drover serve all took at most {peak_mb} MB of \
-         {MEMORY_MB_MAX}, the programs that it ran {programs_mb} MB",
+         {MEMORY_MB_MAX}",
         began.elapsed().as_secs_f64()
     );
     Ok(peak_mb <= MEMORY_MB_MAX)
-}
-
-/// The present memory of each program that a process runs, in KB.
-fn children(pid: u32) -> Vec<u64> {
-    let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
-    let lists = tasks.filter_map(|task| fs::read_to_string(task.path().join("children")).ok());
-    let pids: Vec<u32> =
-        lists.flat_map(|it| it.split(' ').flat_map(str::parse).collect::<Vec<_>>()).collect();
-    pids.into_iter().filter_map(memory_peak_kb).collect()
 }
 
 async fn say(command: Command) -> Result<String> {

@@ -99,6 +99,8 @@ impl Verdict {
             self.access(world, mover).await?;
         }
         self.orphans(world, progress).await?;
+        let differences = world.reconcile().await?.into_iter();
+        self.breaches.extend(differences.map(|it| format!("drover reconcile: {it}")));
         self.store(world, progress)?;
         self.queue(world).await
     }
@@ -225,7 +227,8 @@ impl Verdict {
     ///
     /// A nats-server that is killed may find an acknowledged job in its folder again when it
     /// starts, as its removal had not come to the disk. It gives it to nobody, and the next order
-    /// of that step replaces it; so it is told, and no breach.
+    /// of that step replaces it; so it is told, and no breach. That it belongs to a migration which
+    /// is done with that step is what `drover reconcile` has looked at.
     async fn queue(&mut self, world: &World) -> Result<()> {
         let context = jetstream::new(world.bus().await?);
         let queue = context.get_stream(QUEUE).await?;

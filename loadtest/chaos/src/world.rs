@@ -284,6 +284,17 @@ impl World {
         Ok(String::from_utf8(output.stdout)?)
     }
 
+    /// What `drover reconcile` finds between log, servers, zone, store and queue, one line each.
+    pub async fn reconcile(&self) -> Result<Vec<String>> {
+        let mut command = tokio::process::Command::from(self.command());
+        let output =
+            command.args(["reconcile", CAMPAIGN, "--json"]).kill_on_drop(true).output().await?;
+        let report: serde_json::Value = serde_json::from_slice(&output.stdout)
+            .with_context(|| String::from_utf8_lossy(&output.stderr).into_owned())?;
+        let differences = report["differences"].as_array().context("no differences are told")?;
+        Ok(differences.iter().map(ToString::to_string).collect())
+    }
+
     /// What an operator does now and then: takes in again what was set aside, and tries again what
     /// is parked.
     pub async fn operate(&self) {
