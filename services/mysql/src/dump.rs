@@ -6,8 +6,8 @@
 //!    the source is frozen, and every frame is written. Whoever stores the bytes makes them an
 //!    object only then.
 //! 3. No database is created or selected in it: it can be loaded into one of any name.
-//! 4. The order is such that nothing is made before what it needs: sequences, tables, rows,
-//!    routines, views, triggers, events. Foreign keys may go round in circles, as they are not
+//! 4. The order is such that nothing is made before what it needs: views that are broken already,
+//!    sequences, tables, rows, routines, views, triggers, events. Foreign keys may go round in circles, as they are not
 //!    checked.
 //! 5. A freeze disables the scheduled events, so the dump has them disabled. The last frame
 //!    enables those that were enabled, for customers; Drover's own import leaves it out: there they
@@ -33,7 +33,7 @@ use crate::{
     outside, programs, rows,
     schema::Kind,
     takeaway::ScheduledEvent,
-    viewing,
+    viewing::Views,
 };
 
 /// When an INSERT has at least this size it ends, in bytes: far under the smallest usual limit
@@ -56,7 +56,7 @@ const HISTORY_SINCE: (u16, u16, u16) = (10, 11, 0);
 
 /// The settings of a session that loads tables and rows. The mode lets zeros stand in
 /// AUTO_INCREMENT columns, and every date that a table may hold.
-const LOADING_MODE: &str = "NO_AUTO_VALUE_ON_ZERO,ALLOW_INVALID_DATES";
+pub(crate) const LOADING_MODE: &str = "NO_AUTO_VALUE_ON_ZERO,ALLOW_INVALID_DATES";
 
 /// Dumps a database that this migration has frozen to `to`. `enabled` are the scheduled events
 /// that were enabled before.
@@ -157,6 +157,8 @@ async fn read<W: AsyncWrite + Unpin>(
     refuse(session, &found)?;
     prologue(session, &found, writer);
     writer.end(FrameKind::Prologue, "").await?;
+    let views = Views::read(session, &order.database, &found.lists).await?;
+    views.write_broken(writer).await?;
     sequences(session, &found, writer).await?;
     for (name, definition) in &found.tables {
         writer.statement(definition.as_bytes());
@@ -165,7 +167,7 @@ async fn read<W: AsyncWrite + Unpin>(
     let digests = all_rows(session, &found, writer).await?;
     session.run("dumping", "SET SESSION character_set_results = 'utf8mb4'").await?;
     programs::routines(session, &found.lists, writer).await?;
-    viewing::views(session, &order.database, &found.lists, writer).await?;
+    views.write(&found.lists, writer).await?;
     programs::triggers_and_events(session, &found.lists, writer).await?;
     Ok((found, digests))
 }

@@ -9,6 +9,7 @@
 
 pub mod accounts;
 mod bodies;
+mod broken;
 pub mod close;
 pub mod connection;
 pub mod copy;

@@ -9,6 +9,9 @@ use tokio::io::AsyncWrite;
 
 use crate::{
     Error, Session,
+    broken::{self, Broken, StandIns},
+    dump::LOADING_MODE,
+    error::is_transient,
     frames::{FrameKind, Writer},
     ident::{ident, literal},
     listing::{Lists, ask, text},
@@ -21,48 +24,138 @@ const DOING: &str = "dumping the views";
 /// What the server's own texts are in, whoever made the view: older and newer name.
 const UNICODE: [&str; 3] = ["utf8", "utf8mb3", "utf8mb4"];
 
-/// Writes the views.
-///
-/// # Errors
-/// `ViewBroken` for one that reads what is no longer there: no server makes such a view.
-pub(crate) async fn views<W: AsyncWrite + Unpin>(
-    session: &mut Session,
-    database: &str,
-    lists: &Lists,
-    writer: &mut Writer<'_, W>,
-) -> Result<(), Error> {
-    let names: Vec<&str> = lists.of_kind(Kind::View).collect();
-    if names.is_empty() {
-        return Ok(());
+/// The views of a database, read before anything is written.
+pub(crate) struct Views {
+    sound: BTreeMap<String, View>,
+    broken: Vec<Standing>,
+}
+
+/// A view that reads what is no longer there.
+struct Standing {
+    name: String,
+    /// Its name until all of them are made: they may read each other, and so stand in each
+    /// other's way.
+    until: String,
+    view: View,
+    stand_ins: StandIns,
+}
+
+impl Views {
+    /// Reads all views.
+    ///
+    /// # Errors
+    /// `ViewBroken` for one that reads what is no longer there, where no stand-in would do.
+    pub(crate) async fn read(
+        session: &mut Session,
+        database: &str,
+        lists: &Lists,
+    ) -> Result<Self, Error> {
+        let names: Vec<&str> = lists.of_kind(Kind::View).collect();
+        let shows: Vec<String> =
+            names.iter().map(|n| format!("SHOW CREATE VIEW {}", ident(n))).collect();
+        let mut all = BTreeMap::new();
+        for (name, rows) in names.iter().zip(ask(session, DOING, &shows).await?) {
+            let view = rows.first().and_then(View::read);
+            all.insert((*name).to_owned(), view.ok_or_else(|| unreadable(session, name))?);
+        }
+        let stem = unused(lists, &all);
+        let mut views = Self { sound: BTreeMap::new(), broken: Vec::new() };
+        for (name, mut view) in all {
+            // The server lists no columns for those that are broken, nor for those that only their
+            // definer cannot read any more.
+            let listed = lists.view_columns.contains_key(&name);
+            let number = if listed { None } else { breaks(session, database, &name).await? };
+            let Some(number) = number else {
+                view.in_its_charset(session, &name).await?;
+                views.sound.insert(name, view);
+                continue;
+            };
+            let until = format!("{stem}{}", views.broken.len());
+            view = whole(session, database, &name).await?;
+            let Broken { text, stand_ins } = broken::read(&view.printed, database, &until)
+                .map_err(|why| {
+                    let what = format!("VIEW {}: error {number} when it is read", ident(&name));
+                    session.server().found(Code::ViewBroken, format!("{what}; {why}"))
+                })?;
+            view.printed = text;
+            view.take_its_print(session, &name).await?;
+            views.broken.push(Standing { name, until, view, stand_ins });
+        }
+        Ok(views)
     }
-    not_broken(session, database, lists, &names).await?;
-    let mut views = BTreeMap::new();
-    let shows: Vec<String> =
-        names.iter().map(|n| format!("SHOW CREATE VIEW {}", ident(n))).collect();
-    for (name, rows) in names.iter().zip(ask(session, DOING, &shows).await?) {
-        let view = rows.first().and_then(View::read);
-        views.insert(*name, view.ok_or_else(|| unreadable(session, name))?);
-    }
-    for (name, view) in &mut views {
-        view.in_its_charset(session, name).await?;
-    }
-    let definitions = views.iter().map(|(name, view)| (*name, view.printed.as_str()));
-    for step in order(&definitions.collect()) {
-        let name = match step {
-            Step::Placeholder(name) => {
-                placeholder(lists, name, writer);
-                name
-            }
-            Step::View(name) => {
-                if let Some(view) = views.get(name) {
-                    view.write(writer);
+
+    /// Writes the broken ones, into a database that is still empty.
+    pub(crate) async fn write_broken<W: AsyncWrite + Unpin>(
+        &self,
+        writer: &mut Writer<'_, W>,
+    ) -> Result<(), Error> {
+        for (i, Standing { name, view, stand_ins, .. }) in self.broken.iter().enumerate() {
+            let plain = format!("SET NAMES utf8mb4, sql_mode = '{LOADING_MODE}'");
+            writer.statement(plain.as_bytes());
+            stand_ins.made().iter().for_each(|sql| writer.statement(sql.as_bytes()));
+            view.write(writer);
+            writer.statement(plain.as_bytes());
+            stand_ins.dropped().iter().for_each(|sql| writer.statement(sql.as_bytes()));
+            if i + 1 == self.broken.len() {
+                for Standing { name, until, .. } in &self.broken {
+                    let rename = format!("RENAME TABLE {} TO {}", ident(until), ident(name));
+                    writer.statement(rename.as_bytes());
                 }
-                name
             }
-        };
-        writer.end(FrameKind::View, name).await?;
+            writer.end(FrameKind::View, name).await?;
+        }
+        Ok(())
     }
-    Ok(())
+
+    /// Writes the others, when all that they read is there.
+    pub(crate) async fn write<W: AsyncWrite + Unpin>(
+        &self,
+        lists: &Lists,
+        writer: &mut Writer<'_, W>,
+    ) -> Result<(), Error> {
+        let definitions =
+            self.sound.iter().map(|(name, view)| (name.as_str(), view.printed.as_str()));
+        for step in order(&definitions.collect()) {
+            let name = match step {
+                Step::Placeholder(name) => {
+                    placeholder(lists, name, writer);
+                    name
+                }
+                Step::View(name) => {
+                    if let Some(view) = self.sound.get(name) {
+                        view.write(writer);
+                    }
+                    name
+                }
+            };
+            writer.end(FrameKind::View, name).await?;
+        }
+        Ok(())
+    }
+}
+
+/// A view as the server prints it where another database is selected: with all names whole.
+async fn whole(session: &mut Session, database: &str, name: &str) -> Result<View, Error> {
+    let (database, show) = (ident(database), ident(name));
+    session.run(DOING, "USE information_schema").await?;
+    let answers = ask(session, DOING, &[format!("SHOW CREATE VIEW {database}.{show}")]).await?;
+    session.run(DOING, &format!("USE {database}")).await?;
+    let view = answers.first().and_then(|rows| rows.first()).and_then(View::read);
+    view.ok_or_else(|| unreadable(session, name))
+}
+
+/// How names begin that nothing in the database has, nor any view reads.
+fn unused(lists: &Lists, views: &BTreeMap<String, View>) -> String {
+    let mut stem = "drover_view_".to_owned();
+    let taken = |stem: &str| {
+        let names = lists.tables.keys().chain(lists.others.iter().map(|(_, name)| name));
+        let mut texts = names.chain(views.values().map(|view| &view.printed));
+        texts.any(|text| text.to_lowercase().contains(stem))
+    };
+    while taken(&stem) {
+        stem.push('_');
+    }
+    stem
 }
 
 fn unreadable(session: &Session, name: &str) -> Error {
@@ -70,34 +163,56 @@ fn unreadable(session: &Session, name: &str) -> Error {
     session.server().found(Code::DumpRefused, what)
 }
 
-/// Refuses views that cannot be made again. The server lists no columns for them, nor for those
-/// that only their definer cannot read any more, which can be: so what they select is prepared.
-async fn not_broken(
+/// Why a broken view cannot be made again elsewhere; none: it can, or it is not broken. `Some` holds
+/// the error number when it is read, and why no stand-in would do, if so.
+pub(crate) async fn fate(
     session: &mut Session,
     database: &str,
-    lists: &Lists,
-    names: &[&str],
-) -> Result<(), Error> {
-    for name in names.iter().filter(|name| !lists.view_columns.contains_key(**name)) {
-        let sql = format!(
-            "SELECT VIEW_DEFINITION FROM information_schema.VIEWS \
-             WHERE TABLE_SCHEMA = {} AND TABLE_NAME = {}",
-            literal(database),
-            literal(name)
-        );
-        let (definition,): (String,) = session.one(DOING, &sql).await?;
-        let hex = definition.bytes().fold(String::new(), |hex, byte| format!("{hex}{byte:02x}"));
-        let prepare = format!(
-            "SET @drover_view = CONVERT(x'{hex}' USING utf8mb4); \
-             PREPARE drover_view FROM @drover_view; DEALLOCATE PREPARE drover_view"
-        );
-        if let Err(error) = session.run(DOING, &prepare).await {
-            let Some(number) = error.number() else { return Err(error) };
-            let what = format!("VIEW {}: error {number} when it is read", ident(name));
-            return Err(session.server().found(Code::ViewBroken, what));
+    name: &str,
+) -> Result<Option<(u16, Option<&'static str>)>, Error> {
+    let Some(number) = breaks(session, database, name).await? else { return Ok(None) };
+    let show = format!("SHOW CREATE VIEW {}.{}", ident(database), ident(name));
+    let answers = match ask(session, DOING, &[show]).await {
+        // Views that were renamed until they read each other in a circle.
+        Err(Error::Statement { .. }) => {
+            return Ok(Some((number, Some("the server does not show it"))));
         }
+        other => other?,
+    };
+    let view = answers.first().and_then(|rows| rows.first()).and_then(View::read);
+    let why = match view {
+        Some(view) => broken::read(&view.printed, database, "").err(),
+        None => Some("its text cannot be read"),
+    };
+    Ok(Some((number, why)))
+}
+
+/// The number of the error when a view is read; none: it is sound, and only its definer cannot read it.
+/// Its text is prepared, which opens all that it reads.
+async fn breaks(session: &mut Session, database: &str, name: &str) -> Result<Option<u16>, Error> {
+    let sql = format!(
+        "SELECT VIEW_DEFINITION FROM information_schema.VIEWS \
+         WHERE TABLE_SCHEMA = {} AND TABLE_NAME = {}",
+        literal(database),
+        literal(name)
+    );
+    let (definition,): (String,) = session.one(DOING, &sql).await?;
+    let prepare = format!(
+        "SET @drover_view = CONVERT(x'{}' USING utf8mb4); \
+         PREPARE drover_view FROM @drover_view; DEALLOCATE PREPARE drover_view",
+        hex(&definition)
+    );
+    match session.run(DOING, &prepare).await {
+        Ok(()) => Ok(None),
+        Err(error) => match error.number().filter(|number| !is_transient(*number)) {
+            Some(number) => Ok(Some(number)),
+            None => Err(error),
+        },
     }
-    Ok(())
+}
+
+fn hex(text: &str) -> String {
+    text.bytes().fold(String::new(), |hex, byte| format!("{hex}{byte:02x}"))
 }
 
 /// A view with its columns only, for views that read each other in a circle of names.
@@ -135,6 +250,21 @@ impl View {
         let answers = ask(session, DOING, &[format!("SHOW CREATE VIEW {}", ident(name))]).await?;
         session.run(DOING, "SET SESSION character_set_results = 'utf8mb4'").await?;
         match answers.first().and_then(|rows| rows.first()).and_then(|row| row.as_ref(1)) {
+            Some(Value::Bytes(bytes)) => self.statement.clone_from(bytes),
+            _ => return Err(unreadable(session, name)),
+        }
+        Ok(())
+    }
+
+    /// The statement in its character set, from the print.
+    async fn take_its_print(&mut self, session: &mut Session, name: &str) -> Result<(), Error> {
+        let sql = format!(
+            "SELECT CAST(CONVERT(CONVERT(x'{}' USING utf8mb4) USING {}) AS BINARY)",
+            hex(&self.printed),
+            ident(&self.charset)
+        );
+        let answers = ask(session, DOING, &[sql]).await?;
+        match answers.first().and_then(|rows| rows.first()).and_then(|row| row.as_ref(0)) {
             Some(Value::Bytes(bytes)) => self.statement.clone_from(bytes),
             _ => return Err(unreadable(session, name)),
         }

@@ -14,6 +14,7 @@ use crate::{
         shape::{self, Databases},
     },
     privileges::{self, Grantee},
+    viewing,
 };
 
 /// How many names stand in the condition of one query for bodies: each is looked for in each.
@@ -165,10 +166,20 @@ impl Source {
 
     async fn broken(&self, session: &mut Session, chunk: &mut Chunk) -> Result<(), Error> {
         for (db, is_view, name) in shape::broken(session, &chunk.databases).await? {
-            let code = if is_view { Code::ViewBroken } else { Code::TableUnreadable };
-            let kind = if is_view { "view" } else { "table" };
-            let what = format!("{}: {}: {kind} {}", self.server.name(), ident(&db), ident(&name));
-            chunk.findings.push(of_database(code, true, &db, what));
+            let place = format!("{}: {}", self.server.name(), ident(&db));
+            if !is_view {
+                let what = format!("{place}: table {}", ident(&name));
+                chunk.findings.push(of_database(Code::TableUnreadable, true, &db, what));
+                continue;
+            }
+            // One that only its definer cannot read is as any other.
+            let Some((number, why)) = viewing::fate(session, &db, &name).await? else { continue };
+            let view = format!("{place}: view {}: error {number} when it is read", ident(&name));
+            let what = match why {
+                None => format!("{view}; it moves as it is"),
+                Some(why) => format!("{view}; {why}"),
+            };
+            chunk.findings.push(of_database(Code::ViewBroken, why.is_some(), &db, what));
         }
         Ok(())
     }
