@@ -127,6 +127,7 @@ pub fn migration_kind(event: &migration_event::Event) -> &'static str {
         Event::DestinationClosed(_) => "DestinationClosed",
         Event::DestinationDropped(_) => "DestinationDropped",
         Event::SourceThawed(_) => "SourceThawed",
+        Event::MigrationRecalled(_) => "MigrationRecalled",
     }
 }
 

@@ -129,6 +129,11 @@ fn migration_events() -> Vec<migration_event::Event> {
             deferral: 1,
             not_before_unix_ms: 1_750_000_600_000,
         }),
+        Event::MigrationRecalled(v1::MigrationRecalled {
+            step: v1::Step::Import.into(),
+            by: "op@console".into(),
+            reason: "the red button".into(),
+        }),
         Event::MigrationChecked(v1::MigrationChecked {
             blocking_codes: vec!["DRV-0240".into()],
             ignored: false,
@@ -158,7 +163,11 @@ fn campaign_events() -> Vec<campaign_event::Event> {
             in_flight_max: 250,
             reason: "started again with another limit".into(),
         }),
-        Event::CampaignPaused(v1::CampaignPaused { reason: "the red button".into(), by: by() }),
+        Event::CampaignPaused(v1::CampaignPaused {
+            reason: "the red button".into(),
+            by: by(),
+            recalls: true,
+        }),
         Event::CampaignResumed(v1::CampaignResumed { by: by() }),
         Event::HostQuarantined(v1::HostQuarantined {
             host: "src-9".into(),

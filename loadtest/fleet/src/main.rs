@@ -5,6 +5,7 @@
 //! | module | what |
 //! | --- | --- |
 //! | `bench` | the campaigns whose figures `ops/bench fleet` prints |
+//! | `button` | the red button under load |
 //! | `ceiling` | what JetStream alone does with as many messages |
 //! | `herd` | the fleet and its databases, from a seed |
 //! | `model` | what a step does and how long it takes |
@@ -14,6 +15,7 @@
 //! | `trial` | one campaign and what it cost |
 
 mod bench;
+mod button;
 mod ceiling;
 mod herd;
 mod model;
@@ -41,6 +43,8 @@ enum Command {
     Bench(bench::Args),
     /// One campaign, as a JSON document.
     Trial(trial::Args),
+    /// The red button in both its forms, in the middle of a campaign, as a JSON document.
+    Button(trial::Args),
     /// A service as a process of its own; for this program's own use.
     #[command(hide = true)]
     Role(role::Args),
@@ -72,6 +76,11 @@ async fn run(command: Command) -> anyhow::Result<bool> {
     match command {
         Command::Role(args) => role::run(args).await.map(|()| true),
         Command::Bench(args) => bench::run(&args).await,
+        Command::Button(args) => {
+            let figures = button::run(&args).await?;
+            println!("{figures:#}");
+            Ok(figures["breaches"] == 0)
+        }
         Command::Trial(args) => {
             let outcome = trial::run(&args, trial::JETSTREAM).await?;
             println!("{:#}", outcome.json());

@@ -22,7 +22,7 @@ use drover_schemas::{
     streams::Service as Kind,
     subjects::{Aggregate, Host},
     v1::{
-        CampaignCreated, CampaignStarted, Policy, RetryPolicy, ServiceStatus,
+        CampaignCreated, CampaignStarted, CampaignStatus, Policy, RetryPolicy, ServiceStatus,
         campaign_event::Event as Campaigns, migration_event::Event,
     },
 };
@@ -103,11 +103,16 @@ impl Stage {
 
     /// Starts a campaign that was planned.
     pub async fn begin(&self, campaign: &CampaignName, in_flight_max: u32) -> Result<()> {
-        let history = self.bus.history(campaign, Aggregate::Campaign).await?;
-        let revision = history.last().map_or(0, |last| last.sequence);
         let by = "fleet".to_owned();
         let started = CampaignStarted { in_flight_max, by };
-        self.tell(campaign, revision, Campaigns::CampaignStarted(started)).await
+        self.tell_next(campaign, Campaigns::CampaignStarted(started)).await
+    }
+
+    /// Appends to a campaign's own history.
+    pub async fn tell_next(&self, campaign: &CampaignName, event: Campaigns) -> Result<()> {
+        let history = self.bus.history(campaign, Aggregate::Campaign).await?;
+        let revision = history.last().map_or(0, |last| last.sequence);
+        self.tell(campaign, revision, event).await
     }
 
     async fn tell(&self, campaign: &CampaignName, revision: u64, event: Campaigns) -> Result<()> {
@@ -267,18 +272,43 @@ impl Stage {
     /// Waits until an orchestrator has taken in all that is in the log.
     pub async fn known(&self, campaign: &CampaignName) -> Result<()> {
         let last = self.last_sequence(campaign).await?;
+        self.told(campaign, "has read the log", |status| status.sequence >= last).await
+    }
+
+    /// Waits until an orchestrator has seen the log's end, and nothing holds a slot.
+    pub async fn at_rest(&self, campaign: &CampaignName) -> Result<()> {
+        let known = self.last_sequence(campaign).await?;
+        let rests = |status: &CampaignStatus| status.sequence >= known && status.in_flight == 0;
+        self.told(campaign, "says that all are at rest", rests).await
+    }
+
+    /// How many migrations hold a slot, as the orchestrator says.
+    pub async fn in_flight(&self, campaign: &CampaignName) -> Result<u32> {
+        let statuses = self.statuses(campaign).await;
+        Ok(statuses.iter().map(|status| status.in_flight).max().unwrap_or_default())
+    }
+
+    async fn told(
+        &self,
+        campaign: &CampaignName,
+        what: &str,
+        so: impl Fn(&CampaignStatus) -> bool,
+    ) -> Result<()> {
         let start = Instant::now();
         while start.elapsed() < STILL_MAX {
-            let answers = self.bus.ask("orchestrator", Vec::new().into()).await.unwrap_or_default();
-            let statuses =
-                answers.into_iter().filter_map(|answer| ServiceStatus::decode(answer).ok());
-            let mut campaigns = statuses.flat_map(|status| status.campaigns);
-            if campaigns.any(|c| c.campaign == campaign.as_str() && c.sequence >= last) {
+            if self.statuses(campaign).await.iter().any(&so) {
                 return Ok(());
             }
             sleep(POLL).await;
         }
-        bail!("no orchestrator has read the log within {STILL_MAX:?}")
+        bail!("no orchestrator {what} within {STILL_MAX:?}")
+    }
+
+    async fn statuses(&self, campaign: &CampaignName) -> Vec<CampaignStatus> {
+        let answers = self.bus.ask("orchestrator", Vec::new().into()).await.unwrap_or_default();
+        let statuses = answers.into_iter().filter_map(|answer| ServiceStatus::decode(answer).ok());
+        let campaigns = statuses.flat_map(|status| status.campaigns);
+        campaigns.filter(|status| status.campaign == campaign.as_str()).collect()
     }
 
     /// The last event's sequence in a campaign's log, which is how many there are.

@@ -6,8 +6,12 @@
 use std::process::Command;
 
 fn trial(arguments: &[&str]) -> serde_json::Value {
+    fleet("trial", arguments)
+}
+
+fn fleet(command: &str, arguments: &[&str]) -> serde_json::Value {
     let output = Command::new(env!("CARGO_BIN_EXE_drover-fleet"))
-        .arg("trial")
+        .arg(command)
         .args(arguments)
         .output()
         .unwrap();
@@ -52,4 +56,20 @@ fn what_fails_everywhere_pauses_the_campaign_and_sets_nobody_aside() {
     ]);
     assert_eq!(figures["phase"], "paused", "{figures:#}");
     assert_eq!(figures["quarantined"], serde_json::json!([]), "{figures:#}");
+}
+
+#[test]
+fn the_red_button_stops_admissions_and_calls_back_what_is_not_being_switched() {
+    let figures = fleet(
+        "button",
+        &["--migrations=600", "--sources=60", "--destinations=20", "--max-in-flight=100"],
+    );
+    let [plain, now] = [&figures["buttons"][0], &figures["buttons"][1]];
+    assert_eq!(plain["recalled"], 0, "{figures:#}");
+    assert!(now["recalled"].as_u64() > Some(0), "{figures:#}");
+    // What was on its way to the log when the button was pressed, and no more.
+    for button in [plain, now] {
+        let (admitted, in_flight) = (&button["admitted_after"], &button["in_flight_at_button"]);
+        assert!(admitted.as_u64() <= in_flight.as_u64(), "{figures:#}");
+    }
 }

@@ -14,7 +14,8 @@
 //! 6. the watchdog begins or ends its work at the source, at any time before the disarming;
 //! 7. the log loses its end ([`Bounds::losses`]), and its numbers are given out once more or not.
 //!
-//! A pause only keeps the orchestrator from admitting for a while, which is among these.
+//! 8. a person pauses and calls back what is under way. A pause that does not only keeps the
+//!    orchestrator from admitting for a while, which is among these.
 //!
 //! Time is not in it: what may happen after some time may happen at once. What makes the states
 //! finite is a budget of mishaps and words ([`Bounds::mishaps`]); redeliveries cost none.
@@ -100,6 +101,8 @@ pub enum Action {
     Orchestrate,
     /// The orchestrator breaks off what would not be in time.
     BreakOff,
+    /// A person pauses, and what is not being switched is called back.
+    Recall,
     /// A service does the n-th job that was ever ordered.
     Work(usize),
     /// A service dies in the middle of it.
@@ -326,6 +329,7 @@ fn begin_undo_too_late(before: Phase, after: Phase) -> Phase {
         (Some(earlier), _) => Phase::Undoing(earlier.first_undo(), attempt, goal),
         (None, Goal::RollBack) => Phase::Settling(Settlement::RollBack),
         (None, Goal::Defer) => Phase::Settling(Settlement::Defer),
+        (None, Goal::Recall) => Phase::Settling(Settlement::Recall),
         (None, Goal::Park) => {
             Phase::Settling(Settlement::Park { at: At::Undo(Undo::Thaw, goal), undone: true })
         }
@@ -350,7 +354,8 @@ impl Model for Drover {
         if state.mishaps < self.bounds.mishaps {
             actions.extend((0..state.jobs.len()).map(Action::Die));
             actions.extend([true, false].map(|transient| Action::Fail { transient }));
-            actions.extend([Action::BreakOff, Action::RollBack, Action::Retry, Action::Watch]);
+            actions.extend([Action::BreakOff, Action::Recall, Action::RollBack, Action::Retry]);
+            actions.push(Action::Watch);
         }
         if state.losses < self.bounds.losses {
             for facts in 1..=self.bounds.lost_facts_max {
@@ -387,6 +392,10 @@ impl Model for Drover {
             Action::BreakOff => {
                 mishap = 1;
                 next.command(Command::BreakOff, without)
+            }
+            Action::Recall => {
+                mishap = 1;
+                next.command(Command::Recall { by, reason }, without)
             }
             Action::RollBack => {
                 mishap = 1;

@@ -250,6 +250,7 @@ fn published(history: &[Recorded]) -> Result<Option<Dump>, No> {
             | Event::RollbackRequested(_)
             | Event::MigrationRolledBack(_)
             | Event::MigrationDeferred(_)
+            | Event::MigrationRecalled(_)
             | Event::DnsReverted(_)
             | Event::DestinationClosed(_)
             | Event::DestinationDropped(_)

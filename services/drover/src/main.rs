@@ -48,7 +48,7 @@ enum Command {
     Tune(c::tune::Args),
     /// The hosts that are set aside; sets one aside, or takes it in again.
     Hosts(c::hosts::Args),
-    /// The red button: no new admissions; migrations in flight finish.
+    /// The red button: no new admissions; migrations in flight finish, or with --now are undone.
     Pause(c::pause::Args),
     /// Admits again after a pause.
     Resume(Campaign),

@@ -55,6 +55,8 @@ pub enum Command {
         reason: String,
         /// Who says so.
         by: String,
+        /// Undo what is under way and not yet being switched, too.
+        recalls: bool,
     },
     /// Admit again.
     Resume {
@@ -113,6 +115,8 @@ pub struct Campaign {
     pub policy: Policy,
     /// Its slots.
     pub in_flight_max: u32,
+    /// The pause that calls back what is under way, while it lasts.
+    pub recall: Option<CampaignPaused>,
     /// Hosts that are set aside.
     pub quarantined: BTreeSet<ServerName>,
 }
@@ -132,6 +136,7 @@ impl Campaign {
             phase: Phase::Created,
             policy: policy.unwrap_or_default(),
             in_flight_max: 0,
+            recall: None,
             quarantined: BTreeSet::new(),
         })
     }
@@ -172,9 +177,13 @@ impl Campaign {
             Event::HostReleased(released) => {
                 self.quarantined.retain(|host| host.as_str() != released.host);
             }
+            Event::CampaignPaused(paused) => {
+                if paused.recalls {
+                    self.recall = Some(paused);
+                }
+            }
+            Event::CampaignResumed(_) => self.recall = None,
             Event::CampaignCreated(_)
-            | Event::CampaignPaused(_)
-            | Event::CampaignResumed(_)
             | Event::PreflightCompleted(_)
             | Event::CampaignCompleted(_)
             | Event::LogRepaired(_) => {}
@@ -186,6 +195,7 @@ impl Campaign {
         match (event, self.phase) {
             (Event::CampaignStarted(_), Phase::Created) => Ok(Phase::Running),
             (Event::CampaignPaused(_), Phase::Created | Phase::Running) => Ok(Phase::Paused),
+            (Event::CampaignPaused(paused), Phase::Paused) if paused.recalls => Ok(Phase::Paused),
             (Event::CampaignResumed(_), Phase::Paused) if self.in_flight_max == 0 => {
                 Ok(Phase::Created)
             }
@@ -231,9 +241,13 @@ impl Campaign {
             Command::Start { in_flight_max, by } => {
                 ("a start", Event::CampaignStarted(CampaignStarted { in_flight_max, by }))
             }
-            Command::Pause { .. } if self.phase == Phase::Paused => return Ok(None),
-            Command::Pause { reason, by } => {
-                ("a pause", Event::CampaignPaused(CampaignPaused { reason, by }))
+            Command::Pause { recalls, .. }
+                if self.phase == Phase::Paused && (!recalls || self.recall.is_some()) =>
+            {
+                return Ok(None);
+            }
+            Command::Pause { reason, by, recalls } => {
+                ("a pause", Event::CampaignPaused(CampaignPaused { reason, by, recalls }))
             }
             Command::Resume { .. } if self.phase == Phase::Running => return Ok(None),
             Command::Resume { by } => ("a resume", Event::CampaignResumed(CampaignResumed { by })),
@@ -301,7 +315,7 @@ mod tests {
     }
 
     fn pause() -> Command {
-        Command::Pause { reason: "night is over".into(), by: "me".into() }
+        Command::Pause { reason: "night is over".into(), by: "me".into(), recalls: false }
     }
 
     fn resume() -> Command {
@@ -319,6 +333,21 @@ mod tests {
         assert!(apply(&mut campaign, resume()));
         assert!(!apply(&mut campaign, resume()));
         assert_eq!((campaign.phase, campaign.in_flight_max), (Phase::Running, 400));
+    }
+
+    #[test]
+    fn a_pause_can_be_sharpened_until_it_is_ended() {
+        let mut campaign = campaign();
+        apply(&mut campaign, start(400));
+        apply(&mut campaign, pause());
+        assert_eq!(campaign.recall, None);
+        let now = Command::Pause { reason: "stop".into(), by: "me".into(), recalls: true };
+        assert!(apply(&mut campaign, now.clone()));
+        assert!(campaign.recall.is_some());
+        assert!(!apply(&mut campaign, now), "pressed twice, recorded once");
+        assert!(!apply(&mut campaign, pause()), "it is not blunted again");
+        apply(&mut campaign, resume());
+        assert_eq!((campaign.phase, campaign.recall), (Phase::Running, None));
     }
 
     #[test]

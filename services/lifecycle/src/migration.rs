@@ -16,15 +16,16 @@ use drover_schemas::{
     v1::{
         self, DestinationOpened, DnsSwitched, DumpPublished, DumpStored, Job, MigrationAdmitted,
         MigrationChecked, MigrationCompleted, MigrationDeferred, MigrationParked, MigrationPlanned,
-        MigrationRolledBack, Policy, RetryRequested, RollbackRequested, SourceFrozen, StepFailed,
-        migration_event::Event,
+        MigrationRecalled, MigrationRolledBack, Policy, RetryRequested, RollbackRequested,
+        SourceFrozen, StepFailed, migration_event::Event,
     },
 };
 
 use crate::{
     phase::{
         At, Attempt, Command, Fact, Goal, NotAllowed, PLANNED, Phase, Settlement, Wait,
-        after_check, after_failure, after_retry, after_rollback, caches_empty_at, first,
+        after_check, after_failure, after_recall, after_retry, after_rollback, caches_empty_at,
+        first,
     },
     steps::{Forward, Undo},
 };
@@ -162,9 +163,10 @@ impl Migration {
             (Event::MigrationParked(_), Phase::Settling(Settlement::Defer)) => {
                 Phase::Parked { at: At::Undo(Undo::Thaw, Goal::Defer), undone: true }
             }
-            (Event::MigrationDeferred(deferred), Phase::Settling(Settlement::Defer)) => {
-                Phase::Planned { not_before_unix_ms: deferred.not_before_unix_ms }
-            }
+            (
+                Event::MigrationDeferred(deferred),
+                Phase::Settling(Settlement::Defer | Settlement::Recall),
+            ) => Phase::Planned { not_before_unix_ms: deferred.not_before_unix_ms },
             (Event::MigrationRolledBack(_), Phase::Settling(Settlement::RollBack)) => {
                 Phase::RolledBack
             }
@@ -173,6 +175,9 @@ impl Migration {
             }
             (Event::MigrationChecked(checked), phase) => {
                 after_check(checked, phase).ok_or_else(|| self.not_allowed("MigrationChecked"))?
+            }
+            (Event::MigrationRecalled(_), phase) => {
+                after_recall(phase).ok_or_else(|| self.not_allowed("MigrationRecalled"))?
             }
             (Event::RetryRequested(_), phase) => {
                 after_retry(phase).ok_or_else(|| self.not_allowed("RetryRequested"))?
@@ -222,6 +227,7 @@ impl Migration {
             (Some(next), goal) => Phase::Undoing(next, Attempt::FIRST, goal),
             (None, Goal::RollBack) => Phase::Settling(Settlement::RollBack),
             (None, Goal::Defer) => Phase::Settling(Settlement::Defer),
+            (None, Goal::Recall) => Phase::Settling(Settlement::Recall),
             (None, Goal::Park) => {
                 Phase::Settling(Settlement::Park { at: At::Undo(step, goal), undone: true })
             }
@@ -273,6 +279,7 @@ impl Migration {
             | Event::DumpExpired(_)
             | Event::MigrationParked(_)
             | Event::MigrationChecked(_)
+            | Event::MigrationRecalled(_)
             | Event::RollbackRequested(_)
             | Event::MigrationRolledBack(_)
             | Event::SourceThawed(_) => {}
@@ -293,6 +300,11 @@ impl Migration {
             Command::BreakOff => {
                 let failed = self.broken_off().ok_or_else(|| self.not_allowed("a break"))?;
                 ("a break", Event::StepFailed(failed))
+            }
+            Command::Recall { by, reason } => {
+                let step = self.forward().map(Forward::step).unwrap_or_default().into();
+                let recalled = MigrationRecalled { step, by, reason };
+                ("a recall", Event::MigrationRecalled(recalled))
             }
             Command::Check { blocking_codes, by } => {
                 let checked = MigrationChecked { blocking_codes, ignored: false, by };
@@ -324,6 +336,7 @@ impl Migration {
                 Some(deferred) => Event::MigrationDeferred(deferred),
                 None => Event::MigrationParked(self.parked(true)),
             },
+            Settlement::Recall => Event::MigrationDeferred(self.recalled()),
             Settlement::Park { undone, .. } => Event::MigrationParked(self.parked(*undone)),
         })
     }
@@ -398,6 +411,15 @@ impl Migration {
             | Phase::ExpiryFailed
             | Phase::Expired => false,
         }
+    }
+
+    /// Whether a pause can call it back.
+    pub fn can_be_recalled(&self) -> bool {
+        after_recall(&self.phase).is_some()
+    }
+
+    fn forward(&self) -> Option<Forward> {
+        if let Phase::Doing(forward, _) = self.phase { Some(forward) } else { None }
     }
 
     /// Whether nothing more will happen to the customer's database.

@@ -73,6 +73,8 @@ pub enum Goal {
     Park,
     /// The time without writes would have become too long: to be tried again later.
     Defer,
+    /// A pause calls back what is under way: to be tried again after it.
+    Recall,
     /// A person said so.
     RollBack,
 }
@@ -86,6 +88,8 @@ pub enum Settlement {
     RollBack,
     /// With [`MigrationDeferred`]; with [`MigrationParked`] when there were too many of these.
     Defer,
+    /// With [`MigrationDeferred`], which does not count.
+    Recall,
     /// With [`MigrationParked`].
     Park {
         /// What stopped it.
@@ -138,6 +142,13 @@ pub enum Command {
     Settle,
     /// The destination would not be open in time: break off, and undo.
     BreakOff,
+    /// The campaign pauses, and what is not yet being switched is undone.
+    Recall {
+        /// Who says so.
+        by: String,
+        /// Why.
+        reason: String,
+    },
     /// Note what a pre-flight found.
     Check {
         /// Codes of what blocks it.
@@ -317,6 +328,26 @@ pub(crate) fn log_is_behind(failed: &StepFailed) -> bool {
     [Code::LedgerOutdated, Code::DnsOutdated].iter().any(|code| failed.code == code.to_string())
 }
 
+/// A pause takes back what customers do not see at the destination yet. A switch that was ordered
+/// may be in the zone although no answer came: it goes on, and so does what follows it.
+pub(crate) fn after_recall(phase: &Phase) -> Option<Phase> {
+    match phase {
+        Phase::Doing(forward, _) if *forward < Forward::Switch => {
+            Some(Phase::Undoing(forward.first_undo(), Attempt::FIRST, Goal::Recall))
+        }
+        Phase::Doing(..)
+        | Phase::Planned { .. }
+        | Phase::Held { .. }
+        | Phase::Undoing(..)
+        | Phase::Settling(_)
+        | Phase::Parked { .. }
+        | Phase::RolledBack
+        | Phase::Completed(_)
+        | Phase::ExpiryFailed
+        | Phase::Expired => None,
+    }
+}
+
 pub(crate) fn after_retry(phase: &Phase) -> Option<Phase> {
     match phase {
         Phase::Parked { undone: true, .. } | Phase::RolledBack => Some(PLANNED),
@@ -342,11 +373,13 @@ pub(crate) fn after_rollback(phase: &Phase) -> Option<Phase> {
         Phase::Planned { .. } | Phase::Held { .. } => settled,
         Phase::Doing(forward, _) => back(forward.first_undo()),
         Phase::Undoing(_, _, Goal::RollBack) => None,
-        Phase::Undoing(undo, attempt, Goal::Park | Goal::Defer) => {
+        Phase::Undoing(undo, attempt, Goal::Park | Goal::Defer | Goal::Recall) => {
             Some(Phase::Undoing(*undo, *attempt, Goal::RollBack))
         }
         Phase::Parked { undone: true, .. }
-        | Phase::Settling(Settlement::Defer | Settlement::Park { undone: true, .. }) => settled,
+        | Phase::Settling(
+            Settlement::Defer | Settlement::Recall | Settlement::Park { undone: true, .. },
+        ) => settled,
         Phase::Parked { at, undone: false }
         | Phase::Settling(Settlement::Park { at, undone: false }) => match at {
             At::Forward(forward) => back(forward.first_undo()),

@@ -8,7 +8,7 @@
 
 use drover_schemas::{
     Code, Failure,
-    v1::{MigrationDeferred, Policy, StepFailed},
+    v1::{MigrationDeferred, Policy, Step, StepFailed},
 };
 
 use crate::{
@@ -77,6 +77,19 @@ impl Migration {
             next_attempt_at_unix_ms: 0,
             host: host.map(|host| host.token().to_owned()).unwrap_or_default(),
         })
+    }
+
+    /// The closing fact of what a pause has called back: planned again, and not counted.
+    pub(crate) fn recalled(&self) -> MigrationDeferred {
+        let failure = Failure::new(Code::Recalled, "called back before its switch");
+        MigrationDeferred {
+            step: Step::Unspecified.into(),
+            code: failure.code.to_string(),
+            signature: signature::of(&failure),
+            message: failure.message,
+            deferral: self.deferred.as_ref().map_or(0, |deferred| deferred.deferral),
+            not_before_unix_ms: 0,
+        }
     }
 
     /// The next deferral; none when there were too many.

@@ -175,6 +175,7 @@ pub fn step_of(event: &Event) -> Option<Step> {
         | Event::StepFailed(_)
         | Event::MigrationParked(_)
         | Event::MigrationChecked(_)
+        | Event::MigrationRecalled(_)
         | Event::RetryRequested(_)
         | Event::RollbackRequested(_)
         | Event::MigrationRolledBack(_)

@@ -135,6 +135,7 @@ enum Happening {
     Retry,
     RollBack,
     BreakOff,
+    Recall,
     Check(bool),
     IgnoreFindings,
 }
@@ -149,6 +150,7 @@ fn happening() -> impl Strategy<Value = Happening> {
         1 => Just(Happening::Retry),
         1 => Just(Happening::RollBack),
         1 => Just(Happening::BreakOff),
+        1 => Just(Happening::Recall),
         1 => any::<bool>().prop_map(Happening::Check),
         1 => Just(Happening::IgnoreFindings),
     ]
@@ -259,6 +261,10 @@ impl World {
                 }
             }
             Happening::BreakOff => self.command(Command::BreakOff)?,
+            Happening::Recall => {
+                let (by, reason) = ("me".to_owned(), String::new());
+                self.command(Command::Recall { by, reason })?
+            }
             Happening::Retry => self.command(Command::Retry { by: by() })?,
             Happening::Check(blocked) => {
                 let blocking_codes = blocked.then(|| "DRV-0240".to_owned()).into_iter().collect();
@@ -572,6 +578,27 @@ fn after_the_opening_the_promise_is_kept() {
         assert_eq!(world.state.deadline_unix_ms(), None);
         world.state.decide(Command::BreakOff).unwrap_err();
     }
+}
+
+#[test]
+fn what_is_called_back_is_undone_and_planned_again_uncounted() {
+    for step in [Step::Freeze, Step::Dump, Step::Import, Step::Verify, Step::Disarm, Step::Open] {
+        let mut world = until(step);
+        for _ in 0..=DEFERRALS_MAX {
+            world.happen(Happening::Recall).unwrap();
+            while world.state.wait() != Wait::Settlement {
+                world.orchestrate_one().unwrap();
+            }
+            assert!(!world.servers.frozen && !world.servers.copy, "{step:?}");
+            world.command(Command::Settle).unwrap();
+            assert_eq!(world.state.wait(), Wait::Admission { not_before_unix_ms: 0 }, "{step:?}");
+            assert_eq!(world.state.deferred.as_ref().map(|d| d.deferral), Some(0), "{step:?}");
+            world.orchestrate().unwrap();
+        }
+    }
+    let recall = || Command::Recall { by: "me".into(), reason: String::new() };
+    until(Step::Switch).state.decide(recall()).unwrap_err();
+    until(Step::Retire).state.decide(recall()).unwrap_err();
 }
 
 #[test]

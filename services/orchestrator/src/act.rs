@@ -15,7 +15,7 @@ use drover_schemas::{
     CampaignName,
     envelope::CloudEvent,
     subjects::Aggregate,
-    v1::{Job, MigrationParked, Signal, StepFailed, signal},
+    v1::{CampaignPaused, Job, MigrationParked, Signal, StepFailed, signal},
 };
 
 use crate::board::Key;
@@ -88,6 +88,13 @@ impl Hands {
         Done::Settled(key, migration.revision, outcome)
     }
 
+    /// Appends that a migration is called back.
+    pub async fn recall(self, key: Key, migration: Migration, paused: CampaignPaused) -> Done {
+        let CampaignPaused { by, reason, recalls: _ } = paused;
+        let outcome = self.append(&key, &migration, Command::Recall { by, reason }).await;
+        Done::Settled(key, migration.revision, outcome)
+    }
+
     /// Appends a migration's admission.
     pub async fn admit(self, key: Key, migration: Migration) -> Done {
         let outcome = self.append(&key, &migration, Command::Admit).await;
@@ -134,7 +141,7 @@ impl Hands {
     pub async fn carry_out(self, name: CampaignName, campaign: Campaign, verdict: Verdict) -> Done {
         let command = match verdict {
             Verdict::Pause { reason } => {
-                campaign::Command::Pause { reason, by: BREAKER.to_owned() }
+                campaign::Command::Pause { reason, by: BREAKER.to_owned(), recalls: false }
             }
             Verdict::Quarantine { host, reason } => campaign::Command::Quarantine { host, reason },
         };

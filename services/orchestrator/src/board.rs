@@ -16,7 +16,7 @@ use drover_lifecycle::{
 };
 use drover_schemas::{
     CampaignName, MigrationId, ServerName,
-    v1::{CampaignStatus, Job, MigrationPlanned, campaign_event, migration_event},
+    v1::{CampaignPaused, CampaignStatus, Job, MigrationPlanned, campaign_event, migration_event},
 };
 
 use crate::state::State;
@@ -40,6 +40,8 @@ pub enum Action {
     Settle,
     /// The destination would not be open in time: append that the step is broken off.
     BreakOff,
+    /// The campaign calls back what is under way: append that.
+    Recall(CampaignPaused),
 }
 
 /// Whether a migration counts against the limits.
@@ -211,7 +213,11 @@ impl Board {
         let herd = self.herds.get_mut(&key.0)?;
         let entry = herd.migrations.get_mut(&key.1)?;
         let migration = entry.state.migration();
+        let recall = herd.campaign.as_ref().and_then(|campaign| campaign.recall.as_ref());
         match migration.wait() {
+            Wait::Job { .. } if recall.is_some() && migration.can_be_recalled() => {
+                recall.cloned().map(Action::Recall)
+            }
             Wait::Job { not_before_unix_ms, .. }
                 if migration
                     .deadline_unix_ms()
@@ -313,6 +319,15 @@ impl Board {
         };
         let migrations = self.herds.get(name).map(|herd| &herd.migrations);
         let migrations = migrations.into_iter().flatten().filter(|(_, entry)| waits(entry));
+        migrations.map(|(id, _)| (name.clone(), *id)).collect()
+    }
+
+    /// The migrations of a campaign that a pause which calls them back has to look at.
+    pub fn to_recall(&self, name: &CampaignName) -> Vec<Key> {
+        let herd = self.herds.get(name);
+        let herd = herd.filter(|herd| herd.campaign.as_ref().is_some_and(|c| c.recall.is_some()));
+        let migrations = herd.into_iter().flat_map(|herd| &herd.migrations);
+        let migrations = migrations.filter(|(_, entry)| entry.slot.is_held());
         migrations.map(|(id, _)| (name.clone(), *id)).collect()
     }
 
@@ -570,7 +585,7 @@ mod tests {
         log.plan(1);
         let name = log.campaign.clone();
         log.board.herds.get_mut(&name).unwrap().live = false;
-        log.campaign(campaign_event::Event::CampaignPaused(v1::CampaignPaused::default()));
+        log.campaign(campaign_event::Event::CampaignPaused(CampaignPaused::default()));
         log.campaign(campaign_event::Event::CampaignResumed(v1::CampaignResumed::default()));
         assert_eq!(log.board.admit(), None);
         log.board.go_live(&name);
@@ -591,12 +606,51 @@ mod tests {
     fn a_pause_stops_admissions_and_a_resume_goes_on() {
         let mut log = Log::new(2, 10);
         let first = log.plan(1);
-        let event = v1::CampaignPaused { reason: "test".into(), by: "me".into() };
+        let event = CampaignPaused { reason: "test".into(), ..Default::default() };
         log.campaign(campaign_event::Event::CampaignPaused(event));
         assert_eq!(log.board.admit(), None);
         let event = v1::CampaignResumed { by: "me".into() };
         log.campaign(campaign_event::Event::CampaignResumed(event));
         assert_eq!(log.board.admit(), Some(first));
+    }
+
+    #[test]
+    fn a_pause_that_recalls_undoes_what_is_not_being_switched() {
+        let mut log = Log::new(4, 10);
+        let keys: Vec<Key> = (1..4).map(|n| log.plan(n)).collect();
+        for _ in 0..2 {
+            log.admit();
+        }
+        for event in [
+            Event::SourceFrozen(v1::SourceFrozen::default()),
+            Event::DumpStored(v1::DumpStored::default()),
+            Event::ImportCompleted(v1::ImportCompleted::default()),
+            Event::CopyVerified(v1::CopyVerified::default()),
+            Event::SourceDisarmed(v1::SourceDisarmed::default()),
+            Event::DestinationOpened(v1::DestinationOpened::default()),
+        ] {
+            log.migration(&keys[1], event);
+        }
+        let paused = CampaignPaused { recalls: true, ..Default::default() };
+        log.campaign(campaign_event::Event::CampaignPaused(paused));
+        let mut found = log.board.to_recall(&log.campaign);
+        found.sort();
+        assert_eq!(found.len(), 2, "what waits for a slot goes on waiting");
+        assert!(matches!(log.board.action(&keys[0], 0), Some(Action::Recall(_))));
+        let switch = log.board.action(&keys[1], 0);
+        assert!(matches!(switch, Some(Action::Order(job)) if job.step() == Step::Switch));
+        let recall = Command::Recall { by: "me".into(), reason: String::new() };
+        let event = log.board.migration(&keys[0]).unwrap().decide(recall).unwrap();
+        log.migration(&keys[0], event);
+        let thaw = log.board.action(&keys[0], 0);
+        assert!(matches!(thaw, Some(Action::Order(job)) if job.step() == Step::Thaw));
+        log.migration(&keys[0], Event::SourceThawed(v1::SourceThawed::default()));
+        let event = log.board.migration(&keys[0]).unwrap().decide(Command::Settle).unwrap();
+        log.migration(&keys[0], event);
+        assert_eq!(log.board.admit(), None, "the pause lasts");
+        log.campaign(campaign_event::Event::CampaignResumed(v1::CampaignResumed::default()));
+        let again = [log.admit(), log.admit()];
+        assert!(again.contains(&Some(keys[0].clone())), "{again:?}");
     }
 
     #[test]

@@ -188,9 +188,17 @@ impl Desk {
             Aggregate::Campaign => {
                 let fact = event.decode_campaign().map_err(|error| error.to_string())?;
                 let resumed = matches!(fact, campaign_event::Event::CampaignResumed(_));
+                let recalls =
+                    matches!(&fact, campaign_event::Event::CampaignPaused(p) if p.recalls);
                 self.board
                     .take_campaign(&campaign, sequence, fact)
                     .map_err(|error| error.to_string())?;
+                if recalls && live {
+                    // Before all else that is to be looked at.
+                    for key in self.board.to_recall(&campaign) {
+                        self.touched.push_front(key);
+                    }
+                }
                 if resumed && live {
                     self.end_campaign(&campaign);
                 }
@@ -292,6 +300,11 @@ impl Desk {
             Some(Action::BreakOff) => {
                 if let Some(migration) = self.board.migration(&key).map(Cow::into_owned) {
                     self.acts.spawn(self.hands.clone().break_off(key, migration));
+                }
+            }
+            Some(Action::Recall(paused)) => {
+                if let Some(migration) = self.board.migration(&key).map(Cow::into_owned) {
+                    self.acts.spawn(self.hands.clone().recall(key, migration, paused));
                 }
             }
             None => {}

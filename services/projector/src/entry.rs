@@ -245,6 +245,7 @@ impl Note {
             // Steps back leave standing what they are taken for.
             Event::MigrationPlanned(_)
             | Event::MigrationChecked(_)
+            | Event::MigrationRecalled(_)
             | Event::RollbackRequested(_)
             | Event::DnsReverted(_)
             | Event::DestinationDropped(_) => Self::Nothing,

@@ -394,5 +394,12 @@ fn restore_campaign(
         .map(str::parse::<ServerName>)
         .collect::<Result<BTreeSet<_>, _>>()
         .map_err(|error| Error::Damaged { what: "a quarantined host", text: error.text })?;
-    Ok(Some(Campaign { revision, phase, policy: Policy::default(), in_flight_max, quarantined }))
+    Ok(Some(Campaign {
+        revision,
+        phase,
+        policy: Policy::default(),
+        in_flight_max,
+        recall: None,
+        quarantined,
+    }))
 }

@@ -121,6 +121,7 @@ fn write(phase: &Phase) -> String {
         }
         Phase::Settling(Settlement::Complete) => "settling complete".to_owned(),
         Phase::Settling(Settlement::Defer) => "settling defer".to_owned(),
+        Phase::Settling(Settlement::Recall) => "settling recall".to_owned(),
         Phase::Settling(Settlement::RollBack) => "settling rollback".to_owned(),
         Phase::Settling(Settlement::Park { at, undone }) => {
             format!("settling park {} {undone}", write_at(*at))
@@ -141,6 +142,7 @@ fn write_goal(goal: Goal) -> &'static str {
     match goal {
         Goal::Park => "park",
         Goal::Defer => "defer",
+        Goal::Recall => "recall",
         Goal::RollBack => "rollback",
     }
 }
@@ -167,6 +169,7 @@ fn read(text: &str) -> Option<Phase> {
             "complete" => Settlement::Complete,
             "rollback" => Settlement::RollBack,
             "defer" => Settlement::Defer,
+            "recall" => Settlement::Recall,
             "park" => {
                 Settlement::Park { at: read_at(&mut words)?, undone: words.next()?.parse().ok()? }
             }
@@ -191,6 +194,7 @@ fn read_goal<'a>(words: &mut impl Iterator<Item = &'a str>) -> Option<Goal> {
     match words.next()? {
         "park" => Some(Goal::Park),
         "defer" => Some(Goal::Defer),
+        "recall" => Some(Goal::Recall),
         "rollback" => Some(Goal::RollBack),
         _ => None,
     }
@@ -226,7 +230,7 @@ mod tests {
     }
 
     fn goals() -> impl Strategy<Value = Goal> {
-        prop_oneof![Just(Goal::Park), Just(Goal::Defer), Just(Goal::RollBack)]
+        prop::sample::select(vec![Goal::Park, Goal::Defer, Goal::Recall, Goal::RollBack])
     }
 
     fn ats() -> impl Strategy<Value = At> {
@@ -246,6 +250,7 @@ mod tests {
                 .prop_map(|(undo, attempt, goal)| Phase::Undoing(undo, attempt, goal)),
             Just(Phase::Settling(Settlement::Complete)),
             Just(Phase::Settling(Settlement::RollBack)),
+            Just(Phase::Settling(Settlement::Recall)),
             Just(Phase::Settling(Settlement::Defer)),
             (ats(), any::<bool>())
                 .prop_map(|(at, undone)| Phase::Settling(Settlement::Park { at, undone })),

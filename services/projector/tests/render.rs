@@ -324,10 +324,19 @@ fn campaign_events() -> Vec<(CampaignEvent, &'static str)> {
         ),
         (
             CampaignEvent::CampaignPaused(v1::CampaignPaused {
+                recalls: false,
                 reason: String::new(),
                 by: "me".into(),
             }),
             "by me",
+        ),
+        (
+            CampaignEvent::CampaignPaused(v1::CampaignPaused {
+                reason: "stop".into(),
+                by: "me".into(),
+                recalls: true,
+            }),
+            "what is under way is undone, by me: stop",
         ),
         (CampaignEvent::CampaignResumed(v1::CampaignResumed { by: "me".into() }), "by me"),
         (

@@ -32,15 +32,23 @@ pub struct Args {
     /// Why; recorded.
     #[arg(long, default_value = "the red button")]
     pub reason: String,
+    /// Also undoes what is under way and whose host names are not being switched yet: customers
+    /// write at the source again as soon as that is done. It is admitted again after a resume.
+    #[arg(long)]
+    pub now: bool,
 }
 
 pub async fn run(config: &Path, args: Args) -> Result<(), Trouble> {
-    let Args { campaign, reason } = args;
+    let Args { campaign, reason, now: recalls } = args;
     let context = Context::of(config, "pause", &campaign).await?;
-    let command = Command::Pause { reason, by: operator() };
+    let command = Command::Pause { reason, by: operator(), recalls };
     let decided = command_campaign(&context.bus, &campaign, command).await?;
     let already = if decided.changed { "" } else { " (it was already)" };
     print(&match word(&context.bus, &campaign, decided.revision).await? {
+        Some(CampaignStatus { in_flight, .. }) if recalls => format!(
+            "{campaign}: paused{already}; of {in_flight} in flight, those that are being switched \
+             will finish, the others are undone\n"
+        ),
         Some(CampaignStatus { in_flight, .. }) => {
             format!("{campaign}: paused{already}; {in_flight} in flight will finish\n")
         }

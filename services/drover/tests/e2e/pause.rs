@@ -37,6 +37,20 @@ async fn a_pause_stops_admissions_and_both_pause_and_resume_survive_a_restart_of
     let said = world.ok(&["resume", CAMPAIGN]).await;
     assert!(said.contains("no orchestrator is running"), "{said}");
     let _services = world.serve("drover-3", &["all"]);
+    world.until("some more completed", |c| c["completed"].as_u64() > Some(admitted as u64)).await;
+
+    // The sharper button: what is not being switched yet is undone, and no customer is left frozen.
+    let said = world.ok(&["pause", CAMPAIGN, "--now"]).await;
+    assert!(said.contains("the others are undone"), "{said}");
+    let at_rest = |counts: &Value| counts["in_flight"] == 0 && counts["finishing"] == 0;
+    let counts = world.until("all at rest", at_rest).await;
+    assert_eq!(counts["frozen"]["frozen_now"], 0, "{counts:#}");
+    let [completed, planned] = ["completed", "planned"].map(|name| counts[name].as_u64().unwrap());
+    assert_eq!(completed + planned, DATABASES as u64, "nothing is parked: {counts:#}");
+    let events = world.events().await;
+    let count = |kind: &str| events.iter().filter(|event| event["type"] == kind).count();
+    assert_eq!(count("drover.v1.MigrationRecalled"), count("drover.v1.MigrationDeferred"));
+    world.ok(&["resume", CAMPAIGN]).await;
     world.until("all completed", |counts| counts["completed"] == DATABASES).await;
 }
 

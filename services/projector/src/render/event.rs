@@ -139,6 +139,12 @@ fn of_migration(event: &MigrationEvent) -> String {
             let undone = if parked.undone { "undone" } else { "not undone" };
             format!("{undone}; {}", step_and_text(parked.step(), &parked.code, &parked.message))
         }
+        MigrationEvent::MigrationRecalled(recalled) => {
+            format!("at {}, {}", step_name(recalled.step()), by(&recalled.by, &recalled.reason))
+        }
+        MigrationEvent::MigrationDeferred(deferred) if deferred.not_before_unix_ms == 0 => {
+            format!("{} {}", printable(&deferred.code), printable(&deferred.message))
+        }
         MigrationEvent::MigrationDeferred(deferred) => format!(
             "deferral {}, until {}; {}",
             deferred.deferral,
@@ -190,6 +196,9 @@ fn of_campaign(event: &CampaignEvent) -> String {
         CampaignEvent::ConcurrencyChanged(changed) => {
             let slots = count(changed.in_flight_max, "slot");
             format!("{slots}: {}", printable(&changed.reason))
+        }
+        CampaignEvent::CampaignPaused(paused) if paused.recalls => {
+            format!("what is under way is undone, {}", by(&paused.by, &paused.reason))
         }
         CampaignEvent::CampaignPaused(paused) => by(&paused.by, &paused.reason),
         CampaignEvent::CampaignResumed(resumed) => format!("by {}", printable(&resumed.by)),
