@@ -18,11 +18,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Error, Flavour, Order, Server, Session, definers,
+    events::ScheduledEvent,
     ident::{self, ident, literal},
     ledger::{self, Locked, Side, State},
     mysql,
     privileges::{Grant, Grantee, mangled},
-    takeaway::{ScheduledEvent, Undo},
+    takeaway::Undo,
 };
 
 /// Errors of CREATE USER that mean that this server has no such account: unknown plugin, a hash
@@ -119,7 +120,7 @@ impl Accounts {
     /// The statements that enable the scheduled events again: what a dump of the frozen source
     /// lacks.
     pub fn enable_events(&self, database: &str) -> Vec<String> {
-        self.events.iter().map(|event| event.enable(database)).collect()
+        self.events.iter().map(|event| event.enable(Some(database))).collect()
     }
 }
 

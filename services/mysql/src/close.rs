@@ -11,7 +11,8 @@ use drover_schemas::{Code, v1};
 use crate::{
     Error, Order, Server,
     accounts::release,
-    freeze::{enabled_events, read},
+    events::enabled_events,
+    freeze::read,
     ident::ident,
     ledger::{Locked, Side, State},
     privileges,

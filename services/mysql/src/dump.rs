@@ -23,6 +23,7 @@ use crate::{
     Contents, Error, Flavour, Order, Server, Session,
     describe::Found,
     digest::Digest,
+    events::ScheduledEvent,
     frames::{FrameKind, Writer},
     freeze,
     ident::{ident, literal},
@@ -32,7 +33,6 @@ use crate::{
     manifest::Source,
     outside, programs, rows,
     schema::Kind,
-    takeaway::ScheduledEvent,
     viewing::Views,
 };
 
@@ -77,9 +77,7 @@ pub async fn dump(
     writer.client("\n");
     writer.statement(format!("SET NAMES utf8mb4, sql_mode = '{LOADING_MODE}'").as_bytes());
     for event in enabled {
-        let enable =
-            format!("ALTER DEFINER={} EVENT {} ENABLE", event.definer(), ident(&event.name));
-        writer.statement(enable.as_bytes());
+        writer.compound(event.enable(None).as_bytes());
     }
     writer.client("-- This dump is complete.\n");
     writer.end(FrameKind::Trailer, "").await?;

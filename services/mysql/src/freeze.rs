@@ -17,13 +17,15 @@ use drover_schemas::{Code, v1};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Error, Flavour, Order, Server, Session, guard,
+    Error, Flavour, Order, Server, Session,
+    events::{ScheduledEvent, enabled_events},
+    guard,
     ident::{covers, grant_text, ident, is_exact, literal},
     ledger::{Locked, Side, State},
     mysql,
     privileges::{self, Held, Target},
     sessions::{self, Whose},
-    takeaway::{Leave, ScheduledEvent, Undo, cannot_be_masked},
+    takeaway::{Leave, Undo, cannot_be_masked},
     watchdog::{self, Deadline},
 };
 
@@ -114,7 +116,10 @@ async fn freeze_locked(locked: &mut Locked, grace: Duration) -> Result<v1::Sourc
     if !read_only {
         undo.read_only = session.about().flavour == Flavour::MySql;
         for event in enabled_events(session, &database).await? {
-            if !undo.events.contains(&event) {
+            let known = |known: &ScheduledEvent| {
+                (&known.name, known.definer()) == (&event.name, event.definer())
+            };
+            if !undo.events.iter().any(known) {
                 undo.events.push(event);
             }
         }
@@ -258,32 +263,6 @@ pub(crate) async fn check_there(session: &mut Session, database: &str) -> Result
         return Ok(());
     }
     Err(session.server().found(Code::DatabaseMissing, ident(database)))
-}
-
-/// The database's scheduled events that are enabled.
-pub(crate) async fn enabled_events(
-    session: &mut Session,
-    database: &str,
-) -> Result<Vec<ScheduledEvent>, Error> {
-    let name = literal(database);
-    let sql = match session.about().flavour {
-        Flavour::MariaDb => format!(
-            "SELECT name, definer FROM mysql.event WHERE db = {name} AND status = 'ENABLED' \
-             ORDER BY name"
-        ),
-        Flavour::MySql => format!(
-            "SELECT EVENT_NAME, DEFINER FROM information_schema.EVENTS \
-             WHERE EVENT_SCHEMA = {name} AND STATUS = 'ENABLED' ORDER BY EVENT_NAME"
-        ),
-    };
-    let found: Vec<(String, String)> = session.rows("reading the scheduled events", &sql).await?;
-    Ok(found
-        .into_iter()
-        .map(|(name, definer)| {
-            let (user, host) = definer.rsplit_once('@').unwrap_or((&definer, ""));
-            ScheduledEvent { name, user: user.to_owned(), host: host.to_owned() }
-        })
-        .collect())
 }
 
 async fn consistency_point(session: &mut Session) -> Result<Facts, Error> {

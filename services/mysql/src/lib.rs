@@ -19,6 +19,7 @@ pub mod digest;
 pub mod disarm;
 pub mod dump;
 pub mod error;
+pub mod events;
 mod frames;
 pub mod freeze;
 pub mod guard;

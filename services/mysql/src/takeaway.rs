@@ -16,7 +16,8 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ident::{account, grant_text, ident, precedence},
+    events::ScheduledEvent,
+    ident::{grant_text, precedence},
     mysql::set_read_only,
     privileges::{Grant, Grantee, Privileges, Target, is_read},
 };
@@ -39,41 +40,6 @@ impl Leave {
             Self::Reads => privileges.iter().filter(|p| is_read(p)).cloned().collect(),
             Self::Nothing => Privileges::new(),
         }
-    }
-}
-
-/// A scheduled event that was enabled.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ScheduledEvent {
-    /// Its name.
-    pub name: String,
-    /// Its definer's user.
-    pub user: String,
-    /// Its definer's host; empty for a role.
-    pub host: String,
-}
-
-impl ScheduledEvent {
-    /// The statement that enables it.
-    pub fn enable(&self, database: &str) -> String {
-        self.alter(database, "ENABLE")
-    }
-
-    /// The statement that disables it.
-    pub fn disable(&self, database: &str) -> String {
-        self.alter(database, "DISABLE")
-    }
-
-    // Without the definer an ALTER would make Drover's account the definer.
-    fn alter(&self, database: &str, what: &str) -> String {
-        let (database, name) = (ident(database), ident(&self.name));
-        format!("ALTER DEFINER={} EVENT {database}.{name} {what}", self.definer())
-    }
-
-    /// Its definer, as a statement names it.
-    pub fn definer(&self) -> String {
-        if self.host.is_empty() { ident(&self.user) } else { account(&self.user, &self.host) }
     }
 }
 
@@ -117,7 +83,7 @@ impl Undo {
                 statements.push(own(grantee, database, [PLACEHOLDER]).revoke(database));
             }
         }
-        statements.extend(self.events.iter().map(|event| event.enable(database)));
+        statements.extend(self.events.iter().map(|event| event.enable(Some(database))));
         statements
     }
 

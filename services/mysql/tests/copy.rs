@@ -3,7 +3,7 @@
 
 mod pair;
 
-use drover_mysql::takeaway::ScheduledEvent;
+use drover_mysql::events::ScheduledEvent;
 use drover_schemas::Code;
 use drover_testbed::seed::{ODD_NAMES, Shape, Site, sites, sow};
 use pair::{failure, order, pair, unique};
@@ -53,6 +53,7 @@ async fn the_customers_file_gives_the_same_database() {
         name: "purge".to_owned(),
         user: site.owner.user.clone(),
         host: site.owner.hosts[0].clone(),
+        ..ScheduledEvent::default()
     };
     let file = pair.dump(&site.database, &[enabled]).await.text();
     assert!(file.ends_with(b"-- This dump is complete.\n"));
@@ -158,7 +159,34 @@ const CORRUPTIONS: &[(&str, &str)] = &[
     ("CREATE TABLE more (a INT)", "TABLE more is not at the source"),
     ("DROP VIEW v", "VIEW v is missing"),
     ("CREATE OR REPLACE VIEW v AS SELECT id, s FROM t", "VIEW v: its definition differs"),
+    ("ALTER TABLE t MODIFY at DATETIME(2)", "TABLE t: its definition differs"),
+    ("ALTER TABLE t MODIFY n INT COMMENT 'c'", "TABLE t: its definition differs"),
+    ("ALTER TABLE t ALTER n SET DEFAULT 3", "TABLE t: its definition differs"),
+    ("ALTER TABLE t CONVERT TO CHARACTER SET utf8mb3", "TABLE t: its definition differs"),
+    ("ALTER TABLE of_all DROP CONSTRAINT small", "TABLE of_all: its definition differs"),
+    ("ALTER TABLE of_all DROP FOREIGN KEY up", "TABLE of_all: its definition differs"),
+    ("ALTER TABLE of_all MODIFY g INT", "TABLE of_all: its definition differs"),
+    ("ALTER TABLE of_all MODIFY hid INT DEFAULT 1", "TABLE of_all: its definition differs"),
+    ("ALTER TABLE twins ENGINE=Aria", "TABLE twins: its definition differs"),
+    ("ALTER TABLE parts REMOVE PARTITIONING", "TABLE parts: its definition differs"),
+    ("ALTER TABLE kept DROP SYSTEM VERSIONING", "TABLE kept: its definition differs"),
+    ("DELETE HISTORY FROM kept", "TABLE kept: 1 rows instead of 2"),
     ("DROP TRIGGER tr", "TRIGGER tr is missing"),
+    (
+        "SET sql_mode = 'ANSI_QUOTES'; \
+         CREATE OR REPLACE TRIGGER tr BEFORE INSERT ON t FOR EACH ROW SET @x = 2",
+        "TRIGGER tr: its definition differs",
+    ),
+    ("CREATE OR REPLACE PROCEDURE p() SELECT 2", "PROCEDURE p: its definition differs"),
+    (
+        "CREATE OR REPLACE DEFINER=other@nowhere PROCEDURE p() SELECT 1",
+        "PROCEDURE p: its definition differs",
+    ),
+    ("SET sql_mode = 'ORACLE'; DROP PACKAGE BODY pk", "PACKAGE BODY pk is missing"),
+    (
+        "SET sql_mode = 'ORACLE'; DROP PACKAGE pk",
+        "PACKAGE pk is missing; PACKAGE BODY pk is missing",
+    ),
     (
         "CREATE TRIGGER tr2 BEFORE INSERT ON t FOR EACH ROW PRECEDES tr SET @x = 1",
         "TRIGGER tr: its definition differs; TRIGGER tr2 is not at the source",
@@ -184,20 +212,30 @@ async fn each_corruption_is_caught_and_named() {
              at DATETIME(3), KEY n (n)) CHARACTER SET utf8mb4 COLLATE utf8mb4_general_ci; \
              INSERT INTO t VALUES (1, 10, 0.3, 'grün', '2020-01-01 10:00:00.123'), \
              (2, 20, 1, NULL, NULL), (3, 30, 1, '', NULL), (4, 40, 1, 'x', NULL), (5, 50, 1, 'x', NULL); \
+             CREATE TABLE of_all (id INT PRIMARY KEY, g INT AS (id + 1) STORED, \
+             hid INT INVISIBLE DEFAULT 1, CONSTRAINT small CHECK (id < 9), \
+             CONSTRAINT up FOREIGN KEY (id) REFERENCES t (id)); \
+             CREATE TABLE parts (k INT PRIMARY KEY) PARTITION BY HASH (k) PARTITIONS 2; \
+             CREATE TABLE kept (a INT) WITH SYSTEM VERSIONING; INSERT INTO kept VALUES (1); \
+             UPDATE kept SET a = 2; \
              CREATE TABLE twins (a INT, b CHAR(1)); \
              INSERT INTO twins VALUES (1, 'p'), (1, 'p'), (1, 'q'), (1, 'q'); \
              CREATE VIEW v AS SELECT id FROM t; \
              CREATE TRIGGER tr BEFORE INSERT ON t FOR EACH ROW SET @x = 2; \
              CREATE PROCEDURE p() SELECT 1; CREATE FUNCTION fn() RETURNS INT DETERMINISTIC RETURN 1; \
              CREATE EVENT ev ON SCHEDULE EVERY 1 DAY DISABLE DO DO 1; \
-             CREATE SEQUENCE sq NOCACHE",
+             CREATE SEQUENCE sq NOCACHE; SET sql_mode = 'ORACLE'; \
+             CREATE PACKAGE pk AS FUNCTION f RETURN INT; END; \
+             CREATE PACKAGE BODY pk AS FUNCTION f RETURN INT AS BEGIN RETURN 1; END; END; \
+             SET sql_mode = DEFAULT",
         )
         .await;
     for (at, (corruption, named)) in (10..).step_by(2).zip(CORRUPTIONS) {
         pair.import(&dumped, at).await.unwrap();
         pair.verify(&dumped, at + 1).await.unwrap();
         let sql = format!("USE {database}; {corruption}");
-        pair.destination.mariadb.execute(&sql).await.unwrap();
+        let done = pair.destination.mariadb.execute(&sql).await;
+        assert!(done.is_ok(), "{corruption}: {done:?}");
         let found = failure(pair.verify(&dumped, at + 1).await);
         assert_eq!(found.code, Code::CopyDiffers, "{corruption}");
         assert!(found.message.ends_with(named), "{corruption}: {}", found.message);

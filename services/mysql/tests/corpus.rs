@@ -3,9 +3,7 @@
 //! loaded Drover's dump. (What views that are broken already are is in `broken.rs`.)
 //!
 //! `corpus/everything.sql` is the corpus: statements with an empty line between them. Not in it is
-//! what the stock programs cannot do: `mariadb-dump` never ends where an event's text holds `;;`. An
-//! event that is enabled was made under Drover's own collation, as the freeze's ALTER EVENT gives it
-//! that one.
+//! what the stock programs cannot do: `mariadb-dump` never ends where an event's text holds `;;`.
 
 #![allow(
     clippy::unwrap_used,

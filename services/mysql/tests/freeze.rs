@@ -37,7 +37,9 @@ fn corpus(tag: &str, db: &str) -> String {
          GRANT EXECUTE ON FUNCTION {d}.f TO {tag}_role; GRANT INSERT, UPDATE ON {g}.* TO {tag}_role; \
          CREATE DEFINER={tag}_owner@'%' EVENT {d}.`e 1` ON SCHEDULE EVERY 1 DAY COMMENT 'x''y' DO INSERT INTO t VALUES (1, 1); \
          CREATE DEFINER={tag}_owner@'%' EVENT {d}.off ON SCHEDULE EVERY 1 DAY DISABLE DO INSERT INTO t VALUES (1, 1); \
-         CREATE DEFINER={tag}_gone@'%' EVENT {d}.gone ON SCHEDULE AT NOW() + INTERVAL 1 DAY ON COMPLETION PRESERVE DO DELETE FROM t"
+         SET NAMES utf8mb4 COLLATE utf8mb4_bin, time_zone = '-05:30', sql_mode = 'ANSI_QUOTES'; \
+         CREATE DEFINER={tag}_gone@'%' EVENT {d}.gone ON SCHEDULE AT NOW() + INTERVAL 1 DAY ON COMPLETION PRESERVE DO DELETE FROM t; \
+         SET NAMES utf8mb4, time_zone = DEFAULT, sql_mode = DEFAULT; ALTER DATABASE {d} COLLATE latin2_czech_cs"
     )
 }
 

@@ -31,7 +31,9 @@ async fn database(site: &Site) -> (String, String) {
          GRANT ALL PRIVILEGES ON {name}.* TO {tag}_a@'%'; \
          GRANT SELECT, INSERT ON `{tag}%`.* TO {tag}_b@'%' WITH GRANT OPTION; \
          GRANT UPDATE (b) ON {name}.t TO {tag}_b@'%'; \
-         CREATE DEFINER={tag}_a@'%' EVENT {name}.`e'v` ON SCHEDULE EVERY 1 DAY DO DO 1"
+         SET NAMES latin1; \
+         CREATE DEFINER={tag}_a@'%' EVENT {name}.`e'v` ON SCHEDULE EVERY 1 DAY DO DO 1; \
+         ALTER DATABASE {name} COLLATE latin2_czech_cs"
     );
     site.mariadb.execute(&sql).await.unwrap();
     (tag, db)

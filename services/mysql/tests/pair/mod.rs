@@ -15,7 +15,7 @@ use std::{
 };
 
 use drover_mysql::{
-    Contents, Error, Options, Order, Server, dump, freeze, import, takeaway::ScheduledEvent, verify,
+    Contents, Error, Options, Order, Server, dump, events::ScheduledEvent, freeze, import, verify,
 };
 use drover_schemas::{CampaignName, Failure, MigrationId, v1};
 use drover_testbed::{

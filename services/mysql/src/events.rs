@@ -1,0 +1,128 @@
+//! Scheduled events, enabled and disabled so that nothing else of them changes.
+//!
+//! An event keeps the character set and collation of the connection that altered it last, and its
+//! database's collation of that moment, and its text is read by them. MariaDB: so each ALTER stands in
+//! a block that is under the event's own, and that puts everything back also where the ALTER fails. It
+//! is one statement, as the watchdog runs one at a time. MySQL has no such blocks; there an event gets
+//! the settings of Drover's connection.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    Error, Flavour, Session,
+    ident::{account, ident, literal},
+};
+
+/// A scheduled event that was enabled.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ScheduledEvent {
+    /// Its name.
+    pub name: String,
+    /// Its definer's user.
+    pub user: String,
+    /// Its definer's host; empty for a role.
+    pub host: String,
+    /// What it was made under; none: a server that cannot be told to keep it.
+    #[serde(default)]
+    pub made_under: Option<MadeUnder>,
+}
+
+/// The settings that an event was made under.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MadeUnder {
+    /// The client's character set.
+    pub charset: String,
+    /// The connection's collation.
+    pub collation: String,
+    /// The database's collation.
+    pub database_collation: String,
+    /// The database's collation now.
+    pub database_collation_now: String,
+}
+
+impl ScheduledEvent {
+    /// The statement that enables it, in this database or, without a name, the selected one.
+    pub fn enable(&self, database: Option<&str>) -> String {
+        self.alter(database, "ENABLE")
+    }
+
+    /// The statement that disables it.
+    pub fn disable(&self, database: &str) -> String {
+        self.alter(Some(database), "DISABLE")
+    }
+
+    fn alter(&self, database: Option<&str>, what: &str) -> String {
+        let whole = database.map(|name| format!("{}.", ident(name))).unwrap_or_default();
+        // Without the definer an ALTER would make Drover's account the definer.
+        let (definer, name) = (self.definer(), ident(&self.name));
+        let alter = format!("ALTER DEFINER={definer} EVENT {whole}{name} {what}");
+        let Some(under) = &self.made_under else { return alter };
+        let default =
+            |collation: &str| match under.database_collation_now == under.database_collation {
+                true => String::new(),
+                false => {
+                    let name = database.map(ident).unwrap_or_default();
+                    format!("ALTER DATABASE {name} COLLATE {}; ", ident(collation))
+                }
+            };
+        let back = format!(
+            "SET character_set_client = client, collation_connection = connection; {}",
+            default(&under.database_collation_now)
+        );
+        format!(
+            "BEGIN NOT ATOMIC DECLARE client, connection VARCHAR(64); \
+             DECLARE EXIT HANDLER FOR SQLEXCEPTION BEGIN {back}RESIGNAL; END; \
+             SET client = @@character_set_client, connection = @@collation_connection; \
+             SET character_set_client = {}, collation_connection = {}; {}{alter}; {back}END",
+            literal(&under.charset),
+            literal(&under.collation),
+            default(&under.database_collation),
+        )
+    }
+
+    /// Its definer, as a statement names it.
+    pub fn definer(&self) -> String {
+        if self.host.is_empty() { ident(&self.user) } else { account(&self.user, &self.host) }
+    }
+}
+
+/// The database's scheduled events that are enabled.
+pub(crate) async fn enabled_events(
+    session: &mut Session,
+    database: &str,
+) -> Result<Vec<ScheduledEvent>, Error> {
+    let (name, doing) = (literal(database), "reading the scheduled events");
+    let event = |name: String, definer: &str, made_under: Option<MadeUnder>| {
+        let (user, host) = definer.rsplit_once('@').unwrap_or((definer, ""));
+        ScheduledEvent { name, user: user.to_owned(), host: host.to_owned(), made_under }
+    };
+    match session.about().flavour {
+        Flavour::MariaDb => {
+            let sql = format!(
+                "SELECT name, definer, character_set_client, collation_connection, db_collation, \
+                 (SELECT DEFAULT_COLLATION_NAME FROM information_schema.SCHEMATA \
+                 WHERE SCHEMA_NAME = {name}) \
+                 FROM mysql.event WHERE db = {name} AND status = 'ENABLED' ORDER BY name"
+            );
+            type Row = (String, String, String, String, String, String);
+            let found: Vec<Row> = session.rows(doing, &sql).await?;
+            let all = found.into_iter().map(|(name, definer, charset, collation, then, now)| {
+                let (database_collation, database_collation_now) = (then, now);
+                let under =
+                    MadeUnder { charset, collation, database_collation, database_collation_now };
+                event(name, &definer, Some(under))
+            });
+            Ok(all.collect())
+        }
+        Flavour::MySql => {
+            let sql = format!(
+                "SELECT EVENT_NAME, DEFINER FROM information_schema.EVENTS \
+                 WHERE EVENT_SCHEMA = {name} AND STATUS = 'ENABLED' ORDER BY EVENT_NAME"
+            );
+            let found: Vec<(String, String)> = session.rows(doing, &sql).await?;
+            Ok(found.into_iter().map(|(name, definer)| event(name, &definer, None)).collect())
+        }
+    }
+}
