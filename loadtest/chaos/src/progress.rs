@@ -53,6 +53,13 @@ impl History {
         self.events.last().is_some_and(|(_, event)| event["data"]["undone"] == true)
     }
 
+    /// Whether it was put off, and its time has not come: then it is to stand still.
+    pub fn is_put_off(&self, now_unix_ms: i64) -> bool {
+        let last = self.events.last().filter(|(kind, _)| kind == "MigrationDeferred");
+        let until = last.and_then(|(_, event)| event["data"]["not_before_unix_ms"].as_i64());
+        until.is_some_and(|until| now_unix_ms < until)
+    }
+
     /// One line an event: when, what, and why where it failed.
     pub fn lines(&self) -> String {
         let line = |(kind, event): &(String, Value)| {

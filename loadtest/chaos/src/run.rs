@@ -203,14 +203,16 @@ impl Run {
         self.world.take_in_again().await;
         let mut operated = Instant::now();
         loop {
-            let (rest, events) = self.look(|progress| {
+            let now = chrono::Utc::now().timestamp_millis();
+            let (rest, events, put_off) = self.look(|progress| {
                 let events = progress.histories.values().map(|it| it.events.len()).sum::<usize>();
-                (progress.count(|it| it.is_completed() || it.is_parked()), events)
+                let rest = progress.count(|it| it.is_completed() || it.is_parked());
+                (rest, events, progress.count(|it| it.is_put_off(now)))
             });
             if rest == total {
                 return Ok(());
             }
-            if events != seen {
+            if events != seen || put_off > 0 {
                 (seen, since) = (events, Instant::now());
             }
             if since.elapsed() > STANDSTILL_MAX {
