@@ -12,6 +12,7 @@ mod campaign;
 mod doctor;
 mod input;
 mod pause;
+mod promise;
 mod reconcile;
 mod secrets;
 mod undo;

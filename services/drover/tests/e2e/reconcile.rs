@@ -155,3 +155,37 @@ async fn the_whole_stream_is_gone() {
     let said = world.ok(&["reconcile", CAMPAIGN]).await;
     assert!(said.contains("agree"), "{said}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_no_migration_answers_for_is_named() {
+    let world = World::new(2, vec![Site::new("orphan", Shape::Empty, 1)]).await;
+    let _services = world.serve("drover", &["all"]);
+    let inventory = world.inventory();
+    world.ok(&["plan", CAMPAIGN, "--inventory", inventory.to_str().unwrap()]).await;
+    // Somebody takes the name at the destination: the migration is undone and parked.
+    world
+        .destination()
+        .execute("CREATE DATABASE orphan; CREATE TABLE orphan.t (a INT)")
+        .await
+        .unwrap();
+    world.ok(&["start", CAMPAIGN]).await;
+    world.until("parked", |counts| counts["parked"] == 1).await;
+    let said = world.ok(&["reconcile", CAMPAIGN]).await;
+    assert!(said.contains("agree"), "{said}");
+
+    // Both servers are put back to a time when it was under way.
+    for (server, side, state) in
+        [(world.source(), "source", "frozen"), (world.destination(), "destination", "imported")]
+    {
+        let sql = format!("UPDATE drover.ledger SET state = '{state}' WHERE side = '{side}'");
+        server.execute(&sql).await.unwrap();
+    }
+    let said = world.drover(&["reconcile", CAMPAIGN, "--json", "--repair"]).await;
+    assert_eq!(said.code, 1, "{said:?}");
+    let report: Value = serde_json::from_str(&said.out).unwrap();
+    let differences = report["differences"].as_array().unwrap();
+    let found: BTreeSet<_> = differences.iter().map(|it| it["code"].as_str().unwrap()).collect();
+    assert_eq!(found, ["DRV-0713", "DRV-0714"].into(), "{report:#}");
+    assert!(differences.iter().all(|it| it["repaired"] == false), "nothing on suspicion");
+    assert!(world.has(world.destination(), "orphan").await);
+}
