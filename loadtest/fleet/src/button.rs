@@ -24,7 +24,7 @@ use crate::{model::Model, stage::Stage, trial};
 /// When a process does not come up, or nothing moves any more.
 pub async fn run(args: &trial::Args) -> Result<Value> {
     let campaign: CampaignName = "button".parse()?;
-    let mut stage = Stage::start(&args.fleet, trial::JETSTREAM).await?;
+    let mut stage = Stage::start(&args.fleet, args.servers).await?;
     let model = Model::new(args.fleet.clone())?;
     let workers = stage.workers(&model).await?;
     stage.plan(&campaign, args.migrations).await?;

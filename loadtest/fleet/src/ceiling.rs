@@ -44,9 +44,9 @@ pub struct Load {
 ///
 /// # Errors
 /// When the server fails.
-pub async fn measure(load: Load, jetstream: &str) -> Result<f64> {
+pub async fn measure(load: Load) -> Result<f64> {
     let bed = Bed::new()?;
-    let nats = Nats::start_with(&bed, jetstream)?;
+    let nats = Nats::start(&bed)?;
     let context = context(&nats).await?;
     let config = |name: &str, retention| Config {
         name: name.to_owned(),

@@ -7,22 +7,28 @@
 //! | `bench` | the campaigns whose figures `ops/bench fleet` prints |
 //! | `button` | the red button under load |
 //! | `ceiling` | what JetStream alone does with as many messages |
+//! | `growth` | how costs grow with a campaign's size |
 //! | `herd` | the fleet and its databases, from a seed |
 //! | `model` | what a step does and how long it takes |
 //! | `record` | what is measured while it works |
 //! | `stage` | nats-server and the processes around it |
 //! | `role` | the services that run as processes of their own |
 //! | `trial` | one campaign and what it cost |
+//! | `planned` | one campaign that waits, and the memory that it takes |
+//! | `used` | what a process has used of the machine |
 
 mod bench;
 mod button;
 mod ceiling;
+mod growth;
 mod herd;
 mod model;
+mod planned;
 mod record;
 mod role;
 mod stage;
 mod trial;
+mod used;
 
 use std::process::ExitCode;
 
@@ -45,6 +51,8 @@ enum Command {
     Trial(trial::Args),
     /// The red button in both its forms, in the middle of a campaign, as a JSON document.
     Button(trial::Args),
+    /// One campaign that is planned and waits, as a JSON document.
+    Planned(planned::Args),
     /// A service as a process of its own; for this program's own use.
     #[command(hide = true)]
     Role(role::Args),
@@ -82,9 +90,13 @@ async fn run(command: Command) -> anyhow::Result<bool> {
             Ok(figures["breaches"] == 0)
         }
         Command::Trial(args) => {
-            let outcome = trial::run(&args, trial::JETSTREAM).await?;
+            let outcome = trial::run(&args).await?;
             println!("{:#}", outcome.json());
             Ok(outcome.breaches == 0)
+        }
+        Command::Planned(args) => {
+            println!("{:#}", planned::run(&args).await?);
+            Ok(true)
         }
     }
 }

@@ -17,6 +17,9 @@ pub struct Args {
     /// The address of nats-server.
     #[arg(long)]
     pub nats: String,
+    /// How many servers keep each stream.
+    #[arg(long, default_value_t = 1)]
+    pub replicas: usize,
     /// The projector's file.
     #[arg(long, default_value = "projection.sqlite")]
     pub database: PathBuf,
@@ -29,8 +32,8 @@ pub struct Args {
 ///
 /// # Errors
 /// When nats-server cannot be reached.
-pub async fn connect(url: &str, name: &str) -> Result<Bus> {
-    let options = drover_bus::Options { url: url.to_owned(), ..Default::default() };
+pub async fn connect(url: &str, replicas: usize, name: &str) -> Result<Bus> {
+    let options = drover_bus::Options { url: url.to_owned(), replicas, ..Default::default() };
     Ok(Bus::connect(&options, name).await?)
 }
 
@@ -39,7 +42,7 @@ pub async fn connect(url: &str, name: &str) -> Result<Bus> {
 /// # Errors
 /// The service's own.
 pub async fn run(args: Args) -> Result<()> {
-    let bus = connect(&args.nats, &args.service).await?;
+    let bus = connect(&args.nats, args.replicas, &args.service).await?;
     let shutdown = CancellationToken::new();
     let instance = uuid::Uuid::new_v4().to_string();
     match args.service.as_str() {

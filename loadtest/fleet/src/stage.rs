@@ -4,7 +4,6 @@
 
 use std::{
     collections::BTreeSet,
-    fs,
     path::{Path, PathBuf},
     process::Command,
     sync::Arc,
@@ -19,14 +18,14 @@ use drover_projector::{Reader, view::Status};
 use drover_schemas::{
     CampaignName, ServerName,
     envelope::CloudEvent,
-    streams::Service as Kind,
+    streams::Service,
     subjects::{Aggregate, Host},
     v1::{
         CampaignCreated, CampaignStarted, CampaignStatus, Policy, RetryPolicy, ServiceStatus,
         campaign_event::Event as Campaigns, migration_event::Event,
     },
 };
-use drover_testbed::{Bed, Nats, Process};
+use drover_testbed::{Bed, Cluster, Nats, Process, cluster};
 use futures::StreamExt as _;
 use prost::Message as _;
 use tokio::{task::JoinSet, time::sleep};
@@ -36,6 +35,7 @@ use crate::{
     herd::{Fleet, destination_name, source_name},
     model::Model,
     role::connect,
+    used::{Used, used},
 };
 
 /// How often a condition is looked at.
@@ -57,9 +57,26 @@ pub struct Stage {
     pub nats: Nats,
     /// A connection of its own.
     pub bus: Bus,
+    /// The further servers of a cluster, and the ways between all of them.
+    others: Option<(Vec<Nats>, Cluster)>,
+    replicas: usize,
     fleet: Fleet,
     processes: usize,
 }
+
+/// How the bus is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Servers {
+    /// One server, as the sandbox has it.
+    Single,
+    /// One server that syncs every message to the disk before it acknowledges it.
+    Synced,
+    /// Three servers that keep each stream three times, each of them synced.
+    Cluster,
+}
+
+/// JetStream that syncs every message to the disk before it acknowledges it.
+const SYNC_ALWAYS: &str = "jetstream { store_dir: \"$DIR/store\", sync_interval: always }";
 
 /// Dump, import, dns and notify at work. Ends when it is dropped.
 pub struct Workers {
@@ -68,13 +85,34 @@ pub struct Workers {
 }
 
 impl Stage {
-    /// With `jetstream` as nats-server's configuration of JetStream.
-    pub async fn start(fleet: &Fleet, jetstream: &str) -> Result<Self> {
+    /// With a bus of this kind, and nothing else yet.
+    pub async fn start(fleet: &Fleet, kind: Servers) -> Result<Self> {
         let bed = Bed::new()?;
-        let nats = Nats::start_with(&bed, jetstream)?;
-        let bus = connect(&nats.url(), "fleet").await?;
+        let (nats, others) = match kind {
+            Servers::Single => (Nats::start(&bed)?, None),
+            Servers::Synced => (Nats::start_with(&bed, SYNC_ALWAYS)?, None),
+            Servers::Cluster => {
+                let (mut servers, cluster) = Cluster::start(&bed).await?;
+                (servers.remove(0), Some((servers, cluster)))
+            }
+        };
+        let replicas = if others.is_some() { cluster::SERVERS } else { 1 };
+        let bus = connect(&nats.url(), replicas, "fleet").await?;
         bus.ensure_base().await?;
-        Ok(Self { bed, nats, bus, fleet: fleet.clone(), processes: 0 })
+        Ok(Self { bed, nats, bus, others, replicas, fleet: fleet.clone(), processes: 0 })
+    }
+
+    /// What all nats-servers together have used so far.
+    pub fn servers_used(&self) -> Result<Used> {
+        let others = self.others.iter().flat_map(|(others, _)| others);
+        let mut sum = Used::default();
+        for server in std::iter::once(&self.nats).chain(others) {
+            let used = used(server.pid())?;
+            sum.memory_mb += used.memory_mb;
+            sum.memory_mb_max += used.memory_mb_max;
+            sum.cpu_seconds += used.cpu_seconds;
+        }
+        Ok(sum)
     }
 
     /// Plans the databases `0..migrations`; how long that took.
@@ -126,6 +164,7 @@ impl Stage {
         self.processes += 1;
         let mut command = Command::new(std::env::current_exe()?);
         command.args(["role", service, "--nats", &self.nats.url()]);
+        command.arg(format!("--replicas={}", self.replicas));
         command.args(self.fleet.arguments()).args(further);
         self.bed.spawn(&format!("{service}-{}", self.processes), command)
     }
@@ -152,21 +191,21 @@ impl Stage {
             .map(|n| Ok((server(destination_name(n)?), self.fleet.per_destination)))
             .collect::<Result<Vec<_>>>()?;
         let services = [
-            (Kind::Dump, sources),
-            (Kind::Import, destinations),
-            (Kind::Dns, vec![(Host::Dns, SHARED_SLOTS)]),
-            (Kind::Notify, vec![(Host::Notify, SHARED_SLOTS)]),
+            (Service::Dump, sources),
+            (Service::Import, destinations),
+            (Service::Dns, vec![(Host::Dns, SHARED_SLOTS)]),
+            (Service::Notify, vec![(Host::Notify, SHARED_SLOTS)]),
         ];
         let shutdown = CancellationToken::new();
         let mut tasks = JoinSet::new();
-        for (kind, hosts) in services {
-            let bus = connect(&self.nats.url(), kind.name()).await?;
+        for (service, hosts) in services {
+            let bus = connect(&self.nats.url(), self.replicas, service.name()).await?;
             let (model, shutdown) = (model.clone(), shutdown.clone());
             let step = move |job| model.clone().step(job);
             tasks.spawn(async move {
-                let ended = drover_worker::run(&bus, kind, "fleet", hosts, shutdown, step).await;
+                let ended = drover_worker::run(&bus, service, "fleet", hosts, shutdown, step).await;
                 if let Err(error) = &ended {
-                    tracing::error!(%error, service = kind.name(), "a service has ended");
+                    tracing::error!(%error, service = service.name(), "a service has ended");
                 }
                 Ok(ended?)
             });
@@ -362,38 +401,4 @@ impl Workers {
         }
         Ok(())
     }
-}
-
-/// What a process has used.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Used {
-    /// Its memory, in megabytes.
-    pub memory_mb: f64,
-    /// The most it has had, in megabytes.
-    pub memory_mb_max: f64,
-    /// Its processor time, in seconds.
-    pub cpu_seconds: f64,
-}
-
-/// What a process has used so far.
-///
-/// # Errors
-/// When it is not there.
-pub fn used(pid: u32) -> Result<Used> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let kilobytes = |key: &str| {
-        let line = status.lines().find(|line| line.starts_with(key));
-        let number = line.and_then(|line| line.split_whitespace().nth(1));
-        number.and_then(|number| number.parse::<f64>().ok()).unwrap_or(0.0)
-    };
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    // After the name, which is in brackets and may hold anything.
-    let fields = stat.rsplit_once(')').map_or("", |(_, rest)| rest).split_whitespace();
-    // User and system time, in hundredths of a second on Linux.
-    let ticks: f64 = fields.skip(11).take(2).filter_map(|field| field.parse::<f64>().ok()).sum();
-    Ok(Used {
-        memory_mb: kilobytes("VmRSS:") / 1024.0,
-        memory_mb_max: kilobytes("VmHWM:") / 1024.0,
-        cpu_seconds: ticks / 100.0,
-    })
 }

@@ -11,11 +11,9 @@ use crate::{
     herd::Fleet,
     model::Model,
     record::Summary,
-    stage::{Stage, Used, used},
+    stage::{Servers, Stage},
+    used::{Used, used},
 };
-
-/// JetStream as the sandbox has it.
-pub const JETSTREAM: &str = drover_testbed::nats::JETSTREAM;
 
 /// A campaign.
 #[derive(Debug, Clone, clap::Args)]
@@ -26,6 +24,9 @@ pub struct Args {
     /// How many at once.
     #[arg(long, default_value_t = 400)]
     pub max_in_flight: u32,
+    /// The bus.
+    #[arg(long, value_enum, default_value_t = Servers::Single)]
+    pub servers: Servers,
     /// The fleet.
     #[command(flatten)]
     pub fleet: Fleet,
@@ -49,6 +50,9 @@ pub struct Outcome {
     pub event_bytes: u64,
     /// How many events there are.
     pub events: u64,
+    /// How many events a second a projector folds that begins with nothing, and keeps up to the
+    /// end of this campaign's log.
+    pub rebuild_per_second: f64,
     /// By process: orchestrator, projector, nats-server, and this one with the workers.
     pub used: [Used; 4],
 }
@@ -72,6 +76,7 @@ impl Outcome {
         let process = |used: Used| {
             json!({
                 "memory_mb_max": round(used.memory_mb_max),
+                "cpu_seconds": round(used.cpu_seconds),
                 "cpu_seconds_per_1000": round(used.cpu_seconds * 1e3 / self.migrations as f64),
             })
         };
@@ -89,6 +94,7 @@ impl Outcome {
             "migrations_per_second": round(self.per_second()),
             "cpu_seconds_per_1000": round(self.cpu_seconds_per_1000()),
             "events": self.events,
+            "rebuild_events_per_second": round(self.rebuild_per_second),
             "event_bytes": self.event_bytes,
             "job_bytes": self.summary.job_bytes,
             "handoff_ms_p50": round(self.summary.handoff_ms[0]),
@@ -115,16 +121,8 @@ pub fn round(value: f64) -> f64 {
 ///
 /// # Errors
 /// When a process does not come up, or nothing moves any more.
-pub async fn run(args: &Args, jetstream: &str) -> Result<Outcome> {
-    let mut stage = Stage::start(&args.fleet, jetstream).await?;
-    run_on(&mut stage, args).await
-}
-
-/// Runs a campaign on this stage, whose first it is.
-///
-/// # Errors
-/// As [`run`].
-pub async fn run_on(stage: &mut Stage, args: &Args) -> Result<Outcome> {
+pub async fn run(args: &Args) -> Result<Outcome> {
+    let mut stage = Stage::start(&args.fleet, args.servers).await?;
     let campaign: CampaignName = "fleet".parse()?;
     let model = Model::new(args.fleet.clone())?;
     let before = used(std::process::id())?;
@@ -140,8 +138,9 @@ pub async fn run_on(stage: &mut Stage, args: &Args) -> Result<Outcome> {
     let status = stage.closed(&campaign, &file, &model).await?;
     let mut own = used(std::process::id())?;
     own.cpu_seconds -= before.cpu_seconds;
-    let used = [used(orchestrator.pid())?, used(projector.pid())?, used(stage.nats.pid())?, own];
-    let outcome = Outcome {
+    let used = [used(orchestrator.pid())?, used(projector.pid())?, stage.servers_used()?, own];
+    workers.stop().await?;
+    Ok(Outcome {
         migrations: args.migrations,
         plan,
         run,
@@ -150,8 +149,16 @@ pub async fn run_on(stage: &mut Stage, args: &Args) -> Result<Outcome> {
         breaches: model.breaches(),
         event_bytes: stage.event_bytes(&campaign).await?,
         events: stage.last_sequence(&campaign).await?,
+        rebuild_per_second: rebuild(&mut stage, &campaign).await?,
         used,
-    };
-    workers.stop().await?;
-    Ok(outcome)
+    })
+}
+
+/// Folds the log anew, into another file.
+async fn rebuild(stage: &mut Stage, campaign: &CampaignName) -> Result<f64> {
+    let events = stage.last_sequence(campaign).await?;
+    let start = Instant::now();
+    let (_projector, file) = stage.projector()?;
+    stage.projected(campaign, &file).await?;
+    Ok(events as f64 / start.elapsed().as_secs_f64())
 }
