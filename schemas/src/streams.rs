@@ -11,8 +11,13 @@ use crate::{
     v1::Step,
 };
 
-/// The work queue.
-pub const JOBS: &str = "DROVER_JOBS";
+/// What the names of the work queues begin with; their number follows.
+pub const JOBS_PREFIX: &str = "DROVER_JOBS_";
+/// How many work queues there are. Each host's jobs lie on one of them: when a job is acknowledged,
+/// the server asks every consumer of its stream whether it still wants it, so that the thousand
+/// consumers of a large fleet are spread over several streams. Few enough that a small one does
+/// not notice.
+pub const QUEUES: u32 = 16;
 /// The derived facts.
 pub const SIGNALS: &str = "DROVER_SIGNALS";
 /// The key-value bucket of leases.
@@ -73,19 +78,34 @@ pub fn events_name(campaign: &CampaignName) -> String {
     format!("{EVENTS_PREFIX}{campaign}")
 }
 
-/// Orders not yet done. One message a subject: an order that has been overtaken gives way to the
-/// next; that the same order is kept once, and that a stale one never replaces a newer one, is
-/// the compare-and-set of whoever publishes (`bus::jobs`).
-pub fn jobs() -> Stream {
-    Stream {
-        name: JOBS.to_owned(),
-        subjects: vec!["drover.jobs.>".to_owned()],
+/// The work queues: orders not yet done. One message a subject: an order that has been overtaken
+/// gives way to the next; that the same order is kept once, and that a stale one never replaces a
+/// newer one, is the compare-and-set of whoever publishes (`bus::jobs`).
+pub fn queues() -> impl Iterator<Item = Stream> {
+    (0..QUEUES).map(|queue| Stream {
+        name: format!("{JOBS_PREFIX}{queue:02}"),
+        subjects: vec![subjects::jobs_on(queue)],
         retention: Retention::WorkQueue,
         messages_per_subject_max: 1,
         age_max: Duration::ZERO,
         bytes_max: -1,
         append_only: false,
-    }
+    })
+}
+
+/// On which queue a host's jobs lie: the same in every version and process (FNV-1a).
+pub(crate) fn queue_number(host: &Host) -> u32 {
+    let hash = host
+        .token()
+        .bytes()
+        .fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+    // The low digits of this hash alone are not well mixed for names that differ in one digit.
+    (hash ^ (hash >> 16)) % QUEUES
+}
+
+/// The queue on which a host's jobs lie.
+pub fn queue_of(host: &Host) -> String {
+    format!("{JOBS_PREFIX}{:02}", queue_number(host))
 }
 
 /// Derived facts, by age.
@@ -106,8 +126,10 @@ pub fn signals() -> Stream {
 pub struct Consumer {
     /// The durable's name.
     pub name: String,
+    /// The queue: its stream.
+    pub queue: String,
     /// The subjects of its jobs; no two consumers' overlap.
-    pub filters: Vec<String>,
+    pub filter: String,
     /// `max_ack_pending`: how many of the host's jobs are in work at once, over all instances.
     pub slots: u32,
 }
@@ -116,7 +138,8 @@ pub struct Consumer {
 pub fn consumer(service: Service, host: &Host, slots: u32) -> Consumer {
     Consumer {
         name: format!("{}_{}", service.name(), host.token()),
-        filters: service.steps().iter().map(|step| subjects::jobs_of(*step, host)).collect(),
+        queue: queue_of(host),
+        filter: subjects::jobs_of(service, host),
         slots,
     }
 }

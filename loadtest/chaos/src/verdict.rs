@@ -10,8 +10,9 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use async_nats::jetstream::{self, consumer};
+use drover_schemas::streams;
 use drover_testbed::{bed::eventually, mariadb::Mariadb};
-use futures::TryStreamExt as _;
+use futures::{TryStreamExt as _, future::try_join_all};
 use mysql_async::prelude::Queryable as _;
 
 use crate::{
@@ -24,8 +25,6 @@ use crate::{
 /// How long a job of which nothing is left to do may lie on the queue: it is dropped when it is
 /// given out again.
 const QUEUE_WAIT: Duration = Duration::from_secs(60);
-/// The work queue.
-const QUEUE: &str = "DROVER_JOBS";
 /// What a server has beside its customers' databases.
 const SYSTEM: &str = "'mysql', 'information_schema', 'performance_schema', 'sys', 'drover'";
 
@@ -231,18 +230,27 @@ impl Verdict {
     /// is done with that step is what `drover reconcile` has looked at.
     async fn queue(&mut self, world: &World) -> Result<()> {
         let context = jetstream::new(world.bus().await?);
-        let queue = context.get_stream(QUEUE).await?;
+        let names = streams::queues().map(|queue| queue.name);
+        let queues = try_join_all(names.map(|name| context.get_stream(name))).await?;
         let idle = eventually(QUEUE_WAIT, || async {
-            let consumers: Vec<consumer::Info> = queue.consumers().try_collect().await?;
-            Ok(consumers.iter().all(|it| it.num_pending == 0 && it.num_ack_pending == 0))
+            for queue in &queues {
+                let consumers: Vec<consumer::Info> = queue.consumers().try_collect().await?;
+                if consumers.iter().any(|it| it.num_pending > 0 || it.num_ack_pending > 0) {
+                    return Ok(false);
+                }
+            }
+            Ok(true)
         });
         let is_idle = idle.await.is_ok();
-        let left = queue.get_info().await?.state.messages;
+        let mut left = 0;
+        for queue in &queues {
+            left += queue.get_info().await?.state.messages;
+        }
         if !is_idle {
-            self.breaches.push(format!("{left} jobs are left on the queue, and are worked on"));
+            self.breaches.push(format!("{left} jobs are left on the queues, and are worked on"));
         } else if left > 0 {
             self.remarks.push(format!(
-                "{left} acknowledged jobs lie on the queue again since nats-server was killed, and \
+                "{left} acknowledged jobs lie on the queues again since nats-server was killed, and \
                  are given to nobody"
             ));
         }

@@ -45,8 +45,9 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How long nothing may move before the run is given up.
 const STILL_MAX: Duration = Duration::from_secs(120);
 /// How many DNS updates and messages are in work at once: as many as it takes, since here the
-/// bus is measured.
-const SHARED_SLOTS: u32 = 64;
+/// bus is measured. Each slot waits for two answers of the bus a step, and with too few of them
+/// what is measured is the line before the services that all servers share.
+const SHARED_SLOTS: u32 = 1_000;
 /// The events' source.
 const SOURCE: &str = "drover/fleet";
 

@@ -19,7 +19,7 @@
 //!   commands name the message (DRV-0106). They cannot order, decide, or delete anything.
 
 use drover_schemas::{
-    streams::{self, JOBS, LEASES, SIGNALS, Service},
+    streams::{self, LEASES, SIGNALS, Service},
     subjects::Host,
     users::User,
 };
@@ -69,10 +69,11 @@ pub fn rights(user: &User) -> Rights {
         User::Orchestrator => {
             rights.read_histories();
             rights.read_last();
-            rights.publish(format!("{API}.STREAM.MSG.GET.{JOBS}"));
-            rights.publish(format!("{API}.STREAM.MSG.GET.{}", lease_stream()));
+            for stream in queues().chain([lease_stream()]) {
+                rights.publish(format!("{API}.STREAM.MSG.GET.{stream}"));
+            }
             rights.publish(EVENTS);
-            rights.publish("drover.jobs.*.*.*");
+            rights.publish("drover.jobs.*.*.*.*.*");
             rights.publish("drover.signals.>");
             rights.publish(format!("$KV.{LEASES}.*"));
             rights.answer("orchestrator");
@@ -117,7 +118,7 @@ impl Rights {
         ] {
             self.publish(format!("{API}.{request}"));
         }
-        for stream in [JOBS.to_owned(), lease_stream()] {
+        for stream in queues().chain([lease_stream()]) {
             self.deny(format!("{API}.CONSUMER.*.{stream}.>"));
             self.deny(format!("{API}.CONSUMER.MSG.NEXT.{stream}.>"));
         }
@@ -132,17 +133,17 @@ impl Rights {
 
     /// Takes the jobs of one service at one host, and says what became of them.
     fn work(&mut self, service: Service, host: &Host) {
-        let consumer = streams::consumer(service, host, 1).name;
+        let streams::Consumer { queue, name, .. } = streams::consumer(service, host, 1);
         for stream in base() {
             self.publish(format!("{API}.STREAM.INFO.{stream}"));
         }
-        self.publish(format!("{API}.CONSUMER.INFO.{JOBS}.{consumer}"));
-        self.publish(format!("{API}.CONSUMER.MSG.NEXT.{JOBS}.{consumer}"));
+        self.publish(format!("{API}.CONSUMER.INFO.{queue}.{name}"));
+        self.publish(format!("{API}.CONSUMER.MSG.NEXT.{queue}.{name}"));
         // The second form names domain and account first (ADR-15).
-        self.publish(format!("$JS.ACK.{JOBS}.{consumer}.>"));
-        self.publish(format!("$JS.ACK.*.*.{JOBS}.{consumer}.>"));
+        self.publish(format!("$JS.ACK.{queue}.{name}.>"));
+        self.publish(format!("$JS.ACK.*.*.{queue}.{name}.>"));
         self.read_last();
-        for stream in [JOBS.to_owned(), lease_stream()] {
+        for stream in queues().chain([lease_stream()]) {
             self.deny(format!("{API}.STREAM.MSG.GET.{stream}"));
         }
         self.publish(EVENTS);
@@ -160,8 +161,13 @@ impl Rights {
 }
 
 /// The streams that are there whatever the campaigns.
-fn base() -> [String; 3] {
-    [JOBS.to_owned(), SIGNALS.to_owned(), lease_stream()]
+fn base() -> impl Iterator<Item = String> {
+    queues().chain([SIGNALS.to_owned(), lease_stream()])
+}
+
+/// The work queues.
+fn queues() -> impl Iterator<Item = String> {
+    streams::queues().map(|queue| queue.name)
 }
 
 fn lease_stream() -> String {

@@ -7,7 +7,7 @@
 
 use std::{collections::HashSet, time::Duration};
 
-use async_nats::{HeaderMap, jetstream::stream::Info};
+use async_nats::HeaderMap;
 use drover_schemas::{
     MigrationId, streams,
     subjects::{self, Host},
@@ -90,32 +90,41 @@ impl Bus {
         Ok(found.map(|(_, revision)| revision))
     }
 
-    /// The subjects of all jobs on the queue, waiting or in work: to be compared with
-    /// [`subjects::job`]. One request for each 100,000 jobs.
+    /// The subjects of all jobs on the queues, waiting or in work: to be compared with
+    /// [`subjects::job`]. For each queue, one request for each 100,000 jobs.
     pub async fn queued(&self) -> Result<HashSet<String>, Error> {
         let mut queued = HashSet::new();
-        loop {
-            let request = json!({ "subjects_filter": "drover.jobs.>", "offset": queued.len() });
-            let subject = format!("STREAM.INFO.{}", streams::JOBS);
-            let page: Page = self.api(&subject, &request, "listing the queue").await?;
-            let subjects = page.state.subjects.unwrap_or_default();
-            let before = queued.len();
-            queued.extend(subjects.into_keys());
-            if queued.len() == before || queued.len() as u64 >= page.total.unwrap_or(0) {
-                return Ok(queued);
+        for queue in streams::queues() {
+            let mut of_queue = HashSet::new();
+            loop {
+                let request = json!({ "subjects_filter": ">", "offset": of_queue.len() });
+                let subject = format!("STREAM.INFO.{}", queue.name);
+                let page: Page = self.api(&subject, &request, "listing a queue").await?;
+                let subjects = page.state.subjects.unwrap_or_default();
+                let before = of_queue.len();
+                of_queue.extend(subjects.into_keys());
+                let total = page.total.unwrap_or(0);
+                if of_queue.len() == before || of_queue.len() as u64 >= total {
+                    break;
+                }
             }
+            queued.extend(of_queue);
         }
+        Ok(queued)
     }
 
-    /// How many jobs are on the queue, waiting or in work.
+    /// How many jobs are on the queues, waiting or in work.
     pub async fn queue_length(&self) -> Result<u64, Error> {
-        let info: Info = self.stream_info(streams::JOBS).await?;
-        Ok(info.state.messages)
+        let mut length = 0;
+        for queue in streams::queues() {
+            length += self.stream_info(&queue.name).await?.state.messages;
+        }
+        Ok(length)
     }
 
     /// Sequence and revision of the order on a subject.
     async fn queued_order(&self, subject: &str) -> Result<Option<(u64, u64)>, Error> {
-        let Some(message) = self.leader_last(streams::JOBS, subject).await? else {
+        let Some(message) = self.leader_last(&queue_of(subject)?, subject).await? else {
             return Ok(None);
         };
         match Job::decode(message.payload) {
@@ -139,6 +148,15 @@ struct Page {
 #[derive(Deserialize)]
 struct PageState {
     subjects: Option<std::collections::HashMap<String, u64>>,
+}
+
+/// The stream of a job's subject.
+pub(crate) fn queue_of(subject: &str) -> Result<String, Error> {
+    let token = subjects::queue_token(subject).ok_or_else(|| Error::Failed {
+        doing: format!("finding the queue of {subject}"),
+        reason: "it is no job's subject".to_owned(),
+    })?;
+    Ok(format!("{}{token}", streams::JOBS_PREFIX))
 }
 
 fn subject_of(job: &Job, host: &Host) -> Result<String, Error> {

@@ -18,7 +18,7 @@ use drover_schemas::{
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use prost::Message as _;
 
-use crate::{Bus, Error, connect::Unstored, record};
+use crate::{Bus, Error, connect::Unstored, jobs::queue_of, record};
 
 /// How many fillers are under way at once: enough to keep a server busy.
 const FILLERS_AT_ONCE: usize = 512;
@@ -101,10 +101,10 @@ impl Bus {
         }
     }
 
-    /// All orders on the queue, waiting or in work.
+    /// All orders on the queues, waiting or in work.
     pub async fn orders(&self) -> Result<Vec<Queued>, Error> {
         let read = |subject: String| async move {
-            let found = self.leader_last(streams::JOBS, &subject).await?;
+            let found = self.leader_last(&queue_of(&subject)?, &subject).await?;
             Ok::<_, Error>(found.map(|message| {
                 let job = Job::decode(message.payload).ok();
                 Queued { subject, job }

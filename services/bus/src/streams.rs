@@ -20,7 +20,7 @@ use drover_schemas::{
     CampaignName,
     streams::{self, Retention},
 };
-use futures::TryStreamExt as _;
+use futures::{TryStreamExt as _, future::try_join_all};
 use serde_json::json;
 
 use crate::{Bus, Error};
@@ -32,9 +32,10 @@ const CONSUMERS_MAX: i32 = 100_000;
 const BUCKET_PREFIX: &str = "KV_";
 
 impl Bus {
-    /// Makes the work queue, the signals and the leases where they are missing; checks them.
+    /// Makes the work queues, the signals and the leases where they are missing; checks them.
     pub async fn ensure_base(&self) -> Result<(), Error> {
-        self.ensure_stream(self.config_of(streams::jobs())).await?;
+        let queues = streams::queues().map(|queue| self.ensure_stream(self.config_of(queue)));
+        try_join_all(queues).await?;
         self.ensure_stream(self.config_of(streams::signals())).await?;
         self.ensure_stream(self.leases()).await
     }
@@ -58,7 +59,7 @@ impl Bus {
         Ok(campaigns.into_iter().collect())
     }
 
-    /// Makes a durable consumer of the work queue where it is missing, or changes its slots;
+    /// Makes a durable consumer of a work queue where it is missing, or changes its slots;
     /// checks it.
     pub async fn ensure_consumer(&self, wanted: &streams::Consumer) -> Result<(), Error> {
         self.ensure_consumer_with(wanted, self.ack_wait()).await
@@ -72,7 +73,7 @@ impl Bus {
         let _turn = self.making().await;
         let name = &wanted.name;
         let config = consumer_config(wanted, ack_wait);
-        let state = match self.find_consumer(name).await? {
+        let state = match self.find_consumer(wanted).await? {
             None => "not there".to_owned(),
             Some(found) => match check_consumer(name, &config, &found.config) {
                 Ok(()) => return Ok(()),
@@ -80,20 +81,23 @@ impl Bus {
             },
         };
         let doing = format!("making consumer {name}");
-        let request = json!({ "stream_name": streams::JOBS, "config": config });
-        let subject = format!("CONSUMER.CREATE.{}.{name}", streams::JOBS);
+        let request = json!({ "stream_name": wanted.queue, "config": config });
+        let subject = format!("CONSUMER.CREATE.{}.{name}.{}", wanted.queue, wanted.filter);
         let made = self.api::<consumer::Info>(&subject, &request, &doing).await;
         made.map_err(|error| not_prepared(format!("consumer {name}"), state, error))?;
-        match self.find_consumer(name).await? {
+        match self.find_consumer(wanted).await? {
             Some(found) => check_consumer(name, &config, &found.config),
             None => Err(Error::Failed { doing, reason: "it is gone again".to_owned() }),
         }
     }
 
-    /// A consumer of the work queue; none where it is not there.
-    async fn find_consumer(&self, name: &str) -> Result<Option<consumer::Info>, Error> {
-        let doing = format!("reading consumer {name}");
-        let subject = format!("CONSUMER.INFO.{}.{name}", streams::JOBS);
+    /// A consumer of a work queue; none where it is not there.
+    async fn find_consumer(
+        &self,
+        wanted: &streams::Consumer,
+    ) -> Result<Option<consumer::Info>, Error> {
+        let doing = format!("reading consumer {}", wanted.name);
+        let subject = format!("CONSUMER.INFO.{}.{}", wanted.queue, wanted.name);
         match self.api_response(&subject, &(), &doing).await? {
             Response::Ok(info) => Ok(Some(info)),
             Response::Err { error } if error.error_code() == ErrorCode::CONSUMER_NOT_FOUND => {
@@ -223,7 +227,7 @@ fn consumer_config(wanted: &streams::Consumer, ack_wait: Duration) -> consumer::
         // A job that is given up by count would stay in the stream without being delivered; the
         // worker counts, and gives it up with an event.
         max_deliver: -1,
-        filter_subjects: wanted.filters.clone(),
+        filter_subject: wanted.filter.clone(),
         max_ack_pending: i64::from(wanted.slots),
         ..consumer::Config::default()
     }
@@ -263,13 +267,9 @@ fn check_consumer(
     found: &consumer::Config,
 ) -> Result<(), Error> {
     let check = Check { thing: format!("consumer {name}") };
-    // A single filter comes back in the older field.
-    let filters = |config: &consumer::Config| {
-        let single = Some(config.filter_subject.clone()).filter(|filter| !filter.is_empty());
-        config.filter_subjects.iter().cloned().chain(single).collect::<BTreeSet<_>>()
-    };
     check.same("durable_name", &found.durable_name, &wanted.durable_name)?;
-    check.same("filter_subjects", &filters(found), &filters(wanted))?;
+    check.same("filter_subject", &found.filter_subject, &wanted.filter_subject)?;
+    check.same("filter_subjects", &found.filter_subjects, &wanted.filter_subjects)?;
     check.same("deliver_policy", &found.deliver_policy, &wanted.deliver_policy)?;
     check.same("ack_policy", &found.ack_policy, &wanted.ack_policy)?;
     check.same("ack_wait", &found.ack_wait, &wanted.ack_wait)?;

@@ -8,7 +8,7 @@
 //! 3. Two instances on one job both append on the job's revision, and one of them loses.
 //!
 //! The slots are the consumer's: the bus gives out no more jobs than those, over all instances,
-//! and an instance asks for no more than it can begin at once, so no job lies waiting inside one.
+//! and each instance has as many, so no job lies waiting inside one.
 
 use std::{
     future,
@@ -20,7 +20,7 @@ use async_nats::jetstream::{AckKind, Message};
 use drover_schemas::{
     CampaignName, Code, Failure, MigrationId,
     envelope::CloudEvent,
-    streams::{self, Consumer, Service},
+    streams::{Consumer, Service},
     subjects::{Aggregate, step_name},
     v1::{Job, Step, migration_event::Event},
 };
@@ -46,6 +46,9 @@ pub const DELIVERIES_MAX: i64 = 20;
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(60);
 /// How long a finished step's event is tried to be appended before the job is given back.
 const APPEND_WAIT: Duration = Duration::from_secs(300);
+/// How many jobs are asked for ahead, so that one request serves for many: the server gives out no
+/// more than there are slots, however many it was asked for.
+const AHEAD: usize = 64;
 /// Between attempts to reach the bus; doubled each time.
 const PAUSE_MIN: Duration = Duration::from_millis(100);
 /// The longest such pause.
@@ -155,7 +158,7 @@ impl Source<'_> {
             future::pending::<()>().await;
         }
         loop {
-            match self.try_next(free).await {
+            match self.try_next().await {
                 Ok(Some(message)) => {
                     self.pause = PAUSE_MIN;
                     return message;
@@ -178,11 +181,11 @@ impl Source<'_> {
         }
     }
 
-    async fn try_next(&mut self, free: usize) -> Result<Option<Message>, Lost> {
+    async fn try_next(&mut self) -> Result<Option<Message>, Lost> {
         let pull = match &mut self.pull {
             Some(pull) => pull,
             none @ None => {
-                let opened = Pull::open(&self.bus, streams::JOBS, &self.consumer.name).await;
+                let opened = Pull::open(&self.bus, &self.consumer.queue, &self.consumer.name).await;
                 none.insert(
                     opened.map_err(|error| Lost { reason: error.to_string(), is_gone: false })?,
                 )
@@ -190,8 +193,8 @@ impl Source<'_> {
         };
         // By halves: few requests wait at the server, which keeps a limited number of them, and
         // there is always one.
-        if pull.outstanding() * 2 <= free {
-            pull.ask(free - pull.outstanding()).await?;
+        if pull.outstanding() <= AHEAD / 2 {
+            pull.ask(AHEAD - pull.outstanding()).await?;
         }
         pull.next().await
     }

@@ -7,10 +7,10 @@ use chrono::Utc;
 use drover_schemas::{
     Code, MigrationId,
     envelope::CloudEvent,
-    streams::{self, JOBS, LEASES, SIGNALS, Service, consumer},
+    streams::{self, LEASES, SIGNALS, Service, consumer},
     subjects::{self, Aggregate, Host},
     users::User,
-    v1::{MigrationAdmitted, migration_event},
+    v1::{MigrationAdmitted, Step, migration_event},
 };
 use drover_testbed::bed::eventually;
 
@@ -30,21 +30,30 @@ fn changes_of_streams(stream: &str) -> Vec<String> {
 
 /// What takes others' jobs from the queue, or reads them.
 fn ways_to_jobs() -> Vec<String> {
-    let mut subjects = texts([
-        "$JS.API.CONSUMER.CREATE.DROVER_JOBS.thief",
-        "$JS.API.CONSUMER.CREATE.DROVER_JOBS.thief.drover.jobs.dump.src-2.*",
-        "$JS.API.CONSUMER.CREATE.DROVER_JOBS",
-        "$JS.API.CONSUMER.DURABLE.CREATE.DROVER_JOBS.thief",
-        "$JS.API.CONSUMER.DELETE.DROVER_JOBS.dump_src-2",
-        "$JS.API.CONSUMER.PAUSE.DROVER_JOBS.dump_src-2",
-        "$JS.API.CONSUMER.MSG.NEXT.DROVER_JOBS.dump_src-2",
-        "$JS.API.DIRECT.GET.DROVER_JOBS",
-        "$JS.API.DIRECT.GET.DROVER_JOBS.drover.jobs.dump.src-2.x",
-        "$JS.ACK.DROVER_JOBS.dump_src-2.1.1.1.1.0",
-        "$JS.ACK._.hash.DROVER_JOBS.dump_src-2.1.1.1.1.0",
-    ]);
-    subjects.extend(changes_of_streams(JOBS));
+    let other = consumer(Service::Dump, &Host::Server(server("src-2")), 1);
+    let (queue, name, filter) = (other.queue, other.name, other.filter);
+    let job = job(Step::Dump, "src-2");
+    let mut subjects = vec![
+        format!("$JS.API.CONSUMER.CREATE.{queue}.thief"),
+        format!("$JS.API.CONSUMER.CREATE.{queue}.thief.{filter}"),
+        format!("$JS.API.CONSUMER.CREATE.{queue}"),
+        format!("$JS.API.CONSUMER.DURABLE.CREATE.{queue}.thief"),
+        format!("$JS.API.CONSUMER.DELETE.{queue}.{name}"),
+        format!("$JS.API.CONSUMER.PAUSE.{queue}.{name}"),
+        format!("$JS.API.CONSUMER.MSG.NEXT.{queue}.{name}"),
+        format!("$JS.API.DIRECT.GET.{queue}"),
+        format!("$JS.API.DIRECT.GET.{queue}.{job}"),
+        format!("$JS.ACK.{queue}.{name}.1.1.1.1.0"),
+        format!("$JS.ACK._.hash.{queue}.{name}.1.1.1.1.0"),
+    ];
+    subjects.extend(changes_of_streams(&queue));
     subjects
+}
+
+/// A job's subject.
+fn job(step: Step, host: &str) -> String {
+    let migration = MigrationId::new(&"night-1".parse().unwrap(), &server(host), "x");
+    subjects::job(step, &Host::Server(server(host)), migration)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -64,10 +73,8 @@ async fn who_does_steps_takes_its_own_jobs_and_appends_to_migrations_only() {
             "$JS.API.STREAM.CREATE.DROVER_EVENTS_night-2",
             "$JS.API.CONSUMER.CREATE.DROVER_EVENTS_night-1.thief",
             "$JS.API.STREAM.NAMES",
-            "$JS.API.STREAM.MSG.GET.DROVER_JOBS",
             "$JS.API.STREAM.MSG.GET.KV_DROVER_LEASES",
             // Orders, signals, the lease, and requests to services.
-            "drover.jobs.freeze.src-1.x",
             "drover.signals.night-1.failure",
             "$KV.DROVER_LEASES.orchestrator",
             "drover.control.orchestrator",
@@ -75,6 +82,8 @@ async fn who_does_steps_takes_its_own_jobs_and_appends_to_migrations_only() {
             "_INBOX.orchestrator.x",
             "elsewhere",
         ]));
+        subjects.extend(streams::queues().map(|it| format!("$JS.API.STREAM.MSG.GET.{}", it.name)));
+        subjects.push(job(Step::Freeze, "src-1"));
         bare.may_not_say(&subjects).await;
         bare.may_not_hear(&texts([
             ">",
@@ -100,13 +109,13 @@ async fn consoles_and_readers_only_read_and_the_projector_decides_nothing() {
         subjects.extend(texts([
             "drover.events.night-1.campaign",
             "drover.events.night-1.x",
-            "drover.jobs.freeze.src-1.x",
             "drover.signals.night-1.failure",
             "$KV.DROVER_LEASES.orchestrator",
             "$JS.API.STREAM.CREATE.DROVER_EVENTS_night-2",
             "drover.control.orchestrator",
             "_INBOX.dump.src-1.x",
         ]));
+        subjects.push(job(Step::Freeze, "src-1"));
         bare.may_not_say(&subjects).await;
         bare.may_not_hear(&texts([">", "drover.jobs.>", "_INBOX.operator.>", "$KV.>"])).await;
         let bus = world.bus(&user).await;
@@ -123,29 +132,22 @@ async fn orchestrator_and_operator_change_no_stream() {
         let mut subjects = ways_to_jobs();
         subjects.retain(|subject| !subject.contains("STREAM.MSG.GET"));
         subjects.extend(changes_of_streams(&streams::events_name(&world.campaign)));
-        subjects.extend(texts([
-            "$JS.API.STREAM.CREATE.DROVER_JOBS",
-            "$JS.API.STREAM.CREATE.KV_DROVER_LEASES",
-            "_INBOX.dump.src-1.x",
-        ]));
+        subjects.extend(texts(["$JS.API.STREAM.CREATE.KV_DROVER_LEASES", "_INBOX.dump.src-1.x"]));
+        subjects.extend(streams::queues().map(|it| format!("$JS.API.STREAM.CREATE.{}", it.name)));
         bare.may_not_say(&subjects).await;
         bare.may_not_hear(&texts([">", "drover.jobs.>", "_INBOX.>", "_INBOX.reader.>"])).await;
     }
     let operator = world.client(&User::Operator).await;
-    operator
-        .may_not_say(&texts([
-            "drover.jobs.freeze.src-1.x",
-            "drover.signals.night-1.failure",
-            "$KV.DROVER_LEASES.orchestrator",
-        ]))
-        .await;
+    let mut subjects = texts(["drover.signals.night-1.failure", "$KV.DROVER_LEASES.orchestrator"]);
+    subjects.push(job(Step::Freeze, "src-1"));
+    operator.may_not_say(&subjects).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn not_even_the_administrator_deletes_from_a_history() {
     let world = World::new().await;
     let bare = world.client(&User::Admin).await;
-    bare.may_not_say(&texts(["drover.events.night-1.x", "drover.jobs.freeze.src-1.x"])).await;
+    bare.may_not_say(&["drover.events.night-1.x".to_owned(), job(Step::Freeze, "src-1")]).await;
     let name = streams::events_name(&world.campaign);
     let context = jetstream::new(bare.client.clone());
     let error = context.get_stream(&name).await.unwrap().purge().await.unwrap_err();

@@ -13,7 +13,7 @@ use crate::Ordered;
 async fn take(bus: &Bus, host: &Host) -> Option<jetstream::Message> {
     let consumer = streams::consumer(Service::Dump, host, 10);
     bus.ensure_consumer(&consumer).await.unwrap();
-    let stream = bus.stream(streams::JOBS).await.unwrap();
+    let stream = bus.stream(&consumer.queue).await.unwrap();
     let consumer: jetstream::consumer::Consumer<pull::Config> =
         stream.get_consumer(&consumer.name).await.unwrap();
     let mut batch = consumer.fetch().max_messages(1).messages().await.unwrap();

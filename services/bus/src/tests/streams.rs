@@ -52,10 +52,11 @@ async fn what_was_changed_by_someone_else_is_named() {
     change(&name, &|config| config.max_age = Duration::ZERO).await;
     bus.ensure_campaign(&campaign).await.unwrap();
 
-    change(streams::JOBS, &|config| config.max_messages_per_subject = 2).await;
+    let queue = streams::queue_of(&Host::Dns);
+    change(&queue, &|config| config.max_messages_per_subject = 2).await;
     let error = bus.ensure_base().await.unwrap_err();
     assert_eq!(option_of(&error), "max_msgs_per_subject");
-    change(streams::JOBS, &|config| config.max_messages_per_subject = 1).await;
+    change(&queue, &|config| config.max_messages_per_subject = 1).await;
     bus.ensure_base().await.unwrap();
 }
 
@@ -86,11 +87,11 @@ async fn a_consumers_slots_follow_the_configuration() {
     }
     let single = streams::Consumer {
         name: unique("single"),
-        filters: vec![format!("drover.jobs.freeze.{}.*", unique("h"))],
-        slots: 1,
+        ..streams::consumer(Service::Dump, &new_host(), 1)
     };
     bus.ensure_consumer(&single).await.unwrap();
-    let other = streams::Consumer { filters: vec!["drover.jobs.x.y.*".to_owned()], ..single };
+    let filter = format!("{}.*", single.filter.trim_end_matches(".*"));
+    let other = streams::Consumer { filter, ..single };
     // The server moves the filter, or refuses: either way nobody is left with the old one.
     if let Err(error) = bus.ensure_consumer(&other).await {
         assert!(matches!(error.code(), Code::BusFailed | Code::BusConfiguration), "{error}");

@@ -266,7 +266,7 @@ async fn a_job_that_never_ends_is_abandoned_with_an_event() {
     let scene = Scene::new(shared().bus().await, 4).await;
     scene.order("a").await;
     scene.bus.ensure_consumer_with(&scene.consumer, ACK_WAIT).await.unwrap();
-    let stream = scene.bus.stream(streams::JOBS).await.unwrap();
+    let stream = scene.bus.stream(&scene.consumer.queue).await.unwrap();
     let consumer: async_nats::jetstream::consumer::Consumer<pull::Config> =
         stream.get_consumer(&scene.consumer.name).await.unwrap();
     for _ in 0..crate::DELIVERIES_MAX {

@@ -188,8 +188,8 @@ impl<F: Future + Unpin> Future for Drives<F> {
 /// Forgets to whom the job was given: what else the acknowledgement wait, of half a minute, does.
 pub async fn give_out_again(lane: &Lane, job: &Job) {
     let (kind, host) = whose(job);
-    let name = streams::consumer(kind, &host, 1).name;
-    let subject = format!("$JS.API.CONSUMER.DELETE.{}.{name}", streams::JOBS);
+    let consumer = streams::consumer(kind, &host, 1);
+    let subject = format!("$JS.API.CONSUMER.DELETE.{}.{}", consumer.queue, consumer.name);
     let client = async_nats::connect(lane.nats.url()).await.unwrap();
     client.request(subject, "".into()).await.unwrap();
 }
