@@ -192,6 +192,7 @@ codes! {
     720 transient ProjectionFailed "the projections' file failed" "Check the disk under [projector] database; the file can be deleted, it is rebuilt from the log.";
     721 permanent ProjectionForeign "the projections' file belongs to another program" "Name another file in [projector] database.";
     760 permanent Recalled "the migration was called back by a pause" "Nothing: it is admitted again after: drover resume.";
+    761 permanent LimitsInvalid "the limits contradict each other" "Give a floor of at least 1 and a ceiling that is not below it.";
 
     // ---- sandbox
     800 permanent SandboxProgramMissing "a program that the sandbox needs is not installed" "Run ops/setup, or install the package that is named.";

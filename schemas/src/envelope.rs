@@ -145,5 +145,6 @@ pub fn campaign_kind(event: &campaign_event::Event) -> &'static str {
         Event::CampaignCompleted(_) => "CampaignCompleted",
         Event::PreflightCompleted(_) => "PreflightCompleted",
         Event::LogRepaired(_) => "LogRepaired",
+        Event::LimitsChanged(_) => "LimitsChanged",
     }
 }

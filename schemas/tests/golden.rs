@@ -162,6 +162,7 @@ fn campaign_events() -> Vec<campaign_event::Event> {
         Event::ConcurrencyChanged(v1::ConcurrencyChanged {
             in_flight_max: 250,
             reason: "started again with another limit".into(),
+            by: by(),
         }),
         Event::CampaignPaused(v1::CampaignPaused {
             reason: "the red button".into(),
@@ -184,6 +185,11 @@ fn campaign_events() -> Vec<campaign_event::Event> {
                 migrations: 1,
                 examples: vec!["src-1: `shop`: table `t` is of the engine CONNECT".into()],
             }],
+            by: by(),
+        }),
+        Event::LimitsChanged(v1::LimitsChanged {
+            limits: Some(v1::Limits { per_source_max: 2, ..v1::Limits::default() }),
+            reason: "the sources are busy".into(),
             by: by(),
         }),
         Event::LogRepaired(v1::LogRepaired {

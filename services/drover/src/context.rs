@@ -83,17 +83,7 @@ pub async fn command_campaign(
     command: campaign::Command,
 ) -> Result<Decided, Failure> {
     for _ in 0..TRIES_MAX {
-        let history = bus.history(name, Aggregate::Campaign).await?;
-        let mut facts = Vec::new();
-        for Recorded { sequence: revision, event, .. } in history {
-            let event = event
-                .decode_campaign()
-                .map_err(|error| Failure::new(Code::EventUndecodable, error.to_string()))?;
-            facts.push(campaign::Fact { revision, event });
-        }
-        let campaign = Campaign::replay(facts).map_err(not_allowed)?;
-        let unknown = || Failure::new(Code::CampaignUnknown, format!("campaign {name}"));
-        let campaign = campaign.ok_or_else(unknown)?;
+        let campaign = campaign_state(bus, name).await?;
         let Some(event) = campaign.decide(command.clone()).map_err(not_allowed)? else {
             return Ok(Decided { revision: campaign.revision, changed: false });
         };
@@ -105,6 +95,23 @@ pub async fn command_campaign(
         }
     }
     Err(Failure::new(Code::BusConflict, format!("campaign {name} changes all the time")))
+}
+
+/// A campaign's state, from its log.
+///
+/// # Errors
+/// [`Code::CampaignUnknown`].
+pub async fn campaign_state(bus: &Bus, name: &CampaignName) -> Result<Campaign, Failure> {
+    let mut facts = Vec::new();
+    for Recorded { sequence: revision, event, .. } in bus.history(name, Aggregate::Campaign).await?
+    {
+        let event = event
+            .decode_campaign()
+            .map_err(|error| Failure::new(Code::EventUndecodable, error.to_string()))?;
+        facts.push(campaign::Fact { revision, event });
+    }
+    let campaign = Campaign::replay(facts).map_err(not_allowed)?;
+    campaign.ok_or_else(|| Failure::new(Code::CampaignUnknown, format!("campaign {name}")))
 }
 
 /// What a command led to.

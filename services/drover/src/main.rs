@@ -44,7 +44,7 @@ enum Command {
     Doctor(c::doctor::Args),
     /// Begins to admit migrations.
     Start(c::start::Args),
-    /// Changes a campaign's limit while it runs.
+    /// Changes a campaign's limits while it runs: slots, rates, the order of its waves.
     Tune(c::tune::Args),
     /// The hosts that are set aside; sets one aside, or takes it in again.
     Hosts(c::hosts::Args),

@@ -1,15 +1,27 @@
-//! Who may go next: slots of the campaign, of the source and of the destination.
+//! Who may go next: slots of the campaign, of each wave, of the source and of the destination.
 //!
-//! Each source of a campaign has its own line, and the lines take turns, so that one source with
-//! 50,000 databases does not starve the others.
+//! 1. Waves go in the order of their names, numbers in them by value: a wave begins once none of
+//!    the waves before it waits for a slot any more. What waits for a host that was set aside holds
+//!    nobody up.
+//! 2. Within a wave the higher priority goes first, as far as its hosts have slots.
+//! 3. Each source has its own line, and the lines take turns, so that one source with 50,000
+//!    databases does not starve the others. Every [`LONGEST_EVERY`]th turn is the longest line's:
+//!    otherwise the campaign's tail would be that one host alone.
+//! 4. Where host names may be switched only so often a second, no more is admitted: what is open at
+//!    the destination would wait there, out of its customer's reach.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use drover_schemas::{CampaignName, MigrationId, ServerName};
 
-/// How far a line is searched for a migration whose destination has a slot. Bounds the cost of
-/// an admission where a source feeds many destinations and the first in line is full.
-const LOOK_AHEAD: usize = 16;
+use crate::{
+    pace::Pace,
+    queue::{Queue, Queued},
+    wave::Wave,
+};
+
+/// How many turns there are to one of the longest line's.
+const LONGEST_EVERY: u32 = 4;
 
 /// The slots of one server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,23 +32,54 @@ pub struct Slots {
     pub as_destination: u32,
 }
 
-/// Where a migration goes from and to.
+/// Where a migration goes from and to, and when.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Route {
     /// The source server.
     pub source: ServerName,
     /// The destination server.
     pub destination: ServerName,
+    /// Its wave.
+    pub wave: Wave,
+    /// Within its wave: the higher goes first.
+    pub priority: i32,
 }
 
+/// What holds for a campaign now. A number that is 0 limits nothing.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Limit {
+    /// Something is admitted at all.
+    pub admitting: bool,
+    /// The campaign's slots; 0 is none here.
+    pub in_flight_max: u32,
+    /// Of this campaign at one source; never more than the source's own slots.
+    pub per_source_max: u32,
+    /// Of this campaign at one destination; never more than the destination's own slots.
+    pub per_destination_max: u32,
+    /// Of one wave.
+    pub per_wave_max: u32,
+    /// Admissions a second.
+    pub per_second_max: u32,
+    /// Waves do not wait for each other.
+    pub waves_at_once: bool,
+    /// No other wave is admitted.
+    pub only_wave: Option<Wave>,
+    /// Hosts that are set aside.
+    pub quarantined: BTreeSet<ServerName>,
+}
+
+/// One campaign's lines.
 #[derive(Debug, Default)]
 struct Lane {
-    in_flight_max: u32,
+    limit: Limit,
     in_flight: u32,
-    admitting: bool,
-    quarantined: BTreeSet<ServerName>,
-    lines: BTreeMap<ServerName, VecDeque<(MigrationId, ServerName)>>,
-    turns: VecDeque<ServerName>,
+    from: HashMap<ServerName, u32>,
+    to: HashMap<ServerName, u32>,
+    of_wave: BTreeMap<Wave, u32>,
+    /// By wave, and the higher priority first.
+    queues: BTreeMap<(Wave, std::cmp::Reverse<i32>), Queue>,
+    turn: u32,
+    pace: Pace,
 }
 
 /// The state of all slots, over all campaigns.
@@ -48,53 +91,68 @@ pub struct Admission {
     lanes: BTreeMap<CampaignName, Lane>,
 }
 
+/// Who asks whether a host has room: all that is known of the slots in use.
+struct Room<'a> {
+    slots: &'a HashMap<ServerName, Slots>,
+    /// Over all campaigns, and of this one.
+    from: [&'a HashMap<ServerName, u32>; 2],
+    to: [&'a HashMap<ServerName, u32>; 2],
+    limit: &'a Limit,
+}
+
 impl Admission {
     /// With these servers; one that is not named has no slot.
     pub fn new(slots: HashMap<ServerName, Slots>) -> Self {
         Self { slots, ..Self::default() }
     }
 
-    /// Sets a campaign's limits.
-    pub fn limit(
-        &mut self,
-        campaign: &CampaignName,
-        in_flight_max: u32,
-        admitting: bool,
-        quarantined: &BTreeSet<ServerName>,
-    ) {
+    /// Sets what holds for a campaign from now on.
+    pub fn limit(&mut self, campaign: &CampaignName, limit: Limit) {
         let lane = self.lanes.entry(campaign.clone()).or_default();
-        lane.in_flight_max = in_flight_max;
-        lane.admitting = admitting;
-        lane.quarantined.clone_from(quarantined);
+        if lane.limit.quarantined != limit.quarantined {
+            lane.queues.values_mut().for_each(Queue::unshelve);
+        }
+        lane.limit = limit;
     }
 
     /// Puts a migration at the end of its source's line. It cannot be taken out again: who is
     /// given one that left for another reason releases its slots and asks again.
     pub fn enqueue(&mut self, campaign: &CampaignName, id: MigrationId, route: &Route) {
         let lane = self.lanes.entry(campaign.clone()).or_default();
-        let line = lane.lines.entry(route.source.clone()).or_default();
-        if line.is_empty() {
-            lane.turns.push_back(route.source.clone());
-        }
-        line.push_back((id, route.destination.clone()));
+        let rank = (route.wave.clone(), std::cmp::Reverse(route.priority));
+        let queue = lane.queues.entry(rank).or_default();
+        queue.push(&route.source, Queued { id, destination: route.destination.clone() });
     }
 
     /// Counts a migration as being in flight. [`Self::admit`] has done so for those it gave out.
     pub fn take(&mut self, campaign: &CampaignName, route: &Route) {
-        self.lanes.entry(campaign.clone()).or_default().in_flight += 1;
-        *self.from.entry(route.source.clone()).or_default() += 1;
-        *self.to.entry(route.destination.clone()).or_default() += 1;
+        let lane = self.lanes.entry(campaign.clone()).or_default();
+        lane.in_flight += 1;
+        *lane.of_wave.entry(route.wave.clone()).or_default() += 1;
+        for (used, host) in [
+            (&mut self.from, &route.source),
+            (&mut lane.from, &route.source),
+            (&mut self.to, &route.destination),
+            (&mut lane.to, &route.destination),
+        ] {
+            *used.entry(host.clone()).or_default() += 1;
+        }
     }
 
     /// Gives its slots back.
     pub fn release(&mut self, campaign: &CampaignName, route: &Route) {
-        if let Some(lane) = self.lanes.get_mut(campaign) {
-            lane.in_flight = lane.in_flight.saturating_sub(1);
-        }
-        for (used, host) in [(&mut self.from, &route.source), (&mut self.to, &route.destination)] {
-            if let Some(count) = used.get_mut(host) {
+        let less = |count: Option<&mut u32>| {
+            if let Some(count) = count {
                 *count = count.saturating_sub(1);
             }
+        };
+        less(self.from.get_mut(&route.source));
+        less(self.to.get_mut(&route.destination));
+        if let Some(lane) = self.lanes.get_mut(campaign) {
+            less(Some(&mut lane.in_flight));
+            less(lane.from.get_mut(&route.source));
+            less(lane.to.get_mut(&route.destination));
+            less(lane.of_wave.get_mut(&route.wave));
         }
     }
 
@@ -104,13 +162,24 @@ impl Admission {
     }
 
     /// The next migration for which there is a slot everywhere; its slots are taken.
-    pub fn admit(&mut self) -> Option<(CampaignName, MigrationId, Route)> {
+    pub fn admit(&mut self, now_unix_ms: i64) -> Option<(CampaignName, MigrationId, Route)> {
         let Self { slots, from, to, lanes } = self;
         let (campaign, (id, route)) = lanes.iter_mut().find_map(|(campaign, lane)| {
-            lane.next(slots, from, to).map(|next| (campaign.clone(), next))
+            lane.next(slots, from, to, now_unix_ms).map(|next| (campaign.clone(), next))
         })?;
         self.take(&campaign, &route);
         Some((campaign, id, route))
+    }
+
+    /// When the next turn is, where only the limit of admissions a second stands against one.
+    pub fn next_turn(&self, now_unix_ms: i64) -> Option<i64> {
+        let paced = self.lanes.values().filter(|lane| {
+            lane.limit.per_second_max > 0
+                && lane.limit.admitting
+                && lane.in_flight < lane.limit.in_flight_max
+                && !lane.queues.is_empty()
+        });
+        paced.map(|lane| lane.pace.next_unix_ms()).filter(|at| *at > now_unix_ms).min()
     }
 }
 
@@ -120,136 +189,77 @@ impl Lane {
         slots: &HashMap<ServerName, Slots>,
         from: &HashMap<ServerName, u32>,
         to: &HashMap<ServerName, u32>,
+        now_unix_ms: i64,
     ) -> Option<(MigrationId, Route)> {
-        if !self.admitting || self.in_flight >= self.in_flight_max {
+        let Self { limit, in_flight, queues, turn, pace, of_wave, .. } = self;
+        let paced = limit.per_second_max > 0 && pace.next_unix_ms() > now_unix_ms;
+        if !limit.admitting || *in_flight >= limit.in_flight_max || paced {
             return None;
         }
-        for _ in 0..self.turns.len() {
-            let source = self.turns.pop_front()?;
-            let free = |host: &ServerName, used: &HashMap<ServerName, u32>, max: u32| {
-                !self.quarantined.contains(host) && used.get(host).copied().unwrap_or(0) < max
-            };
-            let as_source = slots.get(&source).map_or(0, |slots| slots.as_source);
-            let line = self.lines.get_mut(&source)?;
-            let found = if free(&source, from, as_source) {
-                line.iter().take(LOOK_AHEAD).position(|(_, destination)| {
-                    let slots = slots.get(destination).map_or(0, |slots| slots.as_destination);
-                    free(destination, to, slots)
-                })
-            } else {
-                None
-            };
-            let chosen = found.and_then(|at| line.remove(at));
-            if !line.is_empty() {
-                self.turns.push_back(source.clone());
+        let room = Room { slots, from: [from, &self.from], to: [to, &self.to], limit };
+        *turn = turn.wrapping_add(1);
+        let longest_first = turn.is_multiple_of(LONGEST_EVERY);
+        let mut begun: Option<&Wave> = None;
+        let mut found = None;
+        for ((wave, priority), queue) in queues.iter_mut() {
+            if !limit.waves_at_once && begun.is_some_and(|begun| begun != wave) {
+                break;
             }
-            if let Some((id, destination)) = chosen {
-                return Some((id, Route { source, destination }));
+            if !limit.lets_in(wave) {
+                continue;
+            }
+            let of_wave = of_wave.get(wave).copied().unwrap_or(0);
+            let full = limit.per_wave_max > 0 && of_wave >= limit.per_wave_max;
+            if !full && let Some((source, queued)) = queue.next(&room, longest_first) {
+                let Queued { id, destination } = queued;
+                let (wave, priority) = (wave.clone(), priority.0);
+                found = Some((id, Route { source, destination, wave, priority }));
+                break;
+            }
+            if queue.waits(&limit.quarantined) {
+                begun = Some(wave);
             }
         }
-        None
+        let (id, route) = found?;
+        let rank = (route.wave.clone(), std::cmp::Reverse(route.priority));
+        if queues.get(&rank).is_some_and(Queue::is_empty) {
+            queues.remove(&rank);
+        }
+        if limit.per_second_max > 0 {
+            pace.take(now_unix_ms, limit.per_second_max);
+        }
+        Some((id, route))
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
+impl Limit {
+    fn lets_in(&self, wave: &Wave) -> bool {
+        self.only_wave.as_ref().is_none_or(|only| only == wave)
+    }
+}
 
-    fn name(text: &str) -> ServerName {
-        text.parse().unwrap()
+impl crate::queue::Hosts for Room<'_> {
+    fn is_set_aside(&self, host: &ServerName) -> bool {
+        self.limit.quarantined.contains(host)
     }
 
-    fn route(source: &str, destination: &str) -> Route {
-        Route { source: name(source), destination: name(destination) }
+    fn has_source_slot(&self, host: &ServerName) -> bool {
+        let own = self.slots.get(host).map_or(0, |slots| slots.as_source);
+        has_slot(host, self.from, own, self.limit.per_source_max)
     }
 
-    fn campaign() -> CampaignName {
-        "night".parse().unwrap()
+    fn has_destination_slot(&self, host: &ServerName) -> bool {
+        let own = self.slots.get(host).map_or(0, |slots| slots.as_destination);
+        has_slot(host, self.to, own, self.limit.per_destination_max)
     }
+}
 
-    fn id(n: u32) -> MigrationId {
-        MigrationId::new(&campaign(), &name("s"), &n.to_string())
-    }
-
-    fn admission(hosts: &[&str], slots: u32, in_flight_max: u32) -> Admission {
-        let slots = Slots { as_source: slots, as_destination: slots };
-        let mut admission = Admission::new(hosts.iter().map(|host| (name(host), slots)).collect());
-        admission.limit(&campaign(), in_flight_max, true, &BTreeSet::new());
-        admission
-    }
-
-    fn admit(admission: &mut Admission) -> Option<MigrationId> {
-        admission.admit().map(|(_, id, _)| id)
-    }
-
-    #[test]
-    fn sources_take_turns() {
-        let mut admission = admission(&["a", "b", "d"], 100, 100);
-        for n in 0..10 {
-            admission.enqueue(&campaign(), id(n), &route("a", "d"));
-        }
-        admission.enqueue(&campaign(), id(10), &route("b", "d"));
-        assert_eq!([admit(&mut admission), admit(&mut admission)], [Some(id(0)), Some(id(10))]);
-    }
-
-    #[test]
-    fn a_full_destination_does_not_hold_up_the_line() {
-        let mut admission = admission(&["a", "d", "e"], 2, 100);
-        for n in 0..3 {
-            admission.enqueue(&campaign(), id(n), &route("a", "d"));
-        }
-        admission.take(&campaign(), &route("x", "d"));
-        admission.take(&campaign(), &route("x", "d"));
-        admission.enqueue(&campaign(), id(3), &route("a", "e"));
-        assert_eq!(admit(&mut admission), Some(id(3)));
-        assert_eq!(admit(&mut admission), None);
-    }
-
-    #[test]
-    fn nothing_is_admitted_while_paused_or_to_a_quarantined_host() {
-        let mut admission = admission(&["a", "d"], 2, 100);
-        admission.enqueue(&campaign(), id(1), &route("a", "d"));
-        admission.limit(&campaign(), 100, false, &BTreeSet::new());
-        assert_eq!(admit(&mut admission), None);
-        admission.limit(&campaign(), 100, true, &BTreeSet::from([name("d")]));
-        assert_eq!(admit(&mut admission), None);
-        admission.limit(&campaign(), 100, true, &BTreeSet::new());
-        assert_eq!(admit(&mut admission), Some(id(1)));
-    }
-
-    proptest! {
-        #[test]
-        fn no_limit_is_ever_exceeded_and_all_are_admitted_in_the_end(
-            routes in prop::collection::vec((0u8..4, 0u8..4), 1..60),
-            slots in 1u32..4, in_flight_max in 1u32..8, order: u64
-        ) {
-            let hosts = ["s0", "s1", "s2", "s3", "d0", "d1", "d2", "d3"];
-            let mut admission = admission(&hosts, slots, in_flight_max);
-            let routes: Vec<Route> =
-                routes.iter().map(|(s, d)| route(&format!("s{s}"), &format!("d{d}"))).collect();
-            let ids: HashMap<MigrationId, usize> =
-                (0..routes.len()).map(|n| (id(n as u32), n)).collect();
-            for (n, route) in routes.iter().enumerate() {
-                admission.enqueue(&campaign(), id(n as u32), route);
-            }
-            let (mut flying, mut admitted, mut random) = (Vec::new(), 0, order | 1);
-            while admitted < routes.len() {
-                while let Some(id) = admit(&mut admission) {
-                    flying.push(ids[&id]);
-                    admitted += 1;
-                }
-                prop_assert!(!flying.is_empty(), "stuck");
-                prop_assert!(flying.len() <= in_flight_max as usize);
-                for host in hosts {
-                    let touches = |n: &&usize| routes[**n].source.as_str() == host
-                        || routes[**n].destination.as_str() == host;
-                    prop_assert!(flying.iter().filter(touches).count() <= slots as usize);
-                }
-                random = random.wrapping_mul(6364136223846793005).wrapping_add(1);
-                let landed = flying.swap_remove((random >> 33) as usize % flying.len());
-                admission.release(&campaign(), &routes[landed]);
-            }
-        }
-    }
+fn has_slot(
+    host: &ServerName,
+    [all, campaign]: [&HashMap<ServerName, u32>; 2],
+    own: u32,
+    campaign_max: u32,
+) -> bool {
+    let used = |of: &HashMap<ServerName, u32>| of.get(host).copied().unwrap_or(0);
+    used(all) < own && (campaign_max == 0 || used(campaign) < campaign_max)
 }

@@ -7,12 +7,12 @@ use drover_schemas::{
     envelope::campaign_kind,
     v1::{
         CampaignCompleted, CampaignCreated, CampaignPaused, CampaignResumed, CampaignStarted,
-        ConcurrencyChanged, HostQuarantined, HostReleased, Policy, PreflightCompleted,
-        campaign_event::Event,
+        ConcurrencyChanged, HostQuarantined, HostReleased, Limits, LimitsChanged, Policy,
+        PreflightCompleted, campaign_event::Event,
     },
 };
 
-use crate::phase::NotAllowed;
+use crate::{limits::Adjust, phase::NotAllowed};
 
 /// Where a campaign stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,6 +67,17 @@ pub enum Command {
     Tune {
         /// The campaign's slots; at least 1.
         in_flight_max: u32,
+        /// Why.
+        reason: String,
+        /// Who says so.
+        by: String,
+    },
+    /// Other limits from now on.
+    Limit {
+        /// Which, and how.
+        adjust: Adjust,
+        /// Why.
+        reason: String,
         /// Who says so.
         by: String,
     },
@@ -115,6 +126,8 @@ pub struct Campaign {
     pub policy: Policy,
     /// Its slots.
     pub in_flight_max: u32,
+    /// What else limits it.
+    pub limits: Limits,
     /// The pause that calls back what is under way, while it lasts.
     pub recall: Option<CampaignPaused>,
     /// Hosts that are set aside.
@@ -136,6 +149,7 @@ impl Campaign {
             phase: Phase::Created,
             policy: policy.unwrap_or_default(),
             in_flight_max: 0,
+            limits: Limits::default(),
             recall: None,
             quarantined: BTreeSet::new(),
         })
@@ -183,6 +197,7 @@ impl Campaign {
                 }
             }
             Event::CampaignResumed(_) => self.recall = None,
+            Event::LimitsChanged(changed) => self.limits = changed.limits.unwrap_or_default(),
             Event::CampaignCreated(_)
             | Event::PreflightCompleted(_)
             | Event::CampaignCompleted(_)
@@ -203,6 +218,7 @@ impl Campaign {
             (Event::CampaignCompleted(_), Phase::Running) => Ok(Phase::Completed),
             (
                 Event::ConcurrencyChanged(_)
+                | Event::LimitsChanged(_)
                 | Event::HostQuarantined(_)
                 | Event::HostReleased(_)
                 | Event::PreflightCompleted(_),
@@ -213,6 +229,7 @@ impl Campaign {
                 Event::CampaignCreated(_)
                 | Event::CampaignStarted(_)
                 | Event::ConcurrencyChanged(_)
+                | Event::LimitsChanged(_)
                 | Event::CampaignPaused(_)
                 | Event::CampaignResumed(_)
                 | Event::HostQuarantined(_)
@@ -230,12 +247,12 @@ impl Campaign {
     /// When the command is not allowed here.
     pub fn decide(&self, command: Command) -> Result<Option<Event>, NotAllowed> {
         let (what, event) = match command {
-            Command::Start { in_flight_max, .. } if self.phase == Phase::Running => {
+            Command::Start { in_flight_max, by } if self.phase == Phase::Running => {
                 if in_flight_max == self.in_flight_max {
                     return Ok(None);
                 }
                 let reason = "started again with another limit".to_owned();
-                let event = ConcurrencyChanged { in_flight_max, reason };
+                let event = ConcurrencyChanged { in_flight_max, reason, by };
                 ("a start", Event::ConcurrencyChanged(event))
             }
             Command::Start { in_flight_max, by } => {
@@ -258,9 +275,17 @@ impl Campaign {
             Command::Tune { .. } if self.in_flight_max == 0 => {
                 return Err(self.not_allowed("another limit"));
             }
-            Command::Tune { in_flight_max, by } => {
-                let event = ConcurrencyChanged { in_flight_max, reason: format!("set by {by}") };
+            Command::Tune { in_flight_max, reason, by } => {
+                let event = ConcurrencyChanged { in_flight_max, reason, by };
                 ("another limit", Event::ConcurrencyChanged(event))
+            }
+            Command::Limit { adjust, reason, by } => {
+                let limits = adjust.apply(&self.limits);
+                if limits == self.limits {
+                    return Ok(None);
+                }
+                let event = LimitsChanged { limits: Some(limits), reason, by };
+                ("other limits", Event::LimitsChanged(event))
             }
             Command::Quarantine { host, .. } if self.quarantined.contains(&host) => {
                 return Ok(None);
@@ -370,7 +395,8 @@ mod tests {
     #[test]
     fn a_limit_and_the_hosts_set_aside_change_while_it_runs_or_is_paused() {
         let mut campaign = campaign();
-        let tune = |in_flight_max| Command::Tune { in_flight_max, by: "me".into() };
+        let tune =
+            |in_flight_max| Command::Tune { in_flight_max, reason: "busy".into(), by: "me".into() };
         assert!(campaign.decide(tune(5)).is_err(), "it has no limit before its start");
         apply(&mut campaign, start(400));
         assert!(apply(&mut campaign, tune(250)));
@@ -387,6 +413,24 @@ mod tests {
         assert!(apply(&mut campaign, release.clone()));
         assert!(!apply(&mut campaign, release));
         assert!(campaign.quarantined.is_empty());
+    }
+
+    #[test]
+    fn what_is_adjusted_changes_and_the_rest_stays() {
+        let mut campaign = campaign();
+        let limit = |adjust| Command::Limit { adjust, reason: "busy".into(), by: "me".into() };
+        let sources = Adjust { per_source_max: Some(2), ..Adjust::default() };
+        assert!(apply(&mut campaign, limit(sources.clone())), "also before its start");
+        assert!(!apply(&mut campaign, limit(sources)));
+        let canary = Adjust { canary_wave: Some("w0".into()), ..Adjust::default() };
+        assert!(apply(&mut campaign, limit(canary)));
+        let Limits { per_source_max, canary_wave, .. } = &campaign.limits;
+        assert_eq!((*per_source_max, canary_wave.as_str()), (2, "w0"));
+        assert!(apply(
+            &mut campaign,
+            limit(Adjust { per_source_max: Some(0), ..Adjust::default() })
+        ));
+        assert_eq!(campaign.limits.per_source_max, 0);
     }
 
     #[test]

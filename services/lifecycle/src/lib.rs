@@ -11,13 +11,18 @@ pub mod backoff;
 pub mod breaker;
 pub mod campaign;
 mod conclude;
+pub mod concurrency;
 pub mod ledger;
+pub mod limits;
 mod migration;
+pub mod pace;
 mod phase;
 pub mod promise;
+mod queue;
 pub mod reconcile;
 pub mod signature;
 pub mod steps;
+pub mod wave;
 pub mod zone;
 
 pub use conclude::{Conclusion, conclude};

@@ -9,6 +9,7 @@ use drover_lifecycle::{
     Command, Migration,
     breaker::Verdict,
     campaign::{self, Campaign},
+    concurrency::Change,
     steps::host_of,
 };
 use drover_schemas::{
@@ -22,6 +23,8 @@ use crate::board::Key;
 
 /// Who pauses a campaign in which too much fails.
 const BREAKER: &str = "the breaker";
+/// Who moves a campaign's slots by what it sees.
+const CONTROLLER: &str = "the controller";
 
 /// What was done.
 #[derive(Debug)]
@@ -152,6 +155,21 @@ impl Hands {
             Ok(_) => metrics::counter!("drover_breaker_verdicts_total").increment(1),
             Err(Error::Conflict { .. }) => {}
             Err(error) => tracing::warn!(campaign = %name, %error, "not recorded yet"),
+        }
+        Done::Told
+    }
+
+    /// Appends that a campaign has other slots. Where it has moved on meanwhile, the next look sees.
+    pub async fn retune(self, name: CampaignName, campaign: Campaign, change: Change) -> Done {
+        let Change { in_flight_max, reason } = change;
+        let by = CONTROLLER.to_owned();
+        let command = campaign::Command::Tune { in_flight_max, reason, by };
+        if let Ok(Some(event)) = campaign.decide(command) {
+            let event = CloudEvent::campaign(event, &self.source, Utc::now());
+            let appended = self.bus.append(&name, Aggregate::Campaign, campaign.revision, &event);
+            if let Err(error) = appended.await {
+                tracing::warn!(campaign = %name, %error, "the slots are not moved yet");
+            }
         }
         Done::Told
     }

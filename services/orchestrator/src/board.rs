@@ -10,15 +10,24 @@ use std::{
 
 use drover_lifecycle::{
     Fact, Migration, NotAllowed, Wait,
-    admission::{Admission, Route, Slots},
-    breaker::{Breaker, Verdict},
+    admission::{Admission, Slots},
+    breaker::Verdict,
     campaign::{self, Campaign},
+    concurrency::Change,
+    wave::Wave,
 };
 use drover_schemas::{
     CampaignName, MigrationId, ServerName,
-    v1::{CampaignPaused, CampaignStatus, Job, MigrationPlanned, campaign_event, migration_event},
+    v1::{CampaignPaused, CampaignStatus, Job, campaign_event, migration_event},
 };
 
+mod entry;
+mod herd;
+
+use self::{
+    entry::{Entry, Slot, route},
+    herd::{Herd, observe},
+};
 use crate::state::State;
 
 /// One migration, by its campaign.
@@ -42,38 +51,6 @@ pub enum Action {
     BreakOff,
     /// The campaign calls back what is under way: append that.
     Recall(CampaignPaused),
-}
-
-/// Whether a migration counts against the limits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Slot {
-    None,
-    Queued,
-    /// Taken from the line; its admission is on its way to the log.
-    Admitting,
-    Taken,
-}
-
-#[derive(Debug)]
-struct Entry {
-    state: State,
-    slot: Slot,
-    /// Under which it stands in [`Board::deadlines`].
-    deadline: Option<i64>,
-}
-
-#[derive(Debug, Default)]
-struct Herd {
-    /// Its log was read to its end: before that nothing is admitted, because what the log says
-    /// further on is not known.
-    live: bool,
-    campaign: Option<Campaign>,
-    migrations: HashMap<MigrationId, Entry>,
-    ended: u64,
-    rolled_back: u64,
-    sequence: u64,
-    /// Of what was heard since the log was read to its end.
-    breaker: Breaker,
 }
 
 /// Why a fact was set aside.
@@ -127,6 +104,7 @@ impl Board {
             campaign_event::Event::CampaignCreated(_)
             | campaign_event::Event::CampaignStarted(_)
             | campaign_event::Event::ConcurrencyChanged(_)
+            | campaign_event::Event::LimitsChanged(_)
             | campaign_event::Event::CampaignPaused(_)
             | campaign_event::Event::HostQuarantined(_)
             | campaign_event::Event::PreflightCompleted(_)
@@ -174,11 +152,14 @@ impl Board {
         let herd = self.herds.entry(key.0.clone()).or_default();
         herd.sequence = herd.sequence.max(revision);
         let fact = Fact { revision, at_unix_ms, event };
+        let mut ends_changed = false;
         let entry = match herd.migrations.entry(key.1) {
             std::collections::hash_map::Entry::Vacant(vacant) => {
                 let migration = Migration::begin(fact)?;
                 // A name that is none is refused here; from here on there is a route.
                 route(&migration.planned)?;
+                let wave = Wave::new(&migration.planned.wave);
+                herd.waves.entry(wave).or_default().total += 1;
                 let (state, slot) = (State::of(migration), Slot::None);
                 vacant.insert(Entry { state, slot, deadline: None })
             }
@@ -187,6 +168,8 @@ impl Board {
                 if herd.live {
                     let planned = &entry.state.migration().planned;
                     herd.breaker.take(key.1, planned, at_unix_ms, &fact.event);
+                    let before_unix_ms = entry.state.migration().at_unix_ms;
+                    observe(&mut herd.controller, before_unix_ms, at_unix_ms, &fact.event);
                 }
                 let ends = |state: &State| {
                     let migration = state.migration();
@@ -197,6 +180,13 @@ impl Board {
                 let after = ends(&entry.state);
                 herd.ended = herd.ended + u64::from(after.0) - u64::from(before.0);
                 herd.rolled_back = herd.rolled_back + u64::from(after.1) - u64::from(before.1);
+                if before != after {
+                    let completed = |(ended, back): (bool, bool)| u64::from(ended && !back);
+                    let wave = Wave::new(&entry.state.migration().planned.wave);
+                    let count = herd.waves.entry(wave).or_default();
+                    count.completed = count.completed + completed(after) - completed(before);
+                    ends_changed = true;
+                }
                 entry
             }
         };
@@ -204,6 +194,11 @@ impl Board {
         entry.settle_deadline(key, &mut self.deadlines);
         if !matches!(entry.state.wait(), Wait::Job { .. }) {
             self.working.remove(key);
+        }
+        herd.turns.forget(key.1);
+        // The canary wave may have come to its end.
+        if ends_changed && herd.has_canary() {
+            herd.set_limits(&key.0, &mut self.admission);
         }
         Ok(())
     }
@@ -231,8 +226,13 @@ impl Board {
                 let revision = migration.revision;
                 Some(Action::Timer { at_unix_ms: not_before_unix_ms, revision })
             }
-            Wait::Job { .. } => {
-                let policy = herd.campaign.as_ref()?.policy;
+            Wait::Job { step, .. } => {
+                let campaign = herd.campaign.as_ref()?;
+                let at = herd.turns.of(key.1, &migration, step, &campaign.limits, now_unix_ms);
+                if at > now_unix_ms {
+                    return Some(Action::Timer { at_unix_ms: at, revision: migration.revision });
+                }
+                let policy = campaign.policy;
                 let job = migration.job(&key.0, key.1, &policy, now_unix_ms)?;
                 self.working.insert(key.clone());
                 Some(Action::Order(Box::new(job)))
@@ -254,9 +254,9 @@ impl Board {
 
     /// The next migration for which there is a slot everywhere. Its slots are taken until its
     /// admission was read from the log, or [`Self::not_admitted`].
-    pub fn admit(&mut self) -> Option<Key> {
+    pub fn admit(&mut self, now_unix_ms: i64) -> Option<Key> {
         loop {
-            let (campaign, id, route) = self.admission.admit()?;
+            let (campaign, id, route) = self.admission.admit(now_unix_ms)?;
             let key = (campaign, id);
             let entry = self.herds.get_mut(&key.0).and_then(|herd| herd.migrations.get_mut(&id));
             match entry {
@@ -268,6 +268,21 @@ impl Board {
                 Some(_) | None => self.admission.release(&key.0, &route),
             }
         }
+    }
+
+    /// When the next admission is allowed, where only their rate stands against one now.
+    pub fn next_turn(&self, now_unix_ms: i64) -> Option<i64> {
+        self.admission.next_turn(now_unix_ms)
+    }
+
+    /// The campaigns whose slots are to be moved by what was seen of them.
+    pub fn retune(&mut self, now_unix_ms: i64) -> Vec<(CampaignName, Campaign, Change)> {
+        let admission = &self.admission;
+        let moved = self.herds.iter_mut().filter_map(|(name, herd)| {
+            let change = herd.retune(now_unix_ms, admission.in_flight(name))?;
+            Some((name.clone(), herd.campaign.clone()?, change))
+        });
+        moved.collect()
     }
 
     /// The admission did not come to the log: the slots are free again, the migration waits.
@@ -374,295 +389,5 @@ impl Board {
     }
 }
 
-impl Herd {
-    fn is_running(&self) -> bool {
-        self.campaign.as_ref().is_some_and(|campaign| campaign.phase == campaign::Phase::Running)
-    }
-
-    fn set_limits(&self, name: &CampaignName, admission: &mut Admission) {
-        if let Some(campaign) = &self.campaign {
-            let admitting = self.live && self.is_running();
-            admission.limit(name, campaign.in_flight_max, admitting, &campaign.quarantined);
-        }
-    }
-}
-
-impl Entry {
-    /// Brings the slots in line with the state.
-    fn settle_slot(&mut self, key: &Key, admission: &mut Admission) {
-        let target = match self.state.wait() {
-            Wait::Admission { not_before_unix_ms: 0 } => Slot::Queued,
-            // It comes into the line when its time has come.
-            Wait::Admission { .. } => Slot::None,
-            Wait::Job { .. } | Wait::Settlement | Wait::Findings | Wait::Person | Wait::Nothing => {
-                if self.state.migration().holds_slot() {
-                    Slot::Taken
-                } else {
-                    Slot::None
-                }
-            }
-        };
-        let (holds, shall_hold) = (self.slot.is_held(), target.is_held());
-        if holds != shall_hold
-            && let Some(route) = self.route()
-        {
-            if holds {
-                admission.release(&key.0, &route);
-            } else {
-                admission.take(&key.0, &route);
-            }
-        }
-        if target == Slot::Queued {
-            self.enqueue(key, admission);
-        } else {
-            self.slot = target;
-        }
-    }
-
-    /// Puts it in line, where it is not.
-    fn enqueue(&mut self, (campaign, id): &Key, admission: &mut Admission) {
-        match self.slot {
-            Slot::Queued | Slot::Admitting => return,
-            Slot::None | Slot::Taken => {}
-        }
-        if let Some(route) = self.route() {
-            admission.enqueue(campaign, *id, &route);
-            self.slot = Slot::Queued;
-        }
-    }
-
-    /// Where it goes; there is always one, since it was looked at when the entry was made.
-    fn route(&self) -> Option<Route> {
-        route(&self.state.migration().planned).ok()
-    }
-
-    fn settle_deadline(&mut self, key: &Key, deadlines: &mut BTreeSet<(i64, Key)>) {
-        let now = match &self.state {
-            State::Awake(migration) => migration.deadline_unix_ms(),
-            State::Asleep(_) => None,
-        };
-        if self.deadline != now {
-            if let Some(before) = self.deadline {
-                deadlines.remove(&(before, key.clone()));
-            }
-            deadlines.extend(now.map(|at| (at, key.clone())));
-            self.deadline = now;
-        }
-    }
-}
-
-impl Slot {
-    fn is_held(self) -> bool {
-        match self {
-            Self::Admitting | Self::Taken => true,
-            Self::None | Self::Queued => false,
-        }
-    }
-}
-
-fn route(planned: &MigrationPlanned) -> Result<Route, Refused> {
-    Ok(Route { source: planned.source.parse()?, destination: planned.destination.parse()? })
-}
-
 #[cfg(test)]
-mod tests {
-    use drover_lifecycle::Command;
-    use drover_schemas::v1::{self, Policy, Step, campaign_event, migration_event::Event};
-
-    use super::*;
-
-    struct Log {
-        board: Board,
-        campaign: CampaignName,
-        sequence: u64,
-    }
-
-    impl Log {
-        fn new(slots: u32, in_flight_max: u32) -> Self {
-            let slots = Slots { as_source: slots, as_destination: slots };
-            let hosts = ["a", "b"].map(|host| (host.parse().unwrap(), slots));
-            let board = Board::new(hosts.into_iter().collect());
-            let mut log = Self { board, campaign: "night".parse().unwrap(), sequence: 0 };
-            log.board.go_live(&log.campaign);
-            let policy = Some(Policy::default());
-            log.campaign(campaign_event::Event::CampaignCreated(v1::CampaignCreated { policy }));
-            log.campaign(campaign_event::Event::CampaignStarted(v1::CampaignStarted {
-                in_flight_max,
-                by: "me".into(),
-            }));
-            log
-        }
-
-        fn campaign(&mut self, event: campaign_event::Event) {
-            self.sequence += 1;
-            self.board.take_campaign(&self.campaign, self.sequence, event).unwrap();
-        }
-
-        fn migration(&mut self, key: &Key, event: Event) {
-            self.sequence += 1;
-            self.board.take_migration(key, self.sequence, 0, event).unwrap();
-        }
-
-        fn plan(&mut self, n: u32) -> Key {
-            let database = format!("db{n}");
-            let id = MigrationId::new(&self.campaign, &"a".parse().unwrap(), &database);
-            let key = (self.campaign.clone(), id);
-            let planned = MigrationPlanned {
-                database,
-                source: "a".into(),
-                destination: "b".into(),
-                ..Default::default()
-            };
-            self.migration(&key, Event::MigrationPlanned(planned));
-            key
-        }
-
-        fn admit(&mut self) -> Option<Key> {
-            let key = self.board.admit()?;
-            let event = self.board.migration(&key)?.decide(Command::Admit).unwrap();
-            self.migration(&key, event);
-            Some(key)
-        }
-    }
-
-    #[test]
-    fn a_slot_comes_free_when_the_host_names_are_switched() {
-        let mut log = Log::new(1, 10);
-        let (first, second) = (log.plan(1), log.plan(2));
-        assert_eq!(log.admit(), Some(first.clone()));
-        assert_eq!(log.admit(), None);
-        for event in [
-            Event::SourceFrozen(v1::SourceFrozen::default()),
-            Event::DumpStored(v1::DumpStored::default()),
-            Event::ImportCompleted(v1::ImportCompleted::default()),
-            Event::CopyVerified(v1::CopyVerified::default()),
-            Event::SourceDisarmed(v1::SourceDisarmed::default()),
-            Event::DestinationOpened(v1::DestinationOpened::default()),
-        ] {
-            log.migration(&first, event);
-            assert_eq!(log.admit(), None);
-        }
-        log.migration(&first, Event::DnsSwitched(v1::DnsSwitched::default()));
-        assert_eq!(log.admit(), Some(second));
-    }
-
-    #[test]
-    fn an_admission_that_was_overtaken_gives_its_slots_back() {
-        let mut log = Log::new(1, 10);
-        let (first, second) = (log.plan(1), log.plan(2));
-        assert_eq!(log.board.admit(), Some(first.clone()));
-        let rollback = Command::RollBack { by: "me".into(), reason: String::new() };
-        let event = log.board.migration(&first).unwrap().decide(rollback).unwrap();
-        log.migration(&first, event);
-        log.board.not_admitted(&first);
-        assert_eq!(log.board.action(&first, 0), Some(Action::Settle));
-        assert_eq!(log.admit(), Some(second));
-    }
-
-    #[test]
-    fn an_admission_that_failed_stands_in_line_again_once() {
-        let mut log = Log::new(1, 10);
-        let first = log.plan(1);
-        assert_eq!(log.board.admit(), Some(first.clone()));
-        log.board.not_admitted(&first);
-        assert_eq!(log.admit(), Some(first));
-        assert_eq!(log.board.admit(), None);
-    }
-
-    #[test]
-    fn what_another_orchestrator_admitted_counts() {
-        let mut log = Log::new(2, 1);
-        let (first, _) = (log.plan(1), log.plan(2));
-        log.migration(&first, Event::MigrationAdmitted(v1::MigrationAdmitted { run: 1 }));
-        assert_eq!(log.board.admit(), None, "the campaign has one slot");
-        let action = log.board.action(&first, 0);
-        assert!(matches!(action, Some(Action::Order(job)) if job.step() == Step::Freeze));
-    }
-
-    #[test]
-    fn nothing_is_admitted_before_the_log_was_read_to_its_end() {
-        let mut log = Log::new(2, 10);
-        log.plan(1);
-        let name = log.campaign.clone();
-        log.board.herds.get_mut(&name).unwrap().live = false;
-        log.campaign(campaign_event::Event::CampaignPaused(CampaignPaused::default()));
-        log.campaign(campaign_event::Event::CampaignResumed(v1::CampaignResumed::default()));
-        assert_eq!(log.board.admit(), None);
-        log.board.go_live(&name);
-        assert!(log.board.admit().is_some());
-    }
-
-    #[test]
-    fn a_forgotten_campaign_gives_its_slots_back() {
-        let mut log = Log::new(1, 10);
-        log.plan(1);
-        assert!(log.admit().is_some());
-        let name = log.campaign.clone();
-        log.board.forget(&name);
-        assert_eq!(log.board.admission.in_flight(&name), 0);
-    }
-
-    #[test]
-    fn a_pause_stops_admissions_and_a_resume_goes_on() {
-        let mut log = Log::new(2, 10);
-        let first = log.plan(1);
-        let event = CampaignPaused { reason: "test".into(), ..Default::default() };
-        log.campaign(campaign_event::Event::CampaignPaused(event));
-        assert_eq!(log.board.admit(), None);
-        let event = v1::CampaignResumed { by: "me".into() };
-        log.campaign(campaign_event::Event::CampaignResumed(event));
-        assert_eq!(log.board.admit(), Some(first));
-    }
-
-    #[test]
-    fn a_pause_that_recalls_undoes_what_is_not_being_switched() {
-        let mut log = Log::new(4, 10);
-        let keys: Vec<Key> = (1..4).map(|n| log.plan(n)).collect();
-        for _ in 0..2 {
-            log.admit();
-        }
-        for event in [
-            Event::SourceFrozen(v1::SourceFrozen::default()),
-            Event::DumpStored(v1::DumpStored::default()),
-            Event::ImportCompleted(v1::ImportCompleted::default()),
-            Event::CopyVerified(v1::CopyVerified::default()),
-            Event::SourceDisarmed(v1::SourceDisarmed::default()),
-            Event::DestinationOpened(v1::DestinationOpened::default()),
-        ] {
-            log.migration(&keys[1], event);
-        }
-        let paused = CampaignPaused { recalls: true, ..Default::default() };
-        log.campaign(campaign_event::Event::CampaignPaused(paused));
-        let mut found = log.board.to_recall(&log.campaign);
-        found.sort();
-        assert_eq!(found.len(), 2, "what waits for a slot goes on waiting");
-        assert!(matches!(log.board.action(&keys[0], 0), Some(Action::Recall(_))));
-        let switch = log.board.action(&keys[1], 0);
-        assert!(matches!(switch, Some(Action::Order(job)) if job.step() == Step::Switch));
-        let recall = Command::Recall { by: "me".into(), reason: String::new() };
-        let event = log.board.migration(&keys[0]).unwrap().decide(recall).unwrap();
-        log.migration(&keys[0], event);
-        let thaw = log.board.action(&keys[0], 0);
-        assert!(matches!(thaw, Some(Action::Order(job)) if job.step() == Step::Thaw));
-        log.migration(&keys[0], Event::SourceThawed(v1::SourceThawed::default()));
-        let event = log.board.migration(&keys[0]).unwrap().decide(Command::Settle).unwrap();
-        log.migration(&keys[0], event);
-        assert_eq!(log.board.admit(), None, "the pause lasts");
-        log.campaign(campaign_event::Event::CampaignResumed(v1::CampaignResumed::default()));
-        let again = [log.admit(), log.admit()];
-        assert!(again.contains(&Some(keys[0].clone())), "{again:?}");
-    }
-
-    #[test]
-    fn the_campaign_ends_with_its_last_migration() {
-        let mut log = Log::new(2, 10);
-        let key = log.plan(1);
-        assert_eq!(log.board.all_ended(&log.campaign), None);
-        let rollback = Command::RollBack { by: "me".into(), reason: String::new() };
-        for command in [rollback, Command::Settle] {
-            let event = log.board.migration(&key).unwrap().decide(command).unwrap();
-            log.migration(&key, event);
-        }
-        assert_eq!(log.board.all_ended(&log.campaign), Some((0, 1)));
-    }
-}
+mod tests;

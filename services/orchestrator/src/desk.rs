@@ -41,6 +41,8 @@ const BATCH_MAX: usize = 512;
 const SWEEP_EVERY: Duration = Duration::from_secs(30);
 /// Before an exchange that failed is tried again, in milliseconds.
 const AGAIN_MS: i64 = 1_000;
+/// How often it is looked whether a campaign's slots are to be moved.
+const TUNE_EVERY: Duration = Duration::from_secs(1);
 
 type Timer = Reverse<(i64, Key, u64)>;
 
@@ -92,6 +94,7 @@ impl Desk {
         beside.spawn(answer(self.bus.clone(), self.status.subscribe(), shutdown.clone()));
         let (hold, mut holds) = mpsc::channel(1);
         let mut sweep = interval(SWEEP_EVERY);
+        let mut tune = interval(TUNE_EVERY);
         let mut batch = Vec::with_capacity(BATCH_MAX);
         self.seek_lease(&hold, &mut beside);
         loop {
@@ -116,6 +119,7 @@ impl Desk {
                     Err(error) => tracing::error!(%error, "an action's task ended"),
                 },
                 () = due(next_look) => self.ring(),
+                _ = tune.tick() => self.retune(),
                 _ = sweep.tick() => self.touched.extend(self.board.working()),
             }
         }
@@ -277,7 +281,7 @@ impl Desk {
             self.act(key);
         }
         while self.acts.len() < ACTS_MAX {
-            let Some(key) = self.board.admit() else { break };
+            let Some(key) = self.board.admit(now()) else { break };
             if let Some(migration) = self.board.migration(&key).map(Cow::into_owned) {
                 self.acts.spawn(self.hands.clone().admit(key, migration));
             }
@@ -327,12 +331,23 @@ impl Desk {
         }
     }
 
+    /// Moves the slots of the campaigns that have them moved.
+    fn retune(&mut self) {
+        if !self.is_active() {
+            return;
+        }
+        for (name, campaign, change) in self.board.retune(now()) {
+            self.acts.spawn(self.hands.clone().retune(name, campaign, change));
+        }
+    }
+
     /// When the next migration is to be looked at.
     fn next_look(&self) -> Option<i64> {
         let timer = self.timers.peek().map(|Reverse((at, _, _))| *at);
         // Who waits for the lease looks at all of them when it has it.
         let deadline = self.board.next_deadline().filter(|_| self.is_active());
-        timer.into_iter().chain(deadline).min()
+        let turn = self.board.next_turn(now()).filter(|_| self.is_active());
+        timer.into_iter().chain(deadline).chain(turn).min()
     }
 
     /// Looks again at the migrations whose time has come.

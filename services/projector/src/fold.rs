@@ -12,7 +12,7 @@ use drover_schemas::{
     CampaignName, MigrationId, ServerName,
     envelope::CloudEvent,
     subjects::{self, Aggregate},
-    v1::{Policy, StepFailed, migration_event::Event},
+    v1::{Limits, Policy, StepFailed, migration_event::Event},
 };
 use rusqlite::{Row, Transaction, params};
 use uuid::Uuid;
@@ -399,6 +399,7 @@ fn restore_campaign(
         phase,
         policy: Policy::default(),
         in_flight_max,
+        limits: Limits::default(),
         recall: None,
         quarantined,
     }))

@@ -319,8 +319,17 @@ fn campaign_events() -> Vec<(CampaignEvent, &'static str)> {
             CampaignEvent::ConcurrencyChanged(v1::ConcurrencyChanged {
                 in_flight_max: 1,
                 reason: "slow".into(),
+                by: "me".into(),
             }),
-            "1 slot: slow",
+            "1 slot, by me: slow",
+        ),
+        (
+            CampaignEvent::LimitsChanged(v1::LimitsChanged {
+                limits: Some(v1::Limits { per_source_max: 2, ..v1::Limits::default() }),
+                reason: "busy".into(),
+                by: "me".into(),
+            }),
+            "at most 2 at a source; waves in order, by me: busy",
         ),
         (
             CampaignEvent::CampaignPaused(v1::CampaignPaused {

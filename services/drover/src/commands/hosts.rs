@@ -89,6 +89,7 @@ async fn set_aside(context: &Context, campaign: &CampaignName) -> Result<Vec<Set
             Event::CampaignCreated(_)
             | Event::CampaignStarted(_)
             | Event::ConcurrencyChanged(_)
+            | Event::LimitsChanged(_)
             | Event::CampaignPaused(_)
             | Event::CampaignResumed(_)
             | Event::PreflightCompleted(_)

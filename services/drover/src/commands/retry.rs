@@ -23,6 +23,10 @@ pub struct Args {
     campaign: CampaignName,
     #[command(flatten)]
     which: Which,
+    /// At most so many of them, to see whether the cause is gone before the rest are tried.
+    #[arg(long, value_name = "N", conflicts_with = "migration",
+        value_parser = clap::value_parser!(u32).range(1..))]
+    limit: Option<u32>,
 }
 
 #[derive(Debug, clap::Args)]
@@ -40,12 +44,13 @@ struct Which {
 }
 
 pub async fn run(config: &Path, args: Args) -> Result<(), Trouble> {
-    let Args { campaign, which } = args;
+    let Args { campaign, which, limit } = args;
+    let limit = limit.map_or(usize::MAX, |limit| limit as usize);
     let context = Context::of(config, "retry", &campaign).await?;
     let bus = &context.bus;
     let ids = match which.migration {
         Some(id) => vec![id],
-        None => waiting(bus, &campaign, which.signature).await?,
+        None => waiting(bus, &campaign, which.signature, limit).await?,
     };
     if ids.is_empty() {
         return Err(Failure::new(Code::NothingToDo, "no migration waits for a retry").into());
@@ -65,11 +70,12 @@ pub async fn run(config: &Path, args: Args) -> Result<(), Trouble> {
     failures.pop().map_or(Ok(()), |failure| Err(failure.into()))
 }
 
-/// The migrations that wait for a person.
+/// The migrations that wait for a person, at most so many.
 async fn waiting(
     bus: &Bus,
     campaign: &CampaignName,
     signature: Option<String>,
+    limit: usize,
 ) -> Result<Vec<MigrationId>, Failure> {
     let mut filter =
         Filter { waits_for: Some("person".to_owned()), signature, ..Filter::default() };
@@ -79,5 +85,9 @@ async fn waiting(
         let Some(last) = page.last() else { return Ok(ids) };
         filter.after = Some(last.id);
         ids.extend(page.iter().map(|row| row.id));
+        if ids.len() >= limit {
+            ids.truncate(limit);
+            return Ok(ids);
+        }
     }
 }

@@ -1,32 +1,130 @@
-//! `drover tune`: another limit for a campaign that was started, running or paused.
+//! `drover tune`: other limits for a campaign, at any time.
+//!
+//! Each change is an event with its reason and who made it; what is not named stays as it is.
 
-use std::path::Path;
+use std::{path::Path, str::FromStr};
 
-use drover_lifecycle::campaign::Command;
-use drover_schemas::CampaignName;
+use drover_lifecycle::{
+    campaign::Command,
+    concurrency::Range,
+    limits::{Adjust, words},
+};
+use drover_schemas::{CampaignName, Code, Failure};
 
 use super::print;
 use crate::{
-    context::{Context, command_campaign, operator},
+    context::{Context, campaign_state, command_campaign, operator},
     report::Trouble,
 };
+
+/// The most that may be in flight.
+const IN_FLIGHT_MAX: u32 = 100_000;
+
+/// How many migrations are in flight at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum InFlight {
+    /// At most so many.
+    Fixed(u32),
+    /// As many as is best, by what is seen.
+    Auto,
+}
+
+impl FromStr for InFlight {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.parse() {
+            Ok(number) if (1..=IN_FLIGHT_MAX).contains(&number) => Ok(Self::Fixed(number)),
+            Err(_) if text == "auto" => Ok(Self::Auto),
+            Ok(_) | Err(_) => Err(format!("a number from 1 to {IN_FLIGHT_MAX}, or auto")),
+        }
+    }
+}
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The campaign's name.
     pub campaign: CampaignName,
-    /// How many migrations are in flight at once from now on. What is in flight beyond it
-    /// finishes.
-    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=100_000))]
-    pub max_in_flight: u32,
+    /// Why; recorded with each change.
+    #[arg(long, default_value = "a person's word")]
+    pub reason: String,
+    #[command(flatten)]
+    which: Which,
+}
+
+#[derive(Debug, clap::Args)]
+#[group(required = true, multiple = true)]
+struct Which {
+    /// How many migrations are in flight at once from now on; what is in flight beyond it finishes.
+    /// With auto as many as is best by the servers' latency, between --floor and --ceiling.
+    #[arg(long, value_name = "N|auto")]
+    max_in_flight: Option<InFlight>,
+    /// The fewest that auto allows.
+    #[arg(long, value_name = "N", default_value_t = 20, requires = "max_in_flight")]
+    floor: u32,
+    /// The most that auto allows.
+    #[arg(long, value_name = "N", default_value_t = 800, requires = "max_in_flight")]
+    ceiling: u32,
+    /// Of this campaign at once from one source, never more than its own slots; 0 for those.
+    #[arg(long, value_name = "N")]
+    per_source: Option<u32>,
+    /// Of this campaign at once to one destination, never more than its own slots; 0 for those.
+    #[arg(long, value_name = "N")]
+    per_destination: Option<u32>,
+    /// Of one wave at once; 0 for any number.
+    #[arg(long, value_name = "N")]
+    per_wave: Option<u32>,
+    /// Switches of host names a second, and admissions, which lead to them; 0 for any number.
+    #[arg(long, value_name = "R")]
+    dns_per_second: Option<u32>,
+    /// Messages to customers a second; 0 for any number.
+    #[arg(long, value_name = "R")]
+    notify_per_second: Option<u32>,
+    /// Whether waves go all at once; otherwise one begins when none of those before it waits for a
+    /// slot.
+    #[arg(long, value_name = "BOOL")]
+    waves_at_once: Option<bool>,
+    /// The wave of which each migration has to complete before anything else goes; '' for none.
+    #[arg(long, value_name = "WAVE")]
+    canary: Option<String>,
 }
 
 pub async fn run(config: &Path, args: Args) -> Result<(), Trouble> {
-    let Args { campaign, max_in_flight: in_flight_max } = args;
+    let Args { campaign, reason, which } = args;
+    if which.floor < 1 || which.floor > which.ceiling || which.ceiling > IN_FLIGHT_MAX {
+        let message = format!("--floor {} --ceiling {}", which.floor, which.ceiling);
+        return Err(Failure::new(Code::LimitsInvalid, message).into());
+    }
     let context = Context::of(config, "tune", &campaign).await?;
-    let command = Command::Tune { in_flight_max, by: operator() };
-    let decided = command_campaign(&context.bus, &campaign, command).await?;
-    let already = if decided.changed { "" } else { " (as before)" };
-    print(&format!("{campaign}: at most {in_flight_max} in flight{already}\n"));
+    let bus = &context.bus;
+    let limit = Command::Limit { adjust: which.adjust(), reason: reason.clone(), by: operator() };
+    let mut changed = command_campaign(bus, &campaign, limit).await?.changed;
+    if let Some(InFlight::Fixed(in_flight_max)) = which.max_in_flight {
+        let tune = Command::Tune { in_flight_max, reason, by: operator() };
+        changed |= command_campaign(bus, &campaign, tune).await?.changed;
+    }
+    let state = campaign_state(bus, &campaign).await?;
+    let already = if changed { "" } else { " (as before)" };
+    let limits = words(&state.limits);
+    print(&format!("{campaign}: at most {} in flight; {limits}{already}\n", state.in_flight_max));
     Ok(())
+}
+
+impl Which {
+    fn adjust(&self) -> Adjust {
+        let range = Range { floor: self.floor, ceiling: self.ceiling };
+        Adjust {
+            per_source_max: self.per_source,
+            per_destination_max: self.per_destination,
+            per_wave_max: self.per_wave,
+            dns_per_second_max: self.dns_per_second,
+            notices_per_second_max: self.notify_per_second,
+            waves_at_once: self.waves_at_once,
+            canary_wave: self.canary.clone(),
+            auto: self.max_in_flight.map(|wanted| match wanted {
+                InFlight::Fixed(_) => None,
+                InFlight::Auto => Some(range),
+            }),
+        }
+    }
 }

@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use drover_bus::Recorded;
-use drover_lifecycle::promise::max_frozen_ms;
+use drover_lifecycle::{limits::words, promise::max_frozen_ms};
 use drover_schemas::{
     subjects::{Aggregate, step_name},
     v1::{
@@ -195,7 +195,12 @@ fn of_campaign(event: &CampaignEvent) -> String {
         }
         CampaignEvent::ConcurrencyChanged(changed) => {
             let slots = count(changed.in_flight_max, "slot");
-            format!("{slots}: {}", printable(&changed.reason))
+            format!("{slots}, {}", by(&changed.by, &changed.reason))
+        }
+        CampaignEvent::LimitsChanged(changed) => {
+            let limits = changed.limits.clone().unwrap_or_default();
+            let words = printable(&words(&limits)).into_owned();
+            format!("{words}, {}", by(&changed.by, &changed.reason))
         }
         CampaignEvent::CampaignPaused(paused) if paused.recalls => {
             format!("what is under way is undone, {}", by(&paused.by, &paused.reason))

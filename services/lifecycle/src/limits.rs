@@ -1,0 +1,80 @@
+//! The limits of a campaign that a person may change while it runs, besides its slots.
+
+use drover_schemas::v1::Limits;
+
+use crate::concurrency::Range;
+
+/// What is to be another than it is; what is not named stays.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Adjust {
+    /// Of the campaign at one source; 0 for the source's own slots.
+    pub per_source_max: Option<u32>,
+    /// Of the campaign at one destination; 0 for the destination's own slots.
+    pub per_destination_max: Option<u32>,
+    /// Of one wave; 0 for any number.
+    pub per_wave_max: Option<u32>,
+    /// Switches of host names a second; 0 for any number.
+    pub dns_per_second_max: Option<u32>,
+    /// Messages to customers a second; 0 for any number.
+    pub notices_per_second_max: Option<u32>,
+    /// Waves do not wait for each other.
+    pub waves_at_once: Option<bool>,
+    /// The wave that must succeed before the rest; empty for none.
+    pub canary_wave: Option<String>,
+    /// The campaign's slots move by themselves between these; the inner none for a fixed number.
+    pub auto: Option<Option<Range>>,
+}
+
+impl Adjust {
+    /// The limits with these changes.
+    pub fn apply(&self, before: &Limits) -> Limits {
+        let before = before.clone();
+        let range = |range: Option<Range>| range.map_or((0, 0), |r| (r.floor, r.ceiling));
+        let (in_flight_floor, in_flight_ceiling) =
+            self.auto.map_or((before.in_flight_floor, before.in_flight_ceiling), range);
+        Limits {
+            per_source_max: self.per_source_max.unwrap_or(before.per_source_max),
+            per_destination_max: self.per_destination_max.unwrap_or(before.per_destination_max),
+            per_wave_max: self.per_wave_max.unwrap_or(before.per_wave_max),
+            dns_per_second_max: self.dns_per_second_max.unwrap_or(before.dns_per_second_max),
+            notices_per_second_max: self
+                .notices_per_second_max
+                .unwrap_or(before.notices_per_second_max),
+            waves_at_once: self.waves_at_once.unwrap_or(before.waves_at_once),
+            canary_wave: self.canary_wave.clone().unwrap_or(before.canary_wave),
+            in_flight_floor,
+            in_flight_ceiling,
+        }
+    }
+}
+
+/// Between what the campaign's slots move by themselves; none where they are fixed.
+pub fn range(limits: &Limits) -> Option<Range> {
+    let Limits { in_flight_floor, in_flight_ceiling, .. } = *limits;
+    let floor = in_flight_floor.max(1);
+    (in_flight_ceiling > 0).then_some(Range { floor, ceiling: in_flight_ceiling.max(floor) })
+}
+
+/// The limits in words.
+pub fn words(limits: &Limits) -> String {
+    let mut words = Vec::new();
+    for (number, what) in [
+        (limits.per_source_max, "at a source"),
+        (limits.per_destination_max, "at a destination"),
+        (limits.per_wave_max, "of a wave"),
+        (limits.dns_per_second_max, "switches a second"),
+        (limits.notices_per_second_max, "messages a second"),
+    ] {
+        if number > 0 {
+            words.push(format!("at most {number} {what}"));
+        }
+    }
+    if let Some(Range { floor, ceiling }) = range(limits) {
+        words.push(format!("in flight between {floor} and {ceiling} by itself"));
+    }
+    words.push(if limits.waves_at_once { "waves at once" } else { "waves in order" }.to_owned());
+    if !limits.canary_wave.is_empty() {
+        words.push(format!("canary wave {}", limits.canary_wave));
+    }
+    words.join("; ")
+}

@@ -1,0 +1,178 @@
+//! One campaign on the board: its migrations, and what controls their flow.
+
+use std::collections::{BTreeMap, HashMap};
+
+use drover_lifecycle::{
+    Forward, Migration,
+    admission::{Admission, Limit},
+    breaker::Breaker,
+    campaign::{self, Campaign},
+    concurrency::{Change, Controller},
+    limits::range,
+    pace::Pace,
+    wave::Wave,
+};
+use drover_schemas::{
+    CampaignName, MigrationId,
+    v1::{Limits, Step, migration_event::Event},
+};
+
+use super::entry::Entry;
+
+#[derive(Debug, Default)]
+pub(crate) struct Herd {
+    /// Its log was read to its end: before that nothing is admitted, because what the log says
+    /// further on is not known.
+    pub(crate) live: bool,
+    pub(crate) campaign: Option<Campaign>,
+    pub(crate) migrations: HashMap<MigrationId, Entry>,
+    pub(crate) ended: u64,
+    pub(crate) rolled_back: u64,
+    pub(crate) sequence: u64,
+    /// Of what was heard since the log was read to its end.
+    pub(crate) breaker: Breaker,
+    /// The same.
+    pub(crate) controller: Option<Controller>,
+    pub(crate) waves: BTreeMap<Wave, WaveCount>,
+    pub(crate) turns: Turns,
+}
+
+/// How many migrations a wave has, and how many of them completed.
+#[derive(Debug, Default, Clone, Copy)]
+pub(crate) struct WaveCount {
+    pub(crate) total: u64,
+    pub(crate) completed: u64,
+}
+
+/// The turns of the steps of which there may be only so many a second.
+#[derive(Debug, Default)]
+pub(crate) struct Turns {
+    dns: Pace,
+    notices: Pace,
+    /// Which were given out, at which revision.
+    given: HashMap<MigrationId, (u64, i64)>,
+}
+
+impl Turns {
+    /// When a step may be ordered, in ms since 1970. What takes a customer back to where they can
+    /// write is not held up, but counts.
+    pub(crate) fn of(
+        &mut self,
+        id: MigrationId,
+        migration: &Migration,
+        step: Step,
+        limits: &Limits,
+        now_unix_ms: i64,
+    ) -> i64 {
+        let (pace, per_second_max) = match step {
+            Step::Switch | Step::Revert => (&mut self.dns, limits.dns_per_second_max),
+            Step::Announce => (&mut self.notices, limits.notices_per_second_max),
+            Step::Unspecified
+            | Step::Freeze
+            | Step::Dump
+            | Step::Import
+            | Step::Verify
+            | Step::Disarm
+            | Step::Open
+            | Step::Retire
+            | Step::Publish
+            | Step::Expire
+            | Step::Close
+            | Step::Drop
+            | Step::Thaw => return now_unix_ms,
+        };
+        let given = self.given.get(&id).filter(|(revision, _)| *revision == migration.revision);
+        match given {
+            Some((_, at)) => *at,
+            None if per_second_max == 0 => now_unix_ms,
+            None => {
+                let turn = pace.take(now_unix_ms, per_second_max);
+                let at = if step == Step::Revert { now_unix_ms } else { turn };
+                self.given.insert(id, (migration.revision, at));
+                at
+            }
+        }
+    }
+
+    /// A migration has moved on.
+    pub(crate) fn forget(&mut self, id: MigrationId) {
+        self.given.remove(&id);
+    }
+}
+
+impl Herd {
+    pub(crate) fn is_running(&self) -> bool {
+        self.campaign.as_ref().is_some_and(|campaign| campaign.phase == campaign::Phase::Running)
+    }
+
+    /// Brings what is admitted in line with the campaign's state.
+    pub(crate) fn set_limits(&mut self, name: &CampaignName, admission: &mut Admission) {
+        let Some(campaign) = &self.campaign else { return };
+        let Limits {
+            per_source_max,
+            per_destination_max,
+            per_wave_max,
+            dns_per_second_max,
+            waves_at_once,
+            ..
+        } = campaign.limits;
+        let limit = Limit {
+            admitting: self.live && self.is_running(),
+            in_flight_max: campaign.in_flight_max,
+            per_source_max,
+            per_destination_max,
+            per_wave_max,
+            per_second_max: dns_per_second_max,
+            waves_at_once,
+            only_wave: self.canary(),
+            quarantined: campaign.quarantined.clone(),
+        };
+        if range(&campaign.limits).is_none() {
+            self.controller = None;
+        } else if self.controller.is_none() {
+            self.controller = Some(Controller::new(campaign.in_flight_max));
+        }
+        admission.limit(name, limit);
+    }
+
+    /// The wave that has to succeed before the rest, as long as it has not.
+    fn canary(&self) -> Option<Wave> {
+        let name = &self.campaign.as_ref()?.limits.canary_wave;
+        let wave = Some(Wave::new(name)).filter(|_| !name.is_empty())?;
+        // A name that no migration has lets nobody through: it is a slip of the pen.
+        let count = self.waves.get(&wave).copied().unwrap_or_default();
+        (count.total == 0 || count.completed < count.total).then_some(wave)
+    }
+
+    /// Whether a wave has to succeed before the rest.
+    pub(crate) fn has_canary(&self) -> bool {
+        self.campaign.as_ref().is_some_and(|campaign| !campaign.limits.canary_wave.is_empty())
+    }
+
+    /// Another number of slots, where they move by themselves and it is time.
+    pub(crate) fn retune(&mut self, now_unix_ms: i64, in_flight: u32) -> Option<Change> {
+        if !self.live || !self.is_running() {
+            return None;
+        }
+        let campaign = self.campaign.as_ref()?;
+        let range = range(&campaign.limits)?;
+        self.controller.as_mut()?.decide(range, now_unix_ms, in_flight, campaign.in_flight_max)
+    }
+}
+
+/// Takes in how long a step took whose work is the same for every database, or that one failed.
+pub(crate) fn observe(
+    controller: &mut Option<Controller>,
+    before_unix_ms: i64,
+    at_unix_ms: i64,
+    event: &Event,
+) {
+    let Some(controller) = controller else { return };
+    if let Event::SourceDisarmed(_) | Event::DestinationOpened(_) = event {
+        controller.take(at_unix_ms, Some(at_unix_ms.saturating_sub(before_unix_ms)));
+    } else if let Event::StepFailed(failed) = event
+        && Forward::ALL.iter().any(|f| *f < Forward::Switch && f.step() == failed.step())
+    {
+        controller.take(at_unix_ms, None);
+    }
+}
