@@ -10,7 +10,16 @@ use crate::frames::FrameKind;
 
 /// Whether a definition that goes to a server as it is may be more than one statement there.
 pub(crate) fn may_go_on(kind: FrameKind, sql: &[u8]) -> bool {
-    let is_body = match kind {
+    is_body(kind) && sql.windows(3).any(|three| matches!(three, b"/*!" | b"/*M"))
+}
+
+/// Whether a definition is a body whose text ends in a semicolon.
+pub(crate) fn ends_in_semicolon(kind: FrameKind, sql: &[u8]) -> bool {
+    is_body(kind) && sql.trim_ascii_end().ends_with(b";")
+}
+
+fn is_body(kind: FrameKind) -> bool {
+    match kind {
         FrameKind::Routine | FrameKind::Trigger | FrameKind::Event => true,
         FrameKind::Prologue
         | FrameKind::Sequence
@@ -19,8 +28,7 @@ pub(crate) fn may_go_on(kind: FrameKind, sql: &[u8]) -> bool {
         | FrameKind::RowsEnd
         | FrameKind::View
         | FrameKind::Trailer => false,
-    };
-    is_body && sql.windows(3).any(|three| matches!(three, b"/*!" | b"/*M"))
+    }
 }
 
 #[cfg(test)]

@@ -318,6 +318,32 @@ async fn sets(
     Ok(answers)
 }
 
+/// Whether the server's own texts are in it: older and newer names.
+pub(crate) fn is_unicode(charset: &str) -> bool {
+    matches!(charset, "utf8" | "utf8mb3" | "utf8mb4")
+}
+
+/// A text in the bytes of another character set; none: it cannot be said in that one.
+pub(crate) async fn in_charset(
+    session: &mut Session,
+    doing: &'static str,
+    text: &str,
+    charset: &str,
+) -> Result<Option<Vec<u8>>, Error> {
+    let (text, charset) = (format!("CONVERT(x'{}' USING utf8mb4)", hex(text)), ident(charset));
+    let said = format!("CONVERT({text} USING {charset})");
+    let sql = format!(
+        "SELECT CAST({said} AS BINARY), CONVERT({said} USING utf8mb4) = {text} COLLATE utf8mb4_bin"
+    );
+    let (bytes, same): (Vec<u8>, bool) = session.one(doing, &sql).await?;
+    Ok(same.then_some(bytes))
+}
+
+/// A text's bytes in hexadecimal.
+pub(crate) fn hex(text: &str) -> String {
+    text.bytes().fold(String::new(), |hex, byte| format!("{hex}{byte:02x}"))
+}
+
 /// A value as text; what is not UTF-8 in hexadecimal, NULL as nothing.
 pub(crate) fn text(row: &Row, column: usize) -> String {
     match row.as_ref(column) {

@@ -147,6 +147,11 @@ async fn as_it_is(session: &mut Session, frame: &Frame, sql: &[u8]) -> Result<()
         let what = format!("{:?} {}", frame.kind, ident(&frame.name));
         return Err(session.server().found(Code::BodyAmbiguous, what));
     }
+    if bodies::ends_in_semicolon(frame.kind, sql) {
+        // It was made in a packet of several statements. The server takes a semicolon at a packet's end
+        // away, and the text would be another.
+        return packet(session, &[sql, b" DO 0"].concat()).await;
+    }
     packet(session, sql).await
 }
 

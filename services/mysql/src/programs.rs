@@ -4,15 +4,17 @@
 //! in the character set of whoever made it. A statement for each, so that nothing of one is left
 //! for the next.
 
+use std::borrow::Cow;
+
 use drover_schemas::Code;
 use mysql_async::{Row, Value};
 use tokio::io::AsyncWrite;
 
 use crate::{
-    Error, Session,
+    Error, Flavour, Session,
     frames::{FrameKind, Writer},
     ident::{ident, literal},
-    listing::{Lists, ask},
+    listing::{Lists, ask, hex, in_charset, is_unicode},
     schema::Kind,
 };
 
@@ -63,10 +65,30 @@ async fn write<W: AsyncWrite + Unpin>(
         .map(|(kind, name)| format!("SHOW CREATE {} {}", kind.word(), ident(name)))
         .collect();
     for ((kind, name), rows) in some.iter().zip(ask(session, doing, &shows).await?) {
-        let program = rows.first().and_then(|row| Program::read(*kind, row)).ok_or_else(|| {
+        let program = rows.first().and_then(|row| Program::read(*kind, row));
+        let unreadable = || {
             let what = format!("the text of {} {} cannot be read", kind.word(), ident(name));
             session.server().found(Code::DumpRefused, what)
-        })?;
+        };
+        let mut program = program.ok_or_else(unreadable)?;
+        let head = match is_unicode(program.charset) {
+            true => None,
+            false => program.head(session, *kind, name).await?,
+        };
+        if let Some(head) = head {
+            let said = in_charset(session, doing, &head, program.charset).await?;
+            let said = said.ok_or_else(|| {
+                let what = format!(
+                    "{} {}: its name is not of {}",
+                    kind.word(),
+                    ident(name),
+                    program.charset
+                );
+                session.server().found(Code::DumpRefused, what)
+            })?;
+            let whole = [said.as_slice(), &program.statement[head.len()..]].concat();
+            program.statement = Cow::Owned(whole);
+        }
         program.write(writer, &lists.defaults.collation);
         writer.end(frame, name).await?;
     }
@@ -78,7 +100,7 @@ struct Program<'a> {
     sql_mode: &'a str,
     /// Scheduled events only.
     time_zone: Option<&'a str>,
-    statement: &'a [u8],
+    statement: Cow<'a, [u8]>,
     charset: &'a str,
     collation: &'a str,
     database_collation: &'a str,
@@ -95,11 +117,42 @@ impl<'a> Program<'a> {
         Some(Self {
             sql_mode: text(1)?,
             time_zone,
-            statement: bytes(at)?,
+            statement: Cow::Borrowed(bytes(at)?),
             charset: text(at + 1)?,
             collation: text(at + 2)?,
             database_collation: text(at + 3)?,
         })
+    }
+
+    /// Its text up to the body, where the server prints that in UTF-8 whatever the body is in: an event's
+    /// up to DO, a routine's up to its name. None: it is as its maker wrote it, or in ASCII.
+    async fn head(
+        &self,
+        session: &mut Session,
+        kind: Kind,
+        name: &str,
+    ) -> Result<Option<String>, Error> {
+        let end = match kind {
+            Kind::Event if session.about().flavour == Flavour::MariaDb => {
+                let sql = format!(
+                    "SELECT body FROM mysql.event WHERE db = DATABASE() AND name = CONVERT(x'{}' USING utf8mb4)",
+                    hex(name)
+                );
+                let (body,): (Vec<u8>,) = session.one("reading an event's text", &sql).await?;
+                self.statement.len().checked_sub(body.len())
+            }
+            Kind::Function | Kind::Procedure | Kind::Package | Kind::PackageBody => {
+                let ansi = format!("\"{}\"", name.replace('"', "\"\""));
+                [ident(name), ansi].iter().find_map(|name| {
+                    let before = format!("{} {name}", kind.word());
+                    let mut windows = self.statement.windows(before.len());
+                    windows.position(|some| some == before.as_bytes()).map(|at| at + before.len())
+                })
+            }
+            Kind::Event | Kind::Trigger | Kind::Sequence | Kind::View => None,
+        };
+        let head = end.and_then(|end| std::str::from_utf8(&self.statement[..end]).ok());
+        Ok(head.filter(|head| !head.is_ascii()).map(str::to_owned))
     }
 
     fn write<W: AsyncWrite + Unpin>(&self, writer: &mut Writer<'_, W>, collation: &str) {
@@ -119,7 +172,7 @@ impl<'a> Program<'a> {
             writer.statement(alter(self.database_collation).as_bytes());
         }
         writer.statement(settings.as_bytes());
-        writer.compound(self.statement);
+        writer.compound(&self.statement);
         if other {
             writer.statement(alter(collation).as_bytes());
         }

@@ -175,8 +175,11 @@ pub fn in_one_line(differences: &[String]) -> String {
     format!("{}{more}", named.join("; "))
 }
 
-/// A definition as every supported version prints it: the character set that older servers call
-/// `utf8` is `utf8mb3`. Nothing inside quotes is touched.
+/// A definition as every supported version prints it. Nothing inside quotes is touched.
+///
+/// 1. The character set that older servers call `utf8` is `utf8mb3`.
+/// 2. A character set is left out where its collation follows, which says it too: MySQL prints it or not
+///    by how the column was once written.
 pub fn normalise(definition: &str) -> String {
     let mut text = String::with_capacity(definition.len());
     let mut word = String::new();
@@ -208,14 +211,19 @@ pub fn normalise(definition: &str) -> String {
 }
 
 fn end_word(text: &mut String, word: &mut String) {
-    match word.strip_prefix("utf8") {
-        Some("") => text.push_str("utf8mb3"),
-        Some(rest) if rest.starts_with('_') => {
-            text.push_str("utf8mb3");
-            text.push_str(rest);
-        }
-        _ => text.push_str(word),
+    if let Some(rest) =
+        word.strip_prefix("utf8").filter(|rest| rest.is_empty() || rest.starts_with('_'))
+    {
+        *word = format!("utf8mb3{rest}");
     }
+    if let Some((charset, _)) = word.split_once('_') {
+        let said = format!(" CHARACTER SET {charset} COLLATE ");
+        if text.ends_with(&said) {
+            text.truncate(text.len() - said.len());
+            text.push_str(" COLLATE ");
+        }
+    }
+    text.push_str(word);
     word.clear();
 }
 
@@ -233,6 +241,9 @@ mod tests {
                 "`utf8` enum('utf8','it''s \\' utf8') x utf8mb3",
             ),
             ("my_utf8 utf8", "my_utf8 utf8mb3"),
+            ("text CHARACTER SET utf8 COLLATE utf8_bin,", "text COLLATE utf8mb3_bin,"),
+            ("text CHARACTER SET latin1,", "text CHARACTER SET latin1,"),
+            ("' CHARACTER SET big5 COLLATE 'big5_bin", "' CHARACTER SET big5 COLLATE 'big5_bin"),
         ] {
             assert_eq!(normalise(text), expected);
         }

@@ -14,15 +14,12 @@ use crate::{
     error::is_transient,
     frames::{FrameKind, Writer},
     ident::{ident, literal},
-    listing::{Lists, ask, text},
+    listing::{Lists, ask, hex, in_charset, is_unicode, text},
     schema::Kind,
     views::{Step, order},
 };
 
 const DOING: &str = "dumping the views";
-
-/// What the server's own texts are in, whoever made the view: older and newer name.
-const UNICODE: [&str; 3] = ["utf8", "utf8mb3", "utf8mb4"];
 
 /// The views of a database, read before anything is written.
 pub(crate) struct Views {
@@ -211,10 +208,6 @@ async fn breaks(session: &mut Session, database: &str, name: &str) -> Result<Opt
     }
 }
 
-fn hex(text: &str) -> String {
-    text.bytes().fold(String::new(), |hex, byte| format!("{hex}{byte:02x}"))
-}
-
 /// A view with its columns only, for views that read each other in a circle of names.
 fn placeholder<W: AsyncWrite + Unpin>(lists: &Lists, name: &str, writer: &mut Writer<'_, W>) {
     let columns = lists.view_columns.get(name).map(Vec::as_slice).unwrap_or_default();
@@ -242,7 +235,7 @@ impl View {
     }
 
     async fn in_its_charset(&mut self, session: &mut Session, name: &str) -> Result<(), Error> {
-        if UNICODE.contains(&self.charset.as_str()) {
+        if is_unicode(&self.charset) {
             return Ok(());
         }
         let results = format!("SET SESSION character_set_results = {}", literal(&self.charset));
@@ -258,16 +251,8 @@ impl View {
 
     /// The statement in its character set, from the print.
     async fn take_its_print(&mut self, session: &mut Session, name: &str) -> Result<(), Error> {
-        let sql = format!(
-            "SELECT CAST(CONVERT(CONVERT(x'{}' USING utf8mb4) USING {}) AS BINARY)",
-            hex(&self.printed),
-            ident(&self.charset)
-        );
-        let answers = ask(session, DOING, &[sql]).await?;
-        match answers.first().and_then(|rows| rows.first()).and_then(|row| row.as_ref(0)) {
-            Some(Value::Bytes(bytes)) => self.statement.clone_from(bytes),
-            _ => return Err(unreadable(session, name)),
-        }
+        let said = in_charset(session, DOING, &self.printed, &self.charset).await?;
+        self.statement = said.ok_or_else(|| unreadable(session, name))?;
         Ok(())
     }
 

@@ -1,0 +1,108 @@
+//! Random databases: the stock program says the same of the source, of the copy, and of a third server
+//! into which the stock client loaded the dump.
+//!
+//! `DROVER_DATABASES` says how many (more than the few of a usual run, outside `ops/test`), and
+//! `DROVER_SEED` the first one's seed; each has the next. A failure names its seed:
+//!
+//!     DROVER_SEED=SEED DROVER_DATABASES=1 cargo test -p drover-mysql --test random
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test's helpers fail as the test itself does"
+)]
+
+#[path = "random/generate.rs"]
+mod generate;
+mod pair;
+
+use std::time::Duration;
+
+use drover_mysql::{accounts, drop_copy, freeze, thaw};
+use generate::Generator;
+use mysql_async::prelude::Queryable as _;
+use pair::{End, Pair, order, pair, third};
+
+/// How many without a word: some seconds.
+const DATABASES: u64 = 8;
+
+fn number(variable: &str) -> Option<u64> {
+    std::env::var(variable).ok().and_then(|text| text.parse().ok())
+}
+
+/// The first line in which two texts differ, for the message.
+fn difference(what: &str, a: &str, b: &str) -> Result<(), String> {
+    if a == b {
+        return Ok(());
+    }
+    let differ = a.lines().zip(b.lines()).find(|(a, b)| a != b);
+    Err(format!("{what}: {differ:?}, {} and {} bytes", a.len(), b.len()))
+}
+
+/// Every collation that a table may have here.
+async fn collations(end: &End) -> Vec<(String, String)> {
+    let mut root = end.mariadb.root().await.unwrap();
+    let sql = "SELECT CHARACTER_SET_NAME, FULL_COLLATION_NAME \
+               FROM information_schema.COLLATION_CHARACTER_SET_APPLICABILITY \
+               WHERE CHARACTER_SET_NAME <> 'binary' ORDER BY 2";
+    root.query(sql).await.unwrap()
+}
+
+/// Makes a database at the source; how many of its statements were taken, and refused.
+async fn make(pair: &Pair, statements: &[String]) -> (u32, u32) {
+    let mut root = pair.source.mariadb.root().await.unwrap();
+    let mut counts = (0, 0);
+    for statement in statements {
+        match root.query_drop(statement).await {
+            Ok(()) => counts.0 += 1,
+            Err(mysql_async::Error::Server(_)) => counts.1 += 1,
+            Err(other) => panic!("{statement}: {other}"),
+        }
+    }
+    counts
+}
+
+async fn one(pair: &Pair, third: &End, database: &str) -> Result<(), String> {
+    let before = pair.source.stock_dump(database);
+    let source = &pair.source.server;
+    let failed = |e: drover_mysql::Error| format!("{} {e}", e.code());
+    freeze(source, &order(database, 1), Duration::ZERO).await.map_err(failed)?;
+    let enabled = accounts(source, &order(database, 2)).await.map_err(failed)?.events;
+    let dumped = pair.try_dump(database, &enabled).await.map_err(failed)?;
+    pair.import(&dumped, 3).await.map_err(failed)?;
+    pair.verify(&dumped, 4).await.map_err(failed)?;
+    let frozen = pair.source.stock_dump(database);
+    difference("the copy", &frozen, &pair.destination.stock_dump(database))?;
+    third.mariadb.execute(&format!("CREATE DATABASE {database}")).await.unwrap();
+    third.stock_load(database, &dumped.text()).await;
+    difference("the customer's file", &before, &third.stock_dump(database))?;
+    drop_copy(&pair.destination.server, &order(database, 5)).await.map_err(failed)?;
+    thaw(source, &order(database, 5)).await.map_err(failed)?;
+    difference("the thawed source", &before, &pair.source.stock_dump(database))?;
+    for end in [&pair.source, third] {
+        end.mariadb.execute(&format!("DROP DATABASE {database}")).await.unwrap();
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn random_databases_arrive_as_the_stock_program_says() {
+    let (pair, third) = (pair().await, third().await);
+    let collations = collations(&pair.source).await;
+    let first = number("DROVER_SEED").unwrap_or_else(rand::random);
+    let (mut taken, mut refused, mut failures) = (0, 0, Vec::new());
+    for i in 0..number("DROVER_DATABASES").unwrap_or(DATABASES) {
+        let seed = first.wrapping_add(i);
+        let database = format!("random_{i}");
+        let mut generator = Generator::new(seed, collations.clone());
+        generator.all(&database);
+        let counts = make(pair, &generator.statements).await;
+        (taken, refused) = (taken + counts.0, refused + counts.1);
+        if let Err(what) = one(pair, &third, &database).await {
+            failures.push(format!("DROVER_SEED={seed}: {what}"));
+        }
+    }
+    println!("first seed {first}: {taken} statements taken, {refused} refused");
+    assert!(failures.is_empty(), "{failures:#?}");
+    assert!(refused < taken, "what is made is hardly random any more");
+}
