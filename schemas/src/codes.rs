@@ -152,6 +152,7 @@ codes! {
     405 permanent AccountUnsupported "the destination cannot hold an account as it is" "See the page: the account's plugin or options are not known there.";
     406 permanent SealUnreadable "the accounts' seal cannot be opened" "Check seal_to and seal_identity_file of the destination.";
     407 permanent ReachableEarly "an account at the destination reaches the database before it opens" "Revoke the grant that the message names.";
+    408 permanent DestinationWritten "the destination has taken writes since it opened" "See what would be lost: drover rollback names it. To go on all the same: drover rollback --discard-writes.";
     413 permanent DumpDamaged "the stored dump is not what its manifest says" "See whether something else writes to the store; the migration starts again with: drover retry.";
     420 permanent DefinerTaken "a definer at the destination is somebody else" "Change the definer at the source, or rename the account at the destination; then: drover retry.";
 

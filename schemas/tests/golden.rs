@@ -119,6 +119,7 @@ fn migration_events() -> Vec<migration_event::Event> {
         Event::RollbackRequested(v1::RollbackRequested {
             by: "op@console".into(),
             reason: "the customer asked".into(),
+            discard_writes: true,
         }),
         Event::MigrationRolledBack(v1::MigrationRolledBack {}),
         Event::MigrationDeferred(v1::MigrationDeferred {

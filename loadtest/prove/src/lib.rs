@@ -10,7 +10,7 @@
 //! 3. a step fails, for a moment or for good;
 //! 4. the orchestrator admits, settles, or breaks off; being stale, it can order what was ordered
 //!    before, and can append nothing;
-//! 5. a person says to roll back or to retry;
+//! 5. a person says to roll back or to retry; a customer writes at the destination;
 //! 6. the watchdog begins or ends its work at the source, at any time before the disarming;
 //! 7. the log loses its end ([`Bounds::losses`]), and its numbers are given out once more or not.
 //!
@@ -60,6 +60,8 @@ pub enum Without {
     Ledgers,
     /// The destination opens without the source being disarmed.
     Disarming,
+    /// A rollback does not look for what the destination has taken in.
+    Comparison,
 }
 
 /// The model.
@@ -115,7 +117,12 @@ pub enum Action {
         transient: bool,
     },
     /// A person says to take it back.
-    RollBack,
+    RollBack {
+        /// What the destination has taken in may be lost.
+        discard_writes: bool,
+    },
+    /// A customer writes at the destination.
+    Write,
     /// A person says to try again.
     Retry,
     /// The watchdog at the source works.
@@ -141,9 +148,10 @@ impl Hash for Instant {
             (fact.revision, migration_kind(&fact.event)).hash(to);
         }
         (migration.phase, migration.run, migration.destination_shut).hash(to);
+        (migration.rollback, migration.opened.is_some(), migration.published.is_some()).hash(to);
         (migration.switched.is_some(), migration.dump.as_ref().map(|dump| dump.tables)).hash(to);
         for job in jobs {
-            (job.step, job.revision).hash(to);
+            (job.step, job.revision, job.keep_writes).hash(to);
         }
         for found in found {
             (found.revision, migration_kind(&found.event)).hash(to);
@@ -305,7 +313,10 @@ impl Instant {
                 at_source
             }
             Phase::Parked { at: At::Forward(forward), undone: false } => {
-                forward > Forward::Switch && at_destination
+                // After a rollback that was refused the host name may point to the source still.
+                let refused = self.migration.rollback.refused;
+                let open = !source_writes && destination_writes;
+                forward > Forward::Switch && at_destination || refused && open
             }
             Phase::Parked { at: At::Undo(..), undone: false }
             | Phase::Planned { .. }
@@ -348,14 +359,15 @@ impl Model for Drover {
         actions.extend([Action::Order, Action::Orchestrate]);
         actions.extend((0..state.jobs.len()).map(Action::Work));
         actions.extend((0..state.found.len()).map(Action::Append));
+        actions.push(Action::Write);
         if state.world.watchdog_may() == Some(drover_lifecycle::ledger::Move::GoOn) {
             actions.push(Action::Watch);
         }
         if state.mishaps < self.bounds.mishaps {
             actions.extend((0..state.jobs.len()).map(Action::Die));
             actions.extend([true, false].map(|transient| Action::Fail { transient }));
-            actions.extend([Action::BreakOff, Action::Recall, Action::RollBack, Action::Retry]);
-            actions.push(Action::Watch);
+            actions.extend([true, false].map(|discard_writes| Action::RollBack { discard_writes }));
+            actions.extend([Action::BreakOff, Action::Recall, Action::Retry, Action::Watch]);
         }
         if state.losses < self.bounds.losses {
             for facts in 1..=self.bounds.lost_facts_max {
@@ -397,9 +409,13 @@ impl Model for Drover {
                 mishap = 1;
                 next.command(Command::Recall { by, reason }, without)
             }
-            Action::RollBack => {
+            Action::RollBack { discard_writes } => {
                 mishap = 1;
-                next.command(Command::RollBack { by, reason }, without)
+                next.command(Command::RollBack { by, reason, discard_writes }, without)
+            }
+            Action::Write => {
+                next.world.write();
+                next.world != state.world
             }
             Action::Retry => {
                 mishap = 1;
@@ -443,6 +459,10 @@ impl Model for Drover {
                 |_, state: &Instant| !state.world.lost_writes,
             ),
             Property::always(
+                "the source takes over only where the destination's writes are none, or were let go",
+                |_, state: &Instant| !state.world.forgot_writes,
+            ),
+            Property::always(
                 "4: from everywhere it comes to an end",
                 |model: &Self, state: &Instant| {
                     let end = state.calm(model.without);
@@ -452,6 +472,9 @@ impl Model for Drover {
             ),
             Property::sometimes("it completes", |_, state: &Instant| {
                 state.migration.phase == Phase::Expired
+            }),
+            Property::sometimes("a rollback is refused, and it completes", |_, state: &Instant| {
+                state.migration.rollback.refused && state.migration.phase == Phase::Expired
             }),
             Property::sometimes("it is parked, and undone", |_, state: &Instant| {
                 matches!(state.migration.phase, Phase::Parked { undone: true, .. })

@@ -45,6 +45,10 @@ pub struct World {
     pub switched: bool,
     /// The copy has been pointed to, so that it may hold writes that are nowhere else.
     pub precious: bool,
+    /// The destination has taken writes that are nowhere else, and nobody has let them go.
+    pub written: bool,
+    /// The source was thawed all the same.
+    pub forgot_writes: bool,
     /// A copy that was pointed to was dropped.
     pub lost_writes: bool,
     /// A destination was opened that was not what the source held.
@@ -66,6 +70,8 @@ impl World {
             marked: (0, false),
             switched: false,
             precious: false,
+            written: false,
+            forgot_writes: false,
             lost_writes: false,
             opened_other: false,
         }
@@ -81,6 +87,9 @@ impl World {
             Step::Thaw => self.at_source(Act::Thaw, job, dies, without),
             Step::Import => self.at_destination(Act::Import, job, dies, without),
             Step::Verify => self.at_destination(Act::Verify, job, dies, without),
+            Step::Open if job.opened.is_some() => {
+                self.at_destination(Act::Reopen, job, dies, without)
+            }
             Step::Open => self.at_destination(Act::Open, job, dies, without),
             Step::Close => self.at_destination(Act::Close, job, dies, without),
             Step::Drop => self.at_destination(Act::Drop, job, dies, without),
@@ -93,6 +102,11 @@ impl World {
             Step::Expire => Ok(Event::DumpExpired(v1::DumpExpired {})),
             Step::Unspecified => Err(Failure::new(Code::JobIncomplete, "no step")),
         }
+    }
+
+    /// A customer writes where the host name points to.
+    pub fn write(&mut self) {
+        self.written |= self.switched && self.destination_writes;
     }
 
     /// What the watchdog can do now.
@@ -151,11 +165,12 @@ impl World {
             Act::Thaw => {
                 self.source = done(if whole && dies { State::Thawing } else { State::Thawed });
                 if whole {
+                    self.forgot_writes |= self.written;
                     self.source_opens();
                 }
                 Event::SourceThawed(v1::SourceThawed::default())
             }
-            Act::Import | Act::Verify | Act::Open | Act::Close | Act::Drop => {
+            Act::Import | Act::Verify | Act::Open | Act::Reopen | Act::Close | Act::Drop => {
                 return Err(Failure::new(Code::JobIncomplete, "not at the source"));
             }
         })
@@ -171,6 +186,7 @@ impl World {
             Act::Import => {
                 if whole {
                     (self.copy, self.verified, self.precious) = (None, false, false);
+                    self.written = false;
                     self.destination = done(State::Importing);
                     if !dies {
                         let dump = job.dump.as_ref().map_or(u32::MAX, |dump| dump.tables);
@@ -199,6 +215,21 @@ impl World {
                 self.destination = done(if whole && dies { State::Opening } else { State::Open });
                 Event::DestinationOpened(v1::DestinationOpened::default())
             }
+            Act::Reopen => {
+                if whole && dies {
+                    self.destination = done(row.map_or(State::Opening, |row| row.state));
+                } else {
+                    self.destination = done(State::Open);
+                    self.destination_writes = true;
+                }
+                Event::DestinationOpened(v1::DestinationOpened::default())
+            }
+            Act::Close if whole && !dies && self.keeps(job, without) => {
+                let opened = job.opened.is_some();
+                self.destination = done(if opened { State::Open } else { State::Opening });
+                self.destination_writes = true;
+                return Err(Failure::new(Code::DestinationWritten, "written since it opened"));
+            }
             Act::Close => {
                 // Half closed is still open.
                 if whole && dies {
@@ -207,6 +238,8 @@ impl World {
                     let rests = row.filter(|_| allowed == Move::Rest).map(|row| row.state);
                     self.destination = done(rests.unwrap_or(State::Closed));
                     self.destination_writes &= !whole;
+                    // On a person's word, or because the move failed.
+                    self.written &= job.keep_writes;
                 }
                 Event::DestinationClosed(v1::DestinationClosed::default())
             }
@@ -220,6 +253,11 @@ impl World {
                 return Err(Failure::new(Code::JobIncomplete, "not at the destination"));
             }
         })
+    }
+
+    /// Whether a close finds what it must keep.
+    fn keeps(&self, job: &Job, without: Without) -> bool {
+        job.keep_writes && self.written && without != Without::Comparison
     }
 
     /// An update of the zone is all or nothing, with its mark.
@@ -273,9 +311,11 @@ fn asked(job: &Job) -> Asked {
 fn allowed(act: Act, row: Option<Row>, asked: Asked, without: Without) -> Result<Move, Failure> {
     let answer = match without {
         Without::Ledgers => Ok(Move::Begin),
-        Without::Nothing | Without::Revisions | Without::UndoOfTheStep | Without::Disarming => {
-            fence(row, asked).and_then(|()| permit(act, row, asked))
-        }
+        Without::Nothing
+        | Without::Revisions
+        | Without::UndoOfTheStep
+        | Without::Disarming
+        | Without::Comparison => fence(row, asked).and_then(|()| permit(act, row, asked)),
     };
     // A source that was not disarmed at all is neither retired nor told from one that was.
     let answer = match answer {

@@ -61,6 +61,7 @@ fn without_any_of_what_holds_them_they_are_broken() {
         (Without::UndoOfTheStep, 1),
         (Without::Ledgers, 2),
         (Without::Disarming, 1),
+        (Without::Comparison, 1),
     ] {
         let rules = broken(without, Bounds { mishaps, losses: 0, lost_facts_max: 0 });
         println!("without {without:?}: {rules:?}");

@@ -58,6 +58,8 @@ enum Command {
     Failures(c::failures::Args),
     /// Tries parked migrations again.
     Retry(c::retry::Args),
+    /// Takes migrations back: host names, destination, source as they were.
+    Rollback(c::rollback::Args),
     /// Holds log, servers, zone, store and queue against each other.
     Reconcile(c::reconcile::Args),
     /// The history of a campaign or of one database.
@@ -126,6 +128,7 @@ async fn run(cli: Cli) -> Result<(), Trouble> {
         Command::Status(args) => c::status::run(&config, args).await,
         Command::Failures(args) => c::failures::run(&config, args).await,
         Command::Retry(args) => c::retry::run(&config, args).await,
+        Command::Rollback(args) => c::rollback::run(&config, args).await,
         Command::Reconcile(args) => c::reconcile::run(&config, args).await,
         Command::Audit(args) => c::audit::run(&config, args).await,
         Command::Events(args) => c::events::run(&config, args).await,

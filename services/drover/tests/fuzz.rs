@@ -138,7 +138,8 @@ fn use_state(state: &Migration, now: i64) {
     let (campaign, id) = ids();
     let _ = (state.wait(), state.holds_slot(), state.has_ended());
     let _ = state.job(&campaign, id, &Policy::default(), now).map(|job| use_job(&job, now));
-    let roll_back = Command::RollBack { by: String::new(), reason: String::new() };
+    let roll_back =
+        Command::RollBack { by: String::new(), reason: String::new(), discard_writes: false };
     for command in
         [Command::Admit, Command::Settle, Command::Retry { by: String::new() }, roll_back]
     {

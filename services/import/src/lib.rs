@@ -13,7 +13,10 @@ use drover_schemas::{
     Code, Failure, ServerName,
     streams::Service as Kind,
     subjects::Host,
-    v1::{DestinationOpened, DumpStored, ImportCompleted, Job, Step, migration_event::Event},
+    v1::{
+        DestinationClosed, DestinationOpened, DumpStored, ImportCompleted, Job, Step,
+        migration_event::Event,
+    },
 };
 use tokio_util::sync::CancellationToken;
 
@@ -82,6 +85,10 @@ impl Service {
                     drover_mysql::verify(server, &order, &manifest.contents.description).await?;
                 Ok(Event::CopyVerified(verified))
             }
+            // A rollback was refused: the accounts are here, and no longer in the store.
+            Step::Open if job.opened.is_some() => {
+                Ok(Event::DestinationOpened(drover_mysql::reopen(server, &order).await?))
+            }
             Step::Open => {
                 let dump = dump_of(job)?;
                 let digest = self.manifest(dump).await?.accounts_sha256;
@@ -91,7 +98,7 @@ impl Service {
                 note_frozen(job, &opened);
                 Ok(Event::DestinationOpened(opened))
             }
-            Step::Close => Ok(Event::DestinationClosed(drover_mysql::close(server, &order).await?)),
+            Step::Close => Ok(Event::DestinationClosed(self.close(server, &order, job).await?)),
             Step::Drop => {
                 Ok(Event::DestinationDropped(drover_mysql::drop_copy(server, &order).await?))
             }
@@ -128,6 +135,28 @@ impl Service {
         let written = Written { bytes: dump.dump_bytes, sha256: dump.dump_sha256.clone() };
         let object = self.store.read(&key(&dump.dump_object)?, &written).await?;
         drover_mysql::import(server, order, contents, object).await.map_err(failure)
+    }
+
+    /// Keeps the customer out. Where the destination's writes are to be kept it is first held
+    /// against what it was when it opened; what that was is known before anybody is kept out.
+    async fn close(
+        &self,
+        server: &Server,
+        order: &Order,
+        job: &Job,
+    ) -> Result<DestinationClosed, Failure> {
+        if !job.keep_writes {
+            return Ok(drover_mysql::close(server, order, None).await?);
+        }
+        let manifest = match self.manifest(dump_of(job)?).await {
+            Err(Failure { code: Code::StoreMissing, message }) => {
+                let text = format!("nobody knows what it was when it opened: {message}");
+                return Err(Failure::new(Code::DestinationWritten, text));
+            }
+            other => other?,
+        };
+        let opened_with = Some(&manifest.contents.description);
+        Ok(drover_mysql::close(server, order, opened_with).await?)
     }
 
     async fn manifest(&self, dump: &DumpStored) -> Result<Manifest, Failure> {

@@ -134,6 +134,8 @@ pub enum Act {
     Verify,
     /// Let the customer in.
     Open,
+    /// Let the customer in again, whom a rollback that was refused had kept out.
+    Reopen,
     /// Keep the customer out.
     Close,
     /// Drop the copy.
@@ -204,6 +206,7 @@ pub fn permit(act: Act, row: Option<Row>, asked: Asked) -> Result<Move, Refusal>
         Act::Import => import(row, asked),
         Act::Verify => verify(row),
         Act::Open => open(row),
+        Act::Reopen => reopen(row),
         Act::Close => close(row),
         Act::Drop => drop(row),
     }
@@ -410,6 +413,30 @@ fn open(row: Option<Row>) -> Result<Move, Refusal> {
             | State::Retired
             | State::Importing
             | State::Closing
+            | State::Closed
+            | State::Dropping
+            | State::Dropped,
+        ) => Err(Refusal::Outdated),
+    }
+}
+
+fn reopen(row: Option<Row>) -> Result<Move, Refusal> {
+    match row.map(|row| row.state) {
+        Some(State::Opening | State::Closing) => Ok(Move::GoOn),
+        Some(State::Open) => Ok(Move::Again),
+        None
+        | Some(
+            State::Freezing
+            | State::Frozen
+            | State::Disarmed
+            | State::Lapsing
+            | State::Lapsed
+            | State::Thawing
+            | State::Thawed
+            | State::Retiring
+            | State::Retired
+            | State::Importing
+            | State::Imported
             | State::Closed
             | State::Dropping
             | State::Dropped,

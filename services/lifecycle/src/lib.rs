@@ -28,5 +28,5 @@ pub mod zone;
 pub use conclude::{Conclusion, conclude};
 pub use migration::Migration;
 pub(crate) use phase::log_is_behind;
-pub use phase::{At, Attempt, Command, Fact, Goal, NotAllowed, Phase, Settlement, Wait};
+pub use phase::{At, Attempt, Command, Fact, Goal, NotAllowed, Phase, Rollback, Settlement, Wait};
 pub use steps::{Forward, Undo};

@@ -23,9 +23,9 @@ use drover_schemas::{
 
 use crate::{
     phase::{
-        At, Attempt, Command, Fact, Goal, NotAllowed, PLANNED, Phase, Settlement, Wait,
+        At, Attempt, Command, Fact, Goal, NotAllowed, PLANNED, Phase, Rollback, Settlement, Wait,
         after_check, after_failure, after_recall, after_retry, after_rollback, caches_empty_at,
-        first,
+        first, is_complete, was_written,
     },
     steps::{Forward, Undo},
 };
@@ -55,6 +55,8 @@ pub struct Migration {
     pub switched: Option<DnsSwitched>,
     /// Of this run: the publication.
     pub published: Option<DumpPublished>,
+    /// Of this run: what a person said of taking it back.
+    pub rollback: Rollback,
     /// The last failure that stopped a step for good.
     pub failure: Option<StepFailed>,
     /// The last deferral, since a person said to try again.
@@ -83,6 +85,7 @@ impl Migration {
             destination_shut: false,
             switched: None,
             published: None,
+            rollback: Rollback::default(),
             failure: None,
             deferred: None,
         })
@@ -114,8 +117,8 @@ impl Migration {
         let phase = self.next_phase(&fact)?;
         self.revision = fact.revision;
         self.at_unix_ms = fact.at_unix_ms;
-        self.phase = phase;
         self.keep(fact.event);
+        self.phase = phase;
         Ok(())
     }
 
@@ -133,7 +136,14 @@ impl Migration {
                 let not_before_unix_ms = caches_empty_at(switched, fact.at_unix_ms);
                 Phase::Doing(F::Retire, Attempt { number: 1, not_before_unix_ms })
             }
-            (Event::SourceRetired(_), Phase::Doing(F::Retire, _)) => first(F::Publish),
+            // What had been completed was published and announced before a rollback was refused.
+            (Event::SourceRetired(_), Phase::Doing(F::Retire, _)) => {
+                if self.rollback.was_complete {
+                    Phase::Settling(Settlement::Complete)
+                } else {
+                    first(F::Publish)
+                }
+            }
             (Event::DumpPublished(_), Phase::Doing(F::Publish, _)) => first(F::Announce),
             (Event::CustomerNotified(_), Phase::Doing(F::Announce, _)) => {
                 Phase::Settling(Settlement::Complete)
@@ -170,15 +180,13 @@ impl Migration {
             (Event::MigrationRolledBack(_), Phase::Settling(Settlement::RollBack)) => {
                 Phase::RolledBack
             }
-            (Event::StepFailed(failed), phase) => {
-                after_failure(failed, phase).ok_or_else(|| self.not_allowed("StepFailed"))?
-            }
+            (Event::StepFailed(failed), phase) => after_failure(failed, phase, self.rollback)
+                .ok_or_else(|| self.not_allowed("StepFailed"))?,
             (Event::MigrationChecked(checked), phase) => {
                 after_check(checked, phase).ok_or_else(|| self.not_allowed("MigrationChecked"))?
             }
-            (Event::MigrationRecalled(_), phase) => {
-                after_recall(phase).ok_or_else(|| self.not_allowed("MigrationRecalled"))?
-            }
+            (Event::MigrationRecalled(_), phase) => after_recall(phase, self.rollback)
+                .ok_or_else(|| self.not_allowed("MigrationRecalled"))?,
             (Event::RetryRequested(_), phase) => {
                 after_retry(phase).ok_or_else(|| self.not_allowed("RetryRequested"))?
             }
@@ -234,7 +242,8 @@ impl Migration {
         }
     }
 
-    /// Keeps of a fact what later jobs need; a new run forgets the one before.
+    /// Keeps of a fact what later jobs need, before the phase changes; a new run forgets the one
+    /// before.
     fn keep(&mut self, event: Event) {
         match event {
             Event::MigrationAdmitted(admitted) => {
@@ -245,6 +254,7 @@ impl Migration {
                 self.destination_shut = false;
                 self.switched = None;
                 self.published = None;
+                self.rollback = Rollback::default();
                 self.failure = None;
             }
             Event::SourceFrozen(frozen) => self.frozen = Some(frozen),
@@ -264,11 +274,19 @@ impl Migration {
             Event::DumpPublished(published) => self.published = Some(published),
             Event::StepFailed(failed) => {
                 if failed.next_attempt_at_unix_ms == 0 {
+                    self.rollback.refused |= was_written(&failed);
                     self.failure = Some(failed);
                 }
             }
             Event::MigrationDeferred(deferred) => self.deferred = Some(deferred),
             Event::RetryRequested(_) => self.deferred = None,
+            Event::RollbackRequested(requested) => {
+                self.rollback = Rollback {
+                    discard_writes: requested.discard_writes,
+                    was_complete: self.rollback.was_complete || is_complete(&self.phase),
+                    refused: false,
+                };
+            }
             Event::MigrationPlanned(_)
             | Event::ImportCompleted(_)
             | Event::CopyVerified(_)
@@ -280,7 +298,6 @@ impl Migration {
             | Event::MigrationParked(_)
             | Event::MigrationChecked(_)
             | Event::MigrationRecalled(_)
-            | Event::RollbackRequested(_)
             | Event::MigrationRolledBack(_)
             | Event::SourceThawed(_) => {}
         }
@@ -315,8 +332,9 @@ impl Migration {
                 ("ignored findings", Event::MigrationChecked(checked))
             }
             Command::Retry { by } => ("a retry", Event::RetryRequested(RetryRequested { by })),
-            Command::RollBack { by, reason } => {
-                ("a rollback", Event::RollbackRequested(RollbackRequested { by, reason }))
+            Command::RollBack { by, reason, discard_writes } => {
+                let requested = RollbackRequested { by, reason, discard_writes };
+                ("a rollback", Event::RollbackRequested(requested))
             }
         };
         let fact =
@@ -393,7 +411,66 @@ impl Migration {
             switched: self.switched.clone(),
             published: self.published.clone(),
             destination_shut: self.destination_shut,
+            keep_writes: self.keeps_writes(),
         })
+    }
+
+    /// Whether what is undone now is undone on the word of a person who did not say that the
+    /// destination's writes may be lost.
+    fn keeps_writes(&self) -> bool {
+        match &self.phase {
+            Phase::Undoing(_, _, Goal::RollBack) => !self.rollback.discard_writes,
+            Phase::Undoing(_, _, Goal::Park | Goal::Defer | Goal::Recall)
+            | Phase::Planned { .. }
+            | Phase::Held { .. }
+            | Phase::Doing(..)
+            | Phase::Settling(_)
+            | Phase::Parked { .. }
+            | Phase::RolledBack
+            | Phase::Completed(_)
+            | Phase::ExpiryFailed
+            | Phase::Expired => false,
+        }
+    }
+
+    /// The steps back that a rollback would take now, in their order; none where there is nothing to
+    /// undo.
+    ///
+    /// # Errors
+    /// When a rollback is not allowed here.
+    pub fn steps_back(&self) -> Result<Vec<Undo>, NotAllowed> {
+        let phase = after_rollback(&self.phase).ok_or_else(|| self.not_allowed("a rollback"))?;
+        let mut steps = Vec::new();
+        let Phase::Undoing(first, ..) = phase else { return Ok(steps) };
+        let mut step = Some(first);
+        while let Some(undo) = step {
+            steps.push(undo);
+            step = undo.next(self.switched.is_some());
+        }
+        Ok(steps)
+    }
+
+    /// Whether it is being taken back on a person's word, or was.
+    pub fn goes_back(&self) -> bool {
+        match &self.phase {
+            Phase::Undoing(_, _, Goal::RollBack)
+            | Phase::Settling(Settlement::RollBack)
+            | Phase::RolledBack => true,
+            Phase::Undoing(_, _, Goal::Park | Goal::Defer | Goal::Recall)
+            | Phase::Settling(
+                Settlement::Complete
+                | Settlement::Defer
+                | Settlement::Recall
+                | Settlement::Park { .. },
+            )
+            | Phase::Planned { .. }
+            | Phase::Held { .. }
+            | Phase::Doing(..)
+            | Phase::Parked { .. }
+            | Phase::Completed(_)
+            | Phase::ExpiryFailed
+            | Phase::Expired => false,
+        }
     }
 
     /// Whether it takes up a slot of the campaign, its source and its destination: from its
@@ -415,7 +492,7 @@ impl Migration {
 
     /// Whether a pause can call it back.
     pub fn can_be_recalled(&self) -> bool {
-        after_recall(&self.phase).is_some()
+        after_recall(&self.phase, self.rollback).is_some()
     }
 
     fn forward(&self) -> Option<Forward> {

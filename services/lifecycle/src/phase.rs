@@ -172,7 +172,22 @@ pub enum Command {
         by: String,
         /// Why.
         reason: String,
+        /// What the destination has taken in since it opened may be lost.
+        discard_writes: bool,
     },
+}
+
+/// What a person said with the last rollback of a run, and what came of it. All false: nobody has
+/// said anything yet.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub struct Rollback {
+    /// What the destination has taken in since it opened may be lost.
+    pub discard_writes: bool,
+    /// All steps of the migration were done before.
+    pub was_complete: bool,
+    /// The destination had taken writes, and was opened again: it goes on there, and is not undone
+    /// by itself any more.
+    pub refused: bool,
 }
 
 /// An event with its place and time.
@@ -265,14 +280,21 @@ pub(crate) fn caches_empty_at(switched: &DnsSwitched, switched_at_unix_ms: i64) 
     switched_at_unix_ms.saturating_add(i64::from(ttl) * 1000)
 }
 
-pub(crate) fn after_failure(failed: &StepFailed, phase: &Phase) -> Option<Phase> {
+pub(crate) fn after_failure(
+    failed: &StepFailed,
+    phase: &Phase,
+    rollback: Rollback,
+) -> Option<Phase> {
     let again = failed.next_attempt_at_unix_ms > 0;
     let next = Attempt::after(failed);
     let step = failed.step();
+    let by_itself = |forward: Forward| {
+        forward.is_undone_by_itself() && !rollback.refused && !log_is_behind(failed)
+    };
     match phase {
         Phase::Doing(forward, _) if forward.step() == step => Some(if again {
             Phase::Doing(*forward, next)
-        } else if forward.is_undone_by_itself() && !log_is_behind(failed) {
+        } else if by_itself(*forward) {
             let goal = if came_too_late(failed) { Goal::Defer } else { Goal::Park };
             Phase::Undoing(forward.first_undo(), Attempt::FIRST, goal)
         } else {
@@ -280,6 +302,8 @@ pub(crate) fn after_failure(failed: &StepFailed, phase: &Phase) -> Option<Phase>
         }),
         Phase::Undoing(undo, _, goal) if undo.step() == step => Some(if again {
             Phase::Undoing(*undo, next, *goal)
+        } else if was_written(failed) {
+            first(Forward::Open)
         } else {
             Phase::Settling(Settlement::Park { at: At::Undo(*undo, *goal), undone: false })
         }),
@@ -329,10 +353,11 @@ pub(crate) fn log_is_behind(failed: &StepFailed) -> bool {
 }
 
 /// A pause takes back what customers do not see at the destination yet. A switch that was ordered
-/// may be in the zone although no answer came: it goes on, and so does what follows it.
-pub(crate) fn after_recall(phase: &Phase) -> Option<Phase> {
+/// may be in the zone although no answer came: it goes on, and so does what follows it. After a
+/// rollback that was refused the customer is at the destination.
+pub(crate) fn after_recall(phase: &Phase, rollback: Rollback) -> Option<Phase> {
     match phase {
-        Phase::Doing(forward, _) if *forward < Forward::Switch => {
+        Phase::Doing(forward, _) if *forward < Forward::Switch && !rollback.refused => {
             Some(Phase::Undoing(forward.first_undo(), Attempt::FIRST, Goal::Recall))
         }
         Phase::Doing(..)
@@ -345,6 +370,30 @@ pub(crate) fn after_recall(phase: &Phase) -> Option<Phase> {
         | Phase::Completed(_)
         | Phase::ExpiryFailed
         | Phase::Expired => None,
+    }
+}
+
+/// Whether the destination has taken writes that nobody said may be lost: it is open again.
+pub(crate) fn was_written(failed: &StepFailed) -> bool {
+    failed.step() == v1::Step::Close && failed.code == Code::DestinationWritten.to_string()
+}
+
+/// Whether all steps were done, but for the dump's end.
+pub(crate) fn is_complete(phase: &Phase) -> bool {
+    match phase {
+        Phase::Settling(Settlement::Complete)
+        | Phase::Completed(_)
+        | Phase::ExpiryFailed
+        | Phase::Expired => true,
+        Phase::Settling(
+            Settlement::RollBack | Settlement::Defer | Settlement::Recall | Settlement::Park { .. },
+        )
+        | Phase::Planned { .. }
+        | Phase::Held { .. }
+        | Phase::Doing(..)
+        | Phase::Undoing(..)
+        | Phase::Parked { .. }
+        | Phase::RolledBack => false,
     }
 }
 

@@ -45,9 +45,9 @@ impl Migration {
     pub fn deadline_unix_ms(&self) -> Option<i64> {
         let frozen = self.frozen.as_ref().filter(|frozen| frozen.thaw_at_unix_ms > 0)?;
         match &self.phase {
-            Phase::Doing(forward, _) => {
-                (*forward <= Forward::Open).then_some(frozen.thaw_at_unix_ms)
-            }
+            // After a rollback that was refused the source has long been disarmed.
+            Phase::Doing(forward, _) => (*forward <= Forward::Open && !self.rollback.refused)
+                .then_some(frozen.thaw_at_unix_ms),
             Phase::Planned { .. }
             | Phase::Held { .. }
             | Phase::Undoing(..)

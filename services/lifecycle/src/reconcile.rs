@@ -358,6 +358,7 @@ fn ended(step: Forward, by: &str) -> Event {
         return Event::RollbackRequested(v1::RollbackRequested {
             by: by.to_owned(),
             reason: "it was being rolled back when the log lost its end".to_owned(),
+            discard_writes: false,
         });
     }
     let what = "the servers show that it was being undone; the log has lost why";
@@ -374,6 +375,7 @@ fn roll_back(by: &str) -> Option<Event> {
     Some(Event::RollbackRequested(v1::RollbackRequested {
         by: by.to_owned(),
         reason: "it was rolled back when the log lost its end".to_owned(),
+        discard_writes: false,
     }))
 }
 

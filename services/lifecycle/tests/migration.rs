@@ -272,7 +272,11 @@ impl World {
             }
             Happening::IgnoreFindings => self.command(Command::IgnoreFindings { by: by() })?,
             Happening::RollBack => {
-                self.command(Command::RollBack { by: by(), reason: "test".into() })?;
+                self.command(Command::RollBack {
+                    by: by(),
+                    reason: "test".into(),
+                    discard_writes: false,
+                })?;
             }
         }
         self.servers.check()

@@ -218,7 +218,11 @@ fn live(life: Vec<(usize, bool, u8)>) -> World {
         world.go_on(fails);
         match word {
             0 => world.command(Command::Retry { by: "me".into() }),
-            1 => world.command(Command::RollBack { by: "me".into(), reason: String::new() }),
+            1 => world.command(Command::RollBack {
+                by: "me".into(),
+                reason: String::new(),
+                discard_writes: false,
+            }),
             _ => {}
         }
     }

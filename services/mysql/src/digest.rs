@@ -34,14 +34,7 @@ pub struct DigestText(String);
 impl Digest {
     /// Adds a row. Values are those of the binary protocol; the text protocol has fewer kinds.
     pub fn add(&mut self, row: &[Value]) {
-        let mut hasher = blake3::Hasher::new();
-        for value in row {
-            add_value(&mut hasher, value);
-        }
-        let hash = hasher.finalize();
-        let mut first = [0; 16];
-        first.copy_from_slice(&hash.as_bytes()[..16]);
-        self.sum = self.sum.wrapping_add(u128::from_le_bytes(first));
+        self.sum = self.sum.wrapping_add(of_row(row));
         self.rows += 1;
     }
 
@@ -54,6 +47,18 @@ impl Digest {
     pub fn text(&self) -> DigestText {
         DigestText(format!("{:032x}", self.sum))
     }
+}
+
+/// One row's part of the sum.
+pub(crate) fn of_row(row: &[Value]) -> u128 {
+    let mut hasher = blake3::Hasher::new();
+    for value in row {
+        add_value(&mut hasher, value);
+    }
+    let hash = hasher.finalize();
+    let mut first = [0; 16];
+    first.copy_from_slice(&hash.as_bytes()[..16]);
+    u128::from_le_bytes(first)
 }
 
 /// Tags: no two kinds of values are written alike.

@@ -8,8 +8,6 @@
 //! The session with the lock stays at hand while the loader works, and says so to the server, which
 //! would end it otherwise. When that session is lost, the import fails.
 
-use std::time::Duration;
-
 use drover_lifecycle::ledger::{Act, Move};
 use drover_schemas::v1;
 use tokio::io::AsyncRead;
@@ -17,17 +15,12 @@ use uuid::Uuid;
 
 use crate::{
     Contents, Description, Error, Flavour, Locked, Order, Server,
-    connection::SILENCE_S_MAX,
     copy::{self, Copy},
     finish, guard,
     ident::{ident, literal},
     ledger::{Side, State},
     load::load,
 };
-
-/// How often the session with the lock speaks while the loader works: often enough that one word
-/// may be late.
-const WORD_EVERY: Duration = Duration::from_secs(SILENCE_S_MAX as u64 / 4);
 
 /// Creates the database as the dump's `contents` say, and loads the dump from `reader`, which is
 /// read to its end. The same order run again, after it was done, does nothing.
@@ -64,16 +57,7 @@ async fn import_in(
     let loader = Uuid::new_v4();
     create(locked, &contents.description, loader).await?;
     let (server, order) = (locked.server(), locked.order().clone());
-    let loading = load(&server, &order, loader, contents, reader);
-    tokio::pin!(loading);
-    loop {
-        tokio::select! {
-            result = &mut loading => break result?,
-            () = tokio::time::sleep(WORD_EVERY) => {
-                locked.session().run("holding the lock", "DO 1").await?;
-            }
-        }
-    }
+    crate::meanwhile(locked, load(&server, &order, loader, contents, reader)).await?;
     locked.write(State::Imported, &()).await?;
     Ok(completed)
 }

@@ -30,6 +30,7 @@ pub mod inspect;
 pub mod ledger;
 mod listing;
 mod load;
+pub mod lost;
 pub mod manifest;
 pub mod mysql;
 pub mod open;
@@ -52,8 +53,10 @@ mod viewing;
 mod views;
 pub mod watchdog;
 
+use std::time::Duration;
+
 pub use accounts::{Account, Accounts, accounts};
-pub use close::close;
+pub use close::{close, reopen};
 pub use connection::{About, Flavour, Server, Session};
 pub use copy::drop_copy;
 pub use describe::describe;
@@ -65,6 +68,7 @@ pub use freeze::freeze;
 pub use import::import;
 pub use inspect::{existing, grants_needed};
 pub use ledger::{Locked, Order};
+pub use lost::{Lost, lost};
 pub use manifest::{Contents, Manifest};
 pub use open::open;
 pub use options::{Options, Tls};
@@ -73,6 +77,27 @@ pub use schema::Description;
 pub use survey::survey;
 pub use thaw::thaw;
 pub use verify::verify;
+
+/// How often a session with the lock speaks while another works: often enough that one word may be
+/// late.
+const WORD_EVERY: Duration = Duration::from_secs(connection::SILENCE_S_MAX as u64 / 4);
+
+/// Waits for what another session does, with the locks held. The server would end this one if it
+/// said nothing for long.
+async fn meanwhile<T>(
+    locked: &mut Locked,
+    work: impl Future<Output = Result<T, Error>>,
+) -> Result<T, Error> {
+    tokio::pin!(work);
+    loop {
+        tokio::select! {
+            result = &mut work => return result,
+            () = tokio::time::sleep(WORD_EVERY) => {
+                locked.session().run("holding the lock", "DO 1").await?;
+            }
+        }
+    }
+}
 
 /// Ends a step: the locks are free when this returns. A step that failed has its own error; its
 /// session is closed without a word, as it may be in any state.

@@ -146,7 +146,8 @@ impl Description {
         found
     }
 
-    fn by_name(&self) -> BTreeMap<(Kind, &str), &str> {
+    /// The definitions of what is no table.
+    pub(crate) fn by_name(&self) -> BTreeMap<(Kind, &str), &str> {
         let key = |object: &Object| object.kind;
         self.objects.iter().map(|o| ((key(o), o.name.as_str()), o.definition.as_str())).collect()
     }

@@ -104,7 +104,7 @@ async fn there_and_back(pair: &Pair, database: &str) -> Result<(), Failure> {
         Ok(())
     };
     let there: Result<(), Failure> = there.await;
-    close(to, &order(database, 7)).await?;
+    close(to, &order(database, 7), None).await?;
     alive(pair, "close").await;
     drop_copy(to, &order(database, 8)).await?;
     alive(pair, "drop").await;

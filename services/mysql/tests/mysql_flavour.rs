@@ -406,7 +406,7 @@ async fn a_database_moves_with_its_accounts_and_back_again() {
                    AND STATUS = 'ENABLED'";
     assert_eq!(there.query_first::<u32, _>(enabled).await.unwrap(), Some(1));
 
-    let closed = close(to, &order("my_shop", 6)).await.unwrap();
+    let closed = close(to, &order("my_shop", 6), None).await.unwrap();
     assert_eq!(closed.accounts, opened.accounts);
     assert_ne!(destination.says("shop", "secret one", READ).await, 0);
     let late = open(to, &order("my_shop", 5), &accounts).await.unwrap_err();

@@ -132,9 +132,9 @@ async fn accounts_arrive_as_they_were_and_leave_again() {
         .query_drop("USE my_shop; GRANT INSERT ON my_shop.t TO 'shop reader'@'127.%'")
         .await
         .unwrap();
-    let closed = close(&site.server, &shop(5)).await.unwrap();
+    let closed = close(&site.server, &shop(5), None).await.unwrap();
     assert_eq!(closed.accounts, 4);
-    assert_eq!(close(&site.server, &shop(5)).await.unwrap(), closed);
+    assert_eq!(close(&site.server, &shop(5), None).await.unwrap(), closed);
     assert_ne!(refusal(owner.query_drop("INSERT INTO t VALUES (2, 2)").await), 0);
     assert!(!writes(&site).await);
     assert_eq!(enabled(&mut root).await, "DISABLED");
@@ -157,7 +157,7 @@ async fn an_account_of_another_password_or_kind_is_refused() {
     imported(&site, &shop(3)).await;
     let unknown = open(&site.server, &shop(4), &accounts).await.unwrap_err();
     assert_eq!(unknown.code(), Code::AccountUnsupported, "{unknown}");
-    close(&site.server, &shop(5)).await.unwrap();
+    close(&site.server, &shop(5), None).await.unwrap();
     site.mariadb
         .execute("INSTALL SONAME 'auth_ed25519'; CREATE USER shop@'%' IDENTIFIED BY 'other'")
         .await
@@ -166,7 +166,7 @@ async fn an_account_of_another_password_or_kind_is_refused() {
     let taken = open(&site.server, &shop(6), &accounts).await.unwrap_err();
     assert_eq!(taken.code(), Code::AccountTaken);
     assert!(taken.to_string().contains("`shop`@`%`"), "{taken}");
-    close(&site.server, &shop(7)).await.unwrap();
+    close(&site.server, &shop(7), None).await.unwrap();
     // The other's account stays as it is.
     site.mariadb.connect("shop", "other").await.unwrap();
     site.mariadb
@@ -215,14 +215,14 @@ async fn databases_of_one_account_open_and_close_side_by_side() {
         }
         // All but one close: the account stays for it.
         let closed = databases[1..].iter().map(|db| async {
-            close(&target.server, &order_in("night-1", db, round * 10 + 1)).await.map(drop)
+            close(&target.server, &order_in("night-1", db, round * 10 + 1), None).await.map(drop)
         });
         futures::future::try_join_all(closed).await.unwrap();
         let mut many = target.mariadb.connect("many", "pw").await.unwrap();
         many.query_drop("INSERT INTO many0.t VALUES (1)").await.unwrap();
         assert_eq!(refusal(many.query_drop("INSERT INTO many1.t VALUES (1)").await), 1142);
         drop(many);
-        close(&target.server, &order_in("night-1", "many0", round * 10 + 1)).await.unwrap();
+        close(&target.server, &order_in("night-1", "many0", round * 10 + 1), None).await.unwrap();
         assert!(target.mariadb.connect("many", "pw").await.is_err(), "nobody needs it any more");
     }
 }
@@ -258,16 +258,16 @@ async fn opening_and_closing_may_end_anywhere() {
                 } else {
                     open(&site.server, &shop(revision), &accounts).await.expect(&context);
                     revision += 1;
-                    close(&way, &shop(revision)).await.is_ok()
+                    close(&way, &shop(revision), None).await.is_ok()
                 };
                 if again && opening {
                     open(&site.server, &shop(revision), &accounts).await.expect(&context);
                     assert!(writes(&site).await, "{context}");
                 } else if again {
-                    close(&site.server, &shop(revision)).await.expect(&context);
+                    close(&site.server, &shop(revision), None).await.expect(&context);
                 }
                 revision += 1;
-                close(&site.server, &shop(revision)).await.expect(&context);
+                close(&site.server, &shop(revision), None).await.expect(&context);
                 assert!(!writes(&site).await, "{context}");
                 assert_eq!(enabled(&mut root).await, "DISABLED", "{context}");
                 assert_eq!(snapshot(&mut root, "shop%").await, empty, "{context}");

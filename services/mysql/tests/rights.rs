@@ -58,7 +58,7 @@ async fn live(pair: &Pair, database: &str) -> Result<(), Error> {
     disarm(source, &at(8)).await?;
     open(destination, &at(9), &sealed).await?;
     retire(source, &at(10)).await?;
-    close(destination, &at(11)).await?;
+    close(destination, &at(11), None).await?;
     thaw(source, &at(12)).await?;
     Ok(())
 }

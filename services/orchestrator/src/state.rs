@@ -6,7 +6,7 @@
 
 use std::borrow::Cow;
 
-use drover_lifecycle::{Fact, Migration, NotAllowed, Phase, Wait};
+use drover_lifecycle::{Fact, Migration, NotAllowed, Phase, Rollback, Wait};
 use drover_schemas::v1::Job;
 use prost::Message as _;
 
@@ -27,6 +27,7 @@ pub struct Packed {
     phase: Phase,
     run: u32,
     destination_shut: bool,
+    rollback: Rollback,
     kept: Box<[u8]>,
 }
 
@@ -48,6 +49,7 @@ impl State {
             destination_shut,
             switched,
             published,
+            rollback,
             failure: _,
             deferred: _,
         } = migration;
@@ -61,7 +63,7 @@ impl State {
             ..Job::default()
         };
         let kept = kept.encode_to_vec().into_boxed_slice();
-        Self::Asleep(Packed { revision, at_unix_ms, phase, run, destination_shut, kept })
+        Self::Asleep(Packed { revision, at_unix_ms, phase, run, destination_shut, rollback, kept })
     }
 
     /// Folds a fact into it.
@@ -140,6 +142,7 @@ impl Packed {
             destination_shut: self.destination_shut,
             switched: kept.switched,
             published: kept.published,
+            rollback: self.rollback,
             failure: None,
             deferred: None,
         }
@@ -174,6 +177,7 @@ mod tests {
             dump: Some(DumpStored { rows: 5, ..Default::default() }),
             published: Some(DumpPublished { expires_at_unix_ms: 99, ..Default::default() }),
             destination_shut: true,
+            rollback: Rollback { was_complete: true, ..Rollback::default() },
             ..planned.clone()
         };
         for migration in [planned, completed] {

@@ -43,12 +43,12 @@ VALUES (?1, ?2, ?3, ?4, ?5, ?6, '', '', 0, '', 0, 0, 0, 0, 0)";
 const UPDATE: &str = "
 UPDATE migration SET phase = ?2, state = ?3, holds_slot = ?4, waits_for = ?5, revision = ?6,
     at = ?7, run = ?8, attempt = ?9, switched = ?10, expires_at = ?11, frozen_since = ?12,
-    frozen_ms = ?13, code = ?14, signature = ?15, thaw_at = ?16
+    frozen_ms = ?13, code = ?14, signature = ?15, thaw_at = ?16, rollback = ?17
 WHERE number = ?1";
 
 const SELECT: &str = "
 SELECT number, state, revision, at, run, switched, expires_at, wave, source, destination,
-    frozen_since, frozen_ms, code, signature, thaw_at
+    frozen_since, frozen_ms, code, signature, thaw_at, rollback
 FROM migration WHERE campaign = ?1 AND id = ?2";
 
 impl Entry {
@@ -105,6 +105,7 @@ impl Entry {
             run: row.get(4)?,
             switched: row.get(5)?,
             expires_at_unix_ms: row.get(6)?,
+            rollback: row.get(15)?,
         };
         let migration = kept.restore()?;
         Ok(Self {
@@ -141,7 +142,8 @@ impl Entry {
             self.frozen_ms,
             self.code,
             self.signature,
-            self.thaw_at
+            self.thaw_at,
+            kept.rollback
         ])?;
         self.counted = Some(place);
         self.changed = false;

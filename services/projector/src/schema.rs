@@ -19,7 +19,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags};
 use crate::Error;
 
 /// The version of the tables; to be raised with every change to them or to what is in them.
-pub(crate) const VERSION: i64 = 2;
+pub(crate) const VERSION: i64 = 3;
 /// The mark in the header of every file of these: `DRVP`.
 const APPLICATION_ID: i64 = 0x4452_5650;
 /// How long a connection waits for another's lock: a writer's batch takes far less.
@@ -81,7 +81,9 @@ CREATE TABLE migration (
     -- From the freeze to the opened destination, of the last run that came so far.
     frozen_ms INTEGER,
     code TEXT,
-    signature TEXT
+    signature TEXT,
+    -- What was said of taking it back, in words; of what later states depend on.
+    rollback TEXT NOT NULL DEFAULT ''
 );
 CREATE UNIQUE INDEX migration_id ON migration (campaign, id);
 CREATE INDEX migration_database ON migration (campaign, database);

@@ -1,11 +1,13 @@
 //! A migration's state as it is kept in its row: enough to go on folding from there.
 //!
 //! The phases are the lifecycle's; here they are only written down and read again. Of the facts
-//! that the lifecycle remembers, a phase to come depends on two: that the host names were
-//! switched, and when the dump expires. So a state is trimmed to these right after each event,
+//! that the lifecycle remembers, a phase to come depends on three: that the host names were
+//! switched, when the dump expires, and what was said of a rollback. So a state is trimmed to these right after each event,
 //! and what is in memory is always just what a row gives back.
 
-use drover_lifecycle::{At, Attempt, Forward, Goal, Migration, Phase, Settlement, Undo, Wait};
+use drover_lifecycle::{
+    At, Attempt, Forward, Goal, Migration, Phase, Rollback, Settlement, Undo, Wait,
+};
 use drover_schemas::{
     subjects::step_name,
     v1::{DnsSwitched, DumpPublished, MigrationPlanned},
@@ -38,6 +40,7 @@ pub(crate) struct Kept {
     pub(crate) run: u32,
     pub(crate) switched: bool,
     pub(crate) expires_at_unix_ms: Option<i64>,
+    pub(crate) rollback: String,
     pub(crate) phase: String,
 }
 
@@ -50,6 +53,7 @@ impl Kept {
             run: migration.run,
             switched: migration.switched.is_some(),
             expires_at_unix_ms: migration.published.as_ref().map(|p| p.expires_at_unix_ms),
+            rollback: write_rollback(migration.rollback),
             phase: write(&migration.phase),
         }
     }
@@ -73,6 +77,7 @@ impl Kept {
                 link: String::new(),
                 expires_at_unix_ms,
             }),
+            rollback: read_rollback(&self.rollback),
             failure: None,
             deferred: None,
         })
@@ -107,6 +112,24 @@ pub(crate) fn attempt(phase: &Phase) -> u32 {
         | Phase::Expired => 0,
     }
 }
+
+/// The words that hold; the empty text where there was no rollback.
+fn write_rollback(rollback: Rollback) -> String {
+    let Rollback { discard_writes, was_complete, refused } = rollback;
+    let words = [(discard_writes, DISCARD), (was_complete, COMPLETE), (refused, REFUSED)];
+    let words: Vec<&str> =
+        words.iter().filter(|(holds, _)| *holds).map(|(_, word)| *word).collect();
+    words.join(" ")
+}
+
+fn read_rollback(text: &str) -> Rollback {
+    let has = |word| text.split(' ').any(|one| one == word);
+    Rollback { discard_writes: has(DISCARD), was_complete: has(COMPLETE), refused: has(REFUSED) }
+}
+
+const DISCARD: &str = "discard";
+const COMPLETE: &str = "complete";
+const REFUSED: &str = "refused";
 
 fn write(phase: &Phase) -> String {
     match phase {

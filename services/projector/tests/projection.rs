@@ -124,7 +124,14 @@ fn happen(history: &mut History, happening: &Happening) {
         }
         Happening::RollBack(n) => {
             if let Some(id) = chosen(history, n) {
-                history.command(id, Command::RollBack { by: "me".into(), reason: "so".into() });
+                history.command(
+                    id,
+                    Command::RollBack {
+                        by: "me".into(),
+                        reason: "so".into(),
+                        discard_writes: false,
+                    },
+                );
             }
         }
         Happening::Misplaced(n) => {

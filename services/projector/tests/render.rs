@@ -279,8 +279,17 @@ fn migration_events() -> Vec<(Event, &'static str)> {
             Event::RollbackRequested(v1::RollbackRequested {
                 by: "me".into(),
                 reason: "so".into(),
+                discard_writes: false,
             }),
             "by me: so",
+        ),
+        (
+            Event::RollbackRequested(v1::RollbackRequested {
+                by: "me".into(),
+                reason: "so".into(),
+                discard_writes: true,
+            }),
+            "by me: so; the destination's writes may be lost",
         ),
         (Event::MigrationRolledBack(v1::MigrationRolledBack {}), ""),
         (

@@ -63,7 +63,10 @@ fn night() -> Night {
         history.fail(id, Code::ImportRefused, "`x`: error 1153 at the destination");
         history.advance_to(id, "parked");
     }
-    history.command(ids[6], Command::RollBack { by: "me".into(), reason: String::new() });
+    history.command(
+        ids[6],
+        Command::RollBack { by: "me".into(), reason: String::new(), discard_writes: false },
+    );
     history.advance_to(ids[6], "rolled back");
     history.advance_to(ids[2], "open");
     history.wait(9000);
@@ -178,9 +181,10 @@ fn what_is_put_off_to_keep_the_promise_is_counted() {
 fn a_customer_is_frozen_again_while_a_rollback_goes_on() {
     let mut night = night();
     let id = night.ids[3];
-    assert!(
-        night.history.command(id, Command::RollBack { by: "me".into(), reason: String::new() })
-    );
+    assert!(night.history.command(
+        id,
+        Command::RollBack { by: "me".into(), reason: String::new(), discard_writes: false }
+    ));
     let frozen_now = |night: &mut Night| {
         let Night { history, projection, .. } = night;
         projection.apply(&history.campaign, &history.items).unwrap();

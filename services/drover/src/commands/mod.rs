@@ -10,6 +10,7 @@ pub mod pause;
 pub mod plan;
 pub mod reconcile;
 pub mod retry;
+pub mod rollback;
 pub mod sandbox;
 pub mod serve;
 pub mod start;

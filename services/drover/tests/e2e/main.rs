@@ -14,6 +14,7 @@ mod input;
 mod pause;
 mod promise;
 mod reconcile;
+mod rollback;
 mod secrets;
 mod undo;
 mod world;

@@ -93,7 +93,12 @@ impl Case {
 
     pub async fn roll_back(&mut self) {
         self.story.push("rolled back".into());
-        self.command(Command::RollBack { by: "test".into(), reason: String::new() }).await;
+        self.command(Command::RollBack {
+            by: "test".into(),
+            reason: String::new(),
+            discard_writes: false,
+        })
+        .await;
     }
 
     pub async fn retry(&mut self) {

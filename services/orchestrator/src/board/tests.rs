@@ -92,7 +92,8 @@ fn an_admission_that_was_overtaken_gives_its_slots_back() {
     let mut log = Log::new(1, 10);
     let (first, second) = (log.plan(1), log.plan(2));
     assert_eq!(log.board.admit(0), Some(first.clone()));
-    let rollback = Command::RollBack { by: "me".into(), reason: String::new() };
+    let rollback =
+        Command::RollBack { by: "me".into(), reason: String::new(), discard_writes: false };
     let event = log.board.migration(&first).unwrap().decide(rollback).unwrap();
     log.migration(&first, event);
     log.board.not_admitted(&first);
@@ -199,7 +200,8 @@ fn the_campaign_ends_with_its_last_migration() {
     let mut log = Log::new(2, 10);
     let key = log.plan(1);
     assert_eq!(log.board.all_ended(&log.campaign), None);
-    let rollback = Command::RollBack { by: "me".into(), reason: String::new() };
+    let rollback =
+        Command::RollBack { by: "me".into(), reason: String::new(), discard_writes: false };
     for command in [rollback, Command::Settle] {
         let event = log.board.migration(&key).unwrap().decide(command).unwrap();
         log.migration(&key, event);

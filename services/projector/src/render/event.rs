@@ -153,7 +153,11 @@ fn of_migration(event: &MigrationEvent) -> String {
         ),
         MigrationEvent::MigrationChecked(checked) => of_check(checked),
         MigrationEvent::RetryRequested(retry) => format!("by {}", printable(&retry.by)),
-        MigrationEvent::RollbackRequested(rollback) => by(&rollback.by, &rollback.reason),
+        MigrationEvent::RollbackRequested(rollback) => {
+            let said = by(&rollback.by, &rollback.reason);
+            let lost = "; the destination's writes may be lost";
+            if rollback.discard_writes { format!("{said}{lost}") } else { said }
+        }
         MigrationEvent::DnsReverted(reverted) => changes(&reverted.changes),
         MigrationEvent::DestinationClosed(closed) => count(closed.accounts, "account"),
         MigrationEvent::SourceThawed(thawed) if thawed.thawed_at_unix_ms == 0 => {
