@@ -10,7 +10,7 @@ use crate::names::ServerName;
 /// A user of the bus.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum User {
-    /// Makes streams and consumers.
+    /// Makes streams.
     Admin,
     /// Whoever plans, starts, pauses and retries.
     Operator,

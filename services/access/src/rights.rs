@@ -3,9 +3,9 @@
 //! 1. JetStream's requests are subjects too, so that rights on them are rights on streams. A token
 //!    can be named or left open, not in part: a right on all campaigns' streams
 //!    (`DROVER_EVENTS_…`) is one on all streams, from which the others are taken away by name.
-//! 2. No service makes a stream or a consumer. A consumer's filters stand in its body, out of
-//!    reach of rights on subjects; so the administrator makes the consumers, each for one service
-//!    and host, and that service may only ask for the next message and acknowledge.
+//! 2. No service makes a stream. Whoever does steps may make its own consumer and no other: one
+//!    filter stands in the request's subject beside the consumer's name, where the server holds
+//!    both against the body; so the jobs of another host, or of another service, are out of reach.
 //! 3. Each is answered on subjects that only it may hear.
 //!
 //! What subjects cannot say, and what stands in the way instead:
@@ -133,11 +133,12 @@ impl Rights {
 
     /// Takes the jobs of one service at one host, and says what became of them.
     fn work(&mut self, service: Service, host: &Host) {
-        let streams::Consumer { queue, name, .. } = streams::consumer(service, host, 1);
+        let streams::Consumer { queue, name, filter, .. } = streams::consumer(service, host, 1);
         for stream in base() {
             self.publish(format!("{API}.STREAM.INFO.{stream}"));
         }
         self.publish(format!("{API}.CONSUMER.INFO.{queue}.{name}"));
+        self.publish(format!("{API}.CONSUMER.CREATE.{queue}.{name}.{filter}"));
         self.publish(format!("{API}.CONSUMER.MSG.NEXT.{queue}.{name}"));
         // The second form names domain and account first (ADR-15).
         self.publish(format!("$JS.ACK.{queue}.{name}.>"));

@@ -10,6 +10,7 @@
 //! | `jobs` | orders onto the work queue |
 //! | `repair` | a log that has lost its end: its sequence raised, or begun anew |
 //! | `worker` | the loop that does jobs |
+//! | `running` | the jobs that a worker has begun |
 //! | `lease` | the one active instance |
 //! | `control` | requests to running services; signals |
 //! | [`metrics`] | what is counted |
@@ -30,6 +31,7 @@ mod options;
 mod pull;
 mod record;
 mod repair;
+mod running;
 mod streams;
 mod worker;
 

@@ -5,8 +5,9 @@
 //! promise rests on is compared after the creation, and a difference is an error that names it.
 //! Making the same thing twice, also at the same time, is harmless.
 //!
-//! What is there as it must be is only read: who may not make streams or consumers, as the
-//! services may not where `drover init` gave each its rights, needs an administrator once.
+//! What is there as it must be is only read: who may not make streams, as the services may not
+//! where `drover init` gave each its rights, needs an administrator once. Its own consumer each
+//! service may make, and makes it again after a restart of a server that keeps it alone.
 
 use std::{collections::BTreeSet, fmt::Debug, time::Duration};
 
@@ -228,6 +229,11 @@ fn consumer_config(wanted: &streams::Consumer, ack_wait: Duration) -> consumer::
         // worker counts, and gives it up with an event.
         max_deliver: -1,
         filter_subject: wanted.filter.clone(),
+        // What was given out and acknowledged is kept in memory: on the disk it would be a file
+        // written anew for each job and each acknowledgement, for every host. It is of no worth
+        // beside the log: when it is lost, all jobs that are there are given out again, and each
+        // is looked up in its history before it is begun.
+        memory_storage: true,
         max_ack_pending: i64::from(wanted.slots),
         ..consumer::Config::default()
     }
@@ -275,6 +281,7 @@ fn check_consumer(
     check.same("ack_wait", &found.ack_wait, &wanted.ack_wait)?;
     check.same("max_deliver", &found.max_deliver, &wanted.max_deliver)?;
     check.same("max_ack_pending", &found.max_ack_pending, &wanted.max_ack_pending)?;
+    check.same("mem_storage", &found.memory_storage, &wanted.memory_storage)?;
     check.same("backoff", &found.backoff, &wanted.backoff)?;
     check.same("headers_only", &found.headers_only, &false)?;
     check.same("deliver_subject", &found.deliver_subject, &None)

@@ -7,6 +7,10 @@
 //! 2. After the event, the history has moved on: the job is dropped when it comes again.
 //! 3. Two instances on one job both append on the job's revision, and one of them loses.
 //!
+//! A server that was restarted does not know any more which jobs were given out, and gives out all
+//! that are there. One that is in work here is not begun a second time: the acknowledgement of the
+//! first is also the second's, since it names the message's place in the queue.
+//!
 //! The slots are the consumer's: the bus gives out no more jobs than those, over all instances,
 //! and each instance has as many, so no job lies waiting inside one.
 
@@ -26,16 +30,14 @@ use drover_schemas::{
 };
 use futures::FutureExt as _;
 use prost::Message as _;
-use tokio::{
-    task::JoinSet,
-    time::{Instant, interval_at, sleep, timeout},
-};
+use tokio::time::{Instant, interval_at, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     Bus, Error,
     metrics::{self, Dropped, InFlight, Outcome},
     pull::{Lost, Pull},
+    running::Running,
 };
 
 /// How often a job is given out before its migration is told that it never ends. What ends the
@@ -110,33 +112,37 @@ impl Bus {
         self.ensure_consumer_with(consumer, pace.ack_wait).await?;
         let slots = consumer.slots as usize;
         let mut source = Source { bus: self.clone(), pace, consumer, pull: None, pause: PAUSE_MIN };
-        let mut running = JoinSet::new();
+        let mut running = Running::default();
         loop {
-            let free = slots.saturating_sub(running.len());
+            let free = slots.saturating_sub(running.tasks.len());
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => break,
-                Some(ended) = running.join_next(), if !running.is_empty() => {
-                    if let Err(error) = ended {
-                        tracing::error!(consumer = consumer.name, %error, "a job's task ended");
-                    }
+                Some(ended) = running.tasks.join_next_with_id(), if !running.tasks.is_empty() => {
+                    running.ended(&consumer.name, ended);
                 }
                 message = source.next(free) => {
+                    let place = message.info().map(|info| info.stream_sequence).ok();
+                    if place.is_some_and(|place| running.has(place)) {
+                        tracing::debug!(consumer = consumer.name, place, "it is in work here");
+                        continue;
+                    }
                     let desk = Desk { bus: self.clone(), pace, service: service.name(), message };
-                    running.spawn(desk.handle(step.clone(), conclude.clone()));
+                    running.begin(place, desk.handle(step.clone(), conclude.clone()));
                 }
             }
         }
         source.close().await;
+        let mut tasks = running.tasks;
         let ended =
-            timeout(pace.shutdown_grace, async { while running.join_next().await.is_some() {} });
+            timeout(pace.shutdown_grace, async { while tasks.join_next().await.is_some() {} });
         if ended.await.is_err() {
             tracing::warn!(
                 consumer = consumer.name,
-                jobs = running.len(),
+                jobs = tasks.len(),
                 "steps that did not end in time are dropped; they are done again elsewhere"
             );
-            running.shutdown().await;
+            tasks.shutdown().await;
         }
         Ok(())
     }

@@ -13,6 +13,7 @@ use drover_schemas::{
     v1::{MigrationAdmitted, Step, migration_event},
 };
 use drover_testbed::bed::eventually;
+use serde_json::json;
 
 fn texts<const N: usize>(subjects: [&str; N]) -> Vec<String> {
     subjects.map(str::to_owned).to_vec()
@@ -36,6 +37,8 @@ fn ways_to_jobs() -> Vec<String> {
     let mut subjects = vec![
         format!("$JS.API.CONSUMER.CREATE.{queue}.thief"),
         format!("$JS.API.CONSUMER.CREATE.{queue}.thief.{filter}"),
+        format!("$JS.API.CONSUMER.CREATE.{queue}.{name}.{filter}"),
+        format!("$JS.API.CONSUMER.CREATE.{queue}.{name}"),
         format!("$JS.API.CONSUMER.CREATE.{queue}"),
         format!("$JS.API.CONSUMER.DURABLE.CREATE.{queue}.thief"),
         format!("$JS.API.CONSUMER.DELETE.{queue}.{name}"),
@@ -166,19 +169,32 @@ async fn not_even_the_administrator_deletes_from_a_history() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_the_administrator_has_not_made_is_named() {
+async fn who_does_steps_makes_its_own_consumer_and_reaches_no_other_jobs_with_it() {
     let world = World::new().await;
-    let worker = world.bus(&User::Dump(server("src-1"))).await;
+    let user = User::Dump(server("src-1"));
+    let worker = world.bus(&user).await;
     worker.ensure_base().await.unwrap();
-    let host = Host::Server(server("src-1"));
-    worker.ensure_consumer(&consumer(Service::Dump, &host, 2)).await.unwrap();
-    let error = worker.ensure_consumer(&consumer(Service::Dump, &host, 3)).await.unwrap_err();
-    assert_eq!(error.code(), Code::BusNotPrepared, "{error}");
-    assert!(error.to_string().contains("max_ack_pending"), "{error}");
-    let importer = world.bus(&User::Import(server("dst-1"))).await;
-    let missing = consumer(Service::Import, &Host::Server(server("dst-1")), 2);
-    let error = importer.ensure_consumer(&missing).await.unwrap_err();
-    assert_eq!(error.code(), Code::BusNotPrepared, "{error}");
+    let of = |host| consumer(Service::Dump, &Host::Server(server(host)), 2);
+    worker.ensure_consumer(&of("src-1")).await.unwrap();
+    let error = worker.ensure_consumer(&of("src-2")).await.unwrap_err();
+    assert!(matches!(error.code(), Code::BusNotPrepared | Code::BusDenied), "{error}");
+    // The filter of the body is the subject's, or the server refuses it.
+    let (own, other) = (of("src-1"), of("src-2"));
+    let ask = format!("$JS.API.CONSUMER.CREATE.{}.{}.{}", own.queue, own.name, own.filter);
+    for body in [
+        json!({ "filter_subject": other.filter }),
+        json!({ "filter_subjects": [other.filter] }),
+        json!({ "filter_subject": "drover.jobs.>" }),
+        json!({}),
+    ] {
+        let mut config = json!({ "durable_name": own.name, "ack_policy": "explicit" });
+        config.as_object_mut().unwrap().extend(body.as_object().unwrap().clone());
+        let request = json!({ "stream_name": own.queue, "config": config }).to_string();
+        let bare = world.client(&user).await;
+        let answer = bare.client.request(ask.clone(), request.into()).await.unwrap();
+        let answer: serde_json::Value = serde_json::from_slice(&answer.payload).unwrap();
+        assert!(answer["error"].is_object(), "{answer}");
+    }
 }
 
 /// JetStream sends what it is asked for wherever it is told to, and asks nobody for the right to.

@@ -246,6 +246,29 @@ async fn the_slots_hold_over_all_instances() {
 }
 
 #[tokio::test]
+async fn a_job_in_work_is_not_begun_again_when_a_restarted_server_gives_it_out_again() {
+    let server = Server::start();
+    let scene = Scene::new(server.bus().await, 4).await;
+    let (stage, shutdown) = (Stage::new(0), CancellationToken::new());
+    scene.order("a").await;
+    let _worker = stage.work(&scene.bus, &scene.consumer, &shutdown);
+    until(|| stage.starts() == 1).await;
+    server.nats.restart().unwrap();
+    // It lies behind the first on the queue: when it has begun, the first was given out again.
+    let revision = scene.order("b").await;
+    until(|| stage.starts() == 2).await;
+    stage.gate.add_permits(2);
+    for database in ["a", "b"] {
+        scene.done(database).await;
+    }
+    // What is given out again after its end has passed.
+    let job = job(&scene.campaign, "b", Step::Freeze, revision);
+    scene.bus.order(&job, &scene.host).await.unwrap();
+    eventually(DEADLINE, || async { Ok(!scene.is_queued("b").await) }).await.unwrap();
+    assert_eq!(stage.starts(), 2);
+}
+
+#[tokio::test]
 async fn what_is_not_a_job_is_taken_from_the_queue() {
     let scene = Scene::new(shared().bus().await, 4).await;
     let subject = subjects::job(Step::Freeze, &scene.host, migration(&scene.campaign, "a"));

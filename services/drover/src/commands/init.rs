@@ -1,18 +1,10 @@
 //! `drover init`: the configuration of the bus, with TLS and a user for each service and host; and
-//! afterwards, as the bus's administrator, its streams and consumers.
-//!
-//! Services may not make streams or consumers: a consumer's filters are out of reach of rights on
-//! subjects, so whoever makes one could read every host's jobs.
+//! afterwards, as the bus's administrator, its streams, which services may not make.
 
 use std::path::{Path, PathBuf};
 
 use drover_access::{Bus, Certificates, Folder, Node, Written};
-use drover_schemas::{
-    Code, Failure, ServerName,
-    streams::{Service, consumer},
-    subjects::Host,
-    users::User,
-};
+use drover_schemas::{Code, Failure, ServerName, users::User};
 use url::Url;
 
 use super::print;
@@ -46,7 +38,7 @@ pub struct Args {
     /// The certificate's authority, where it is not one of the system's.
     #[arg(long, value_name = "FILE", requires = "certificate_file")]
     ca_file: Option<PathBuf>,
-    /// Makes the streams and consumers on the running bus instead, as its administrator.
+    /// Makes the streams on the running bus instead, as its administrator.
     #[arg(long, conflicts_with_all = ["certificate_file", "key_file", "ca_file"])]
     streams: bool,
 }
@@ -154,7 +146,7 @@ fn next(config: &Path, folder: &Path, bus: &Bus, args: &Args) -> String {
          3. Bring to each other machine: {at}/authority.pem, and of {at}/users/ only the keys\n   \
          of what runs there: dump.SERVER.nk for `drover serve dump --host SERVER`, and so on.\n   \
          operator.nk is for who plans, starts and pauses; reader.nk for who only looks.\n\
-         4. Once, and whenever a server is added or its slots change:\n   \
+         4. Once:\n   \
          drover --config {config} init --streams\n\
          5. Put admin.nk and authority.key away: no service needs them.\n\n\
          Drover's account on each MariaDB server needs these rights and no others (for MySQL, an\n\
@@ -164,28 +156,10 @@ fn next(config: &Path, folder: &Path, bus: &Bus, args: &Args) -> String {
     )
 }
 
-/// Makes the streams, and a consumer for each service and host.
+/// Makes the streams.
 pub async fn streams(config: &Path) -> Result<(), Trouble> {
-    let Context { config, bus } = Context::open_as(&User::Admin, config, "init").await?;
+    let Context { bus, .. } = Context::open_as(&User::Admin, config, "init").await?;
     bus.ensure_base().await?;
-    let mut consumers = vec![
-        consumer(Service::Dns, &Host::Dns, config.dns.slots),
-        consumer(Service::Notify, &Host::Notify, config.notify.slots),
-    ];
-    for (name, server) in &config.servers {
-        let host = Host::Server(name.clone());
-        for (service, slots) in [
-            (Service::Dump, server.slots_as_source),
-            (Service::Import, server.slots_as_destination),
-        ] {
-            if slots > 0 {
-                consumers.push(consumer(service, &host, slots));
-            }
-        }
-    }
-    for consumer in &consumers {
-        bus.ensure_consumer(consumer).await?;
-    }
-    print(&format!("the streams are there, and {} consumers\n", consumers.len()));
+    print("the streams are there\n");
     Ok(())
 }

@@ -141,7 +141,7 @@ async fn the_whole_stream_is_gone() {
     fs::remove_dir_all(store(&world)).unwrap();
     let written = write_where_open(&world).await;
     nats.restart().unwrap();
-    // The queue and its consumers are gone too, and only the bus's administrator makes them.
+    // The queues are gone too, and only the bus's administrator makes them.
     world.ok(&["init", "--streams"]).await;
 
     let codes = codes(&world).await;
