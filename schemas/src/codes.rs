@@ -194,6 +194,7 @@ codes! {
     721 permanent ProjectionForeign "the projections' file belongs to another program" "Name another file in [projector] database.";
     760 permanent Recalled "the migration was called back by a pause" "Nothing: it is admitted again after: drover resume.";
     761 permanent LimitsInvalid "the limits contradict each other" "Give a floor of at least 1 and a ceiling that is not below it.";
+    762 permanent WindowInvalid "these are not hours, or not a date" "Write hours as 22:00-06:00 Europe/Paris, and a date as 2026-12-24.";
 
     // ---- sandbox
     800 permanent SandboxProgramMissing "a program that the sandbox needs is not installed" "Run ops/setup, or install the package that is named.";

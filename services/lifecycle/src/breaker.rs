@@ -206,7 +206,7 @@ impl Breaker {
 }
 
 /// The most frequent of these with their counts, as text.
-fn most_frequent<'a>(texts: impl Iterator<Item = &'a str>) -> String {
+pub(crate) fn most_frequent<'a>(texts: impl Iterator<Item = &'a str>) -> String {
     let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
     for text in texts {
         *counts.entry(text).or_default() += 1;

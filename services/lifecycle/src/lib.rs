@@ -9,6 +9,7 @@
 pub mod admission;
 pub mod backoff;
 pub mod breaker;
+pub mod budget;
 pub mod campaign;
 mod conclude;
 pub mod concurrency;
@@ -21,8 +22,10 @@ pub mod promise;
 mod queue;
 pub mod reconcile;
 pub mod signature;
+pub mod slot_times;
 pub mod steps;
 pub mod wave;
+pub mod window;
 pub mod zone;
 
 pub use conclude::{Conclusion, conclude};

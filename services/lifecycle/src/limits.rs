@@ -21,6 +21,16 @@ pub struct Adjust {
     pub waves_at_once: Option<bool>,
     /// The wave that must succeed before the rest; empty for none.
     pub canary_wave: Option<String>,
+    /// The hours in which something is admitted; empty for all.
+    pub windows: Option<Vec<String>>,
+    /// The dates on which no window begins.
+    pub dates_left_out: Option<Vec<String>>,
+    /// How many of a wave may be parked; 0 for any number.
+    pub wave_failures_max: Option<u32>,
+    /// How many may be parked for what failed at one source; 0 for any number.
+    pub source_failures_max: Option<u32>,
+    /// The same for one destination.
+    pub destination_failures_max: Option<u32>,
     /// The campaign's slots move by themselves between these; the inner none for a fixed number.
     pub auto: Option<Option<Range>>,
 }
@@ -44,6 +54,13 @@ impl Adjust {
             canary_wave: self.canary_wave.clone().unwrap_or(before.canary_wave),
             in_flight_floor,
             in_flight_ceiling,
+            windows: self.windows.clone().unwrap_or(before.windows),
+            dates_left_out: self.dates_left_out.clone().unwrap_or(before.dates_left_out),
+            wave_failures_max: self.wave_failures_max.unwrap_or(before.wave_failures_max),
+            source_failures_max: self.source_failures_max.unwrap_or(before.source_failures_max),
+            destination_failures_max: self
+                .destination_failures_max
+                .unwrap_or(before.destination_failures_max),
         }
     }
 }
@@ -64,6 +81,9 @@ pub fn words(limits: &Limits) -> String {
         (limits.per_wave_max, "of a wave"),
         (limits.dns_per_second_max, "switches a second"),
         (limits.notices_per_second_max, "messages a second"),
+        (limits.wave_failures_max, "parked of a wave"),
+        (limits.source_failures_max, "parked at a source"),
+        (limits.destination_failures_max, "parked at a destination"),
     ] {
         if number > 0 {
             words.push(format!("at most {number} {what}"));
@@ -73,6 +93,12 @@ pub fn words(limits: &Limits) -> String {
         words.push(format!("in flight between {floor} and {ceiling} by itself"));
     }
     words.push(if limits.waves_at_once { "waves at once" } else { "waves in order" }.to_owned());
+    if !limits.windows.is_empty() {
+        words.push(format!("only {}", limits.windows.join(" and ")));
+    }
+    if !limits.dates_left_out.is_empty() {
+        words.push(format!("not on {}", limits.dates_left_out.join(", ")));
+    }
     if !limits.canary_wave.is_empty() {
         words.push(format!("canary wave {}", limits.canary_wave));
     }

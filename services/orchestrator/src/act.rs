@@ -16,7 +16,7 @@ use drover_schemas::{
     CampaignName,
     envelope::CloudEvent,
     subjects::Aggregate,
-    v1::{CampaignPaused, Job, MigrationParked, Signal, StepFailed, signal},
+    v1::{BreakerSignal, CampaignPaused, Job, MigrationParked, Signal, StepFailed, signal},
 };
 
 use crate::board::Key;
@@ -142,17 +142,29 @@ impl Hands {
     /// Appends that the campaign pauses by itself, or that a host is set aside. Where the campaign
     /// has moved on meanwhile, the next failure is judged by what it is then.
     pub async fn carry_out(self, name: CampaignName, campaign: Campaign, verdict: Verdict) -> Done {
-        let command = match verdict {
+        let (command, signal) = match verdict {
             Verdict::Pause { reason } => {
-                campaign::Command::Pause { reason, by: BREAKER.to_owned(), recalls: false }
+                let signal = BreakerSignal { host: String::new(), reason: reason.clone() };
+                let by = BREAKER.to_owned();
+                (campaign::Command::Pause { reason, by, recalls: false }, signal)
             }
-            Verdict::Quarantine { host, reason } => campaign::Command::Quarantine { host, reason },
+            Verdict::Quarantine { host, reason } => {
+                let signal = BreakerSignal { host: host.to_string(), reason: reason.clone() };
+                (campaign::Command::Quarantine { host, reason }, signal)
+            }
         };
         let Ok(Some(event)) = campaign.decide(command) else { return Done::Told };
         tracing::warn!(campaign = %name, ?event, "too many failures");
         let event = CloudEvent::campaign(event, &self.source, Utc::now());
         match self.bus.append(&name, Aggregate::Campaign, campaign.revision, &event).await {
-            Ok(_) => metrics::counter!("drover_breaker_verdicts_total").increment(1),
+            Ok(revision) => {
+                metrics::counter!("drover_breaker_verdicts_total").increment(1);
+                let signal = Signal { signal: Some(signal::Signal::Breaker(signal)) };
+                let id = format!("breaker-{revision}");
+                if let Err(error) = self.bus.signal(&name, "breaker", &signal, &id).await {
+                    tracing::warn!(campaign = %name, %error, "a signal was not sent");
+                }
+            }
             Err(Error::Conflict { .. }) => {}
             Err(error) => tracing::warn!(campaign = %name, %error, "not recorded yet"),
         }

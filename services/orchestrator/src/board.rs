@@ -73,6 +73,8 @@ pub struct Board {
     working: BTreeSet<Key>,
     /// Until when the destination has to be open, of those whose source is frozen.
     deadlines: BTreeSet<(i64, Key)>,
+    /// What time it was when last told.
+    now_unix_ms: i64,
 }
 
 impl Board {
@@ -83,6 +85,7 @@ impl Board {
             admission: Admission::new(slots),
             working: BTreeSet::new(),
             deadlines: BTreeSet::new(),
+            now_unix_ms: 0,
         }
     }
 
@@ -99,8 +102,14 @@ impl Board {
         let herd = self.herds.entry(name.clone()).or_default();
         herd.sequence = herd.sequence.max(revision);
         match &event {
-            campaign_event::Event::CampaignResumed(_) => herd.breaker.reset(),
-            campaign_event::Event::HostReleased(released) => herd.breaker.release(&released.host),
+            campaign_event::Event::CampaignResumed(_) => {
+                herd.breaker.reset();
+                herd.budgets.reset();
+            }
+            campaign_event::Event::HostReleased(released) => {
+                herd.breaker.release(&released.host);
+                herd.budgets.release(&released.host);
+            }
             campaign_event::Event::CampaignCreated(_)
             | campaign_event::Event::CampaignStarted(_)
             | campaign_event::Event::ConcurrencyChanged(_)
@@ -116,15 +125,23 @@ impl Board {
             None => herd.campaign = Some(Campaign::begin(fact)?),
             Some(campaign) => campaign.evolve(fact)?,
         }
-        herd.set_limits(name, &mut self.admission);
+        herd.set_limits(name, &mut self.admission, self.now_unix_ms);
         Ok(())
+    }
+
+    /// It is so late: campaigns come into their hours and out of them.
+    pub fn tell_time(&mut self, now_unix_ms: i64) {
+        self.now_unix_ms = now_unix_ms;
+        for (name, herd) in self.herds.iter_mut().filter(|(_, herd)| herd.has_hours()) {
+            herd.set_limits(name, &mut self.admission, now_unix_ms);
+        }
     }
 
     /// A campaign's log was read to its end.
     pub fn go_live(&mut self, name: &CampaignName) {
         let herd = self.herds.entry(name.clone()).or_default();
         herd.live = true;
-        herd.set_limits(name, &mut self.admission);
+        herd.set_limits(name, &mut self.admission, self.now_unix_ms);
     }
 
     /// Whether a campaign's log was read to its end.
@@ -169,6 +186,10 @@ impl Board {
                     let planned = &entry.state.migration().planned;
                     herd.breaker.take(key.1, planned, at_unix_ms, &fact.event);
                     let before_unix_ms = entry.state.migration().at_unix_ms;
+                    herd.times.take(key.1, at_unix_ms, &fact.event);
+                    if let migration_event::Event::MigrationParked(parked) = &fact.event {
+                        herd.budgets.take(planned, parked);
+                    }
                     observe(&mut herd.controller, before_unix_ms, at_unix_ms, &fact.event);
                 }
                 let ends = |state: &State| {
@@ -198,7 +219,7 @@ impl Board {
         herd.turns.forget(key.1);
         // The canary wave may have come to its end.
         if ends_changed && herd.has_canary() {
-            herd.set_limits(&key.0, &mut self.admission);
+            herd.set_limits(&key.0, &mut self.admission, self.now_unix_ms);
         }
         Ok(())
     }
@@ -249,7 +270,7 @@ impl Board {
     /// Whether a running campaign is to stop by itself, or without a host.
     pub fn judge(&self, name: &CampaignName) -> Option<Verdict> {
         let herd = self.herds.get(name).filter(|herd| herd.live && herd.is_running())?;
-        herd.breaker.judge(&herd.campaign.as_ref()?.quarantined)
+        herd.judge()
     }
 
     /// The next migration for which there is a slot everywhere. Its slots are taken until its

@@ -119,7 +119,10 @@ impl Desk {
                     Err(error) => tracing::error!(%error, "an action's task ended"),
                 },
                 () = due(next_look) => self.ring(),
-                _ = tune.tick() => self.retune(),
+                _ = tune.tick() => {
+                    self.board.tell_time(now());
+                    self.retune();
+                }
                 _ = sweep.tick() => self.touched.extend(self.board.working()),
             }
         }
@@ -216,7 +219,11 @@ impl Desk {
                 if live {
                     self.tell(&key, sequence, &fact);
                 }
-                let has_failed = matches!(fact, migration_event::Event::StepFailed(_));
+                let has_failed = matches!(
+                    fact,
+                    migration_event::Event::StepFailed(_)
+                        | migration_event::Event::MigrationParked(_)
+                );
                 self.board
                     .take_migration(&key, sequence, at, fact)
                     .map_err(|error| error.to_string())?;

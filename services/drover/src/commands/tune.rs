@@ -8,6 +8,7 @@ use drover_lifecycle::{
     campaign::Command,
     concurrency::Range,
     limits::{Adjust, words},
+    window::Windows,
 };
 use drover_schemas::{CampaignName, Code, Failure};
 
@@ -87,6 +88,23 @@ struct Which {
     /// The wave of which each migration has to complete before anything else goes; '' for none.
     #[arg(long, value_name = "WAVE")]
     canary: Option<String>,
+    /// Hours in which something is admitted, such as '22:00-06:00 Europe/Paris'; may stand several
+    /// times; '' for all hours. What would not finish in them is not begun, what is in flight at
+    /// their end finishes.
+    #[arg(long, value_name = "HOURS ZONE")]
+    window: Option<Vec<String>>,
+    /// A date on which no window begins, such as 2026-12-24; may stand several times; '' for none.
+    #[arg(long, value_name = "DATE")]
+    leave_out: Option<Vec<String>>,
+    /// Past so many parked migrations of one wave the campaign pauses; 0 for any number.
+    #[arg(long, value_name = "N")]
+    wave_failures: Option<u32>,
+    /// Past so many parked for what failed at it, a source is set aside; 0 for any number.
+    #[arg(long, value_name = "N")]
+    source_failures: Option<u32>,
+    /// The same for a destination.
+    #[arg(long, value_name = "N")]
+    destination_failures: Option<u32>,
 }
 
 pub async fn run(config: &Path, args: Args) -> Result<(), Trouble> {
@@ -95,9 +113,13 @@ pub async fn run(config: &Path, args: Args) -> Result<(), Trouble> {
         let message = format!("--floor {} --ceiling {}", which.floor, which.ceiling);
         return Err(Failure::new(Code::LimitsInvalid, message).into());
     }
+    let adjust = which.adjust();
+    let [windows, dates] = [&adjust.windows, &adjust.dates_left_out].map(Option::as_deref);
+    Windows::new(windows.unwrap_or_default(), dates.unwrap_or_default())
+        .map_err(|error| Failure::new(Code::WindowInvalid, error.to_string()))?;
     let context = Context::of(config, "tune", &campaign).await?;
     let bus = &context.bus;
-    let limit = Command::Limit { adjust: which.adjust(), reason: reason.clone(), by: operator() };
+    let limit = Command::Limit { adjust, reason: reason.clone(), by: operator() };
     let mut changed = command_campaign(bus, &campaign, limit).await?.changed;
     if let Some(InFlight::Fixed(in_flight_max)) = which.max_in_flight {
         let tune = Command::Tune { in_flight_max, reason, by: operator() };
@@ -121,10 +143,19 @@ impl Which {
             notices_per_second_max: self.notify_per_second,
             waves_at_once: self.waves_at_once,
             canary_wave: self.canary.clone(),
+            windows: without_empty(self.window.as_deref()),
+            dates_left_out: without_empty(self.leave_out.as_deref()),
+            wave_failures_max: self.wave_failures,
+            source_failures_max: self.source_failures,
+            destination_failures_max: self.destination_failures,
             auto: self.max_in_flight.map(|wanted| match wanted {
                 InFlight::Fixed(_) => None,
                 InFlight::Auto => Some(range),
             }),
         }
     }
+}
+
+fn without_empty(texts: Option<&[String]>) -> Option<Vec<String>> {
+    texts.map(|texts| texts.iter().filter(|text| !text.is_empty()).cloned().collect())
 }

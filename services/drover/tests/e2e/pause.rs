@@ -24,6 +24,15 @@ async fn a_pause_stops_admissions_and_both_pause_and_resume_survive_a_restart_of
     assert_eq!(admissions(&world).await, admitted, "nothing was admitted after the button");
     assert!(world.ok(&["pause", CAMPAIGN]).await.contains("it was already"));
 
+    // What is tuned is recorded with its reason, and what is no window is refused.
+    let said = world.ok(&["tune", CAMPAIGN, "--per-source", "1", "--reason", "busy"]).await;
+    assert!(said.contains("at most 2 in flight; at most 1 at a source"), "{said}");
+    let refused = world.drover(&["tune", CAMPAIGN, "--window", "22-06"]).await;
+    assert!(refused.code == 1 && refused.err.contains("DRV-0762"), "{refused:?}");
+    let is_tuned = |event: &Value| event["type"] == "drover.v1.LimitsChanged";
+    let tuned: Vec<Value> = world.events().await.into_iter().filter(is_tuned).collect();
+    assert!(tuned.len() == 1 && tuned[0].to_string().contains("busy"), "{tuned:#?}");
+
     // Everything restarts, also the bus; the campaign is still paused.
     services.stop().unwrap();
     world.fleet.nats.restart().unwrap();

@@ -5,12 +5,16 @@ use std::collections::{BTreeMap, HashMap};
 use drover_lifecycle::{
     Forward, Migration,
     admission::{Admission, Limit},
-    breaker::Breaker,
+    breaker::{Breaker, Verdict},
+    budget::Budgets,
     campaign::{self, Campaign},
     concurrency::{Change, Controller},
     limits::range,
     pace::Pace,
+    promise::max_frozen_ms,
+    slot_times::SlotTimes,
     wave::Wave,
+    window::Windows,
 };
 use drover_schemas::{
     CampaignName, MigrationId,
@@ -31,6 +35,10 @@ pub(crate) struct Herd {
     pub(crate) sequence: u64,
     /// Of what was heard since the log was read to its end.
     pub(crate) breaker: Breaker,
+    /// The same.
+    pub(crate) budgets: Budgets,
+    /// The same.
+    pub(crate) times: SlotTimes,
     /// The same.
     pub(crate) controller: Option<Controller>,
     pub(crate) waves: BTreeMap<Wave, WaveCount>,
@@ -106,7 +114,12 @@ impl Herd {
     }
 
     /// Brings what is admitted in line with the campaign's state.
-    pub(crate) fn set_limits(&mut self, name: &CampaignName, admission: &mut Admission) {
+    pub(crate) fn set_limits(
+        &mut self,
+        name: &CampaignName,
+        admission: &mut Admission,
+        now_unix_ms: i64,
+    ) {
         let Some(campaign) = &self.campaign else { return };
         let Limits {
             per_source_max,
@@ -117,7 +130,7 @@ impl Herd {
             ..
         } = campaign.limits;
         let limit = Limit {
-            admitting: self.live && self.is_running(),
+            admitting: self.live && self.is_running() && self.is_within_hours(now_unix_ms),
             in_flight_max: campaign.in_flight_max,
             per_source_max,
             per_destination_max,
@@ -133,6 +146,31 @@ impl Herd {
             self.controller = Some(Controller::new(campaign.in_flight_max));
         }
         admission.limit(name, limit);
+    }
+
+    /// Whether the campaign has hours.
+    pub(crate) fn has_hours(&self) -> bool {
+        self.campaign.as_ref().is_some_and(|campaign| !campaign.limits.windows.is_empty())
+    }
+
+    /// Whether what is begun now would finish within the campaign's hours.
+    fn is_within_hours(&self, now_unix_ms: i64) -> bool {
+        let Some(campaign) = self.campaign.as_ref() else { return false };
+        let Limits { windows, dates_left_out, .. } = &campaign.limits;
+        // Before anything is known of it, it may take as long as it is allowed to.
+        let allowed_ms = || i64::from(max_frozen_ms(Some(&campaign.policy)));
+        let takes_ms = self.times.p95_ms().unwrap_or_else(allowed_ms);
+        // What cannot be read is of a newer version: then nothing is begun.
+        Windows::new(windows, dates_left_out)
+            .is_ok_and(|windows| windows.lets_begin(now_unix_ms, takes_ms))
+    }
+
+    /// What is to be done because too much has failed.
+    pub(crate) fn judge(&self) -> Option<Verdict> {
+        let campaign = self.campaign.as_ref()?;
+        let is_set_aside = |name: &str| campaign.quarantined.iter().any(|h| h.as_str() == name);
+        let spent = || self.budgets.judge(&campaign.limits, is_set_aside);
+        self.breaker.judge(&campaign.quarantined).or_else(spent)
     }
 
     /// The wave that has to succeed before the rest, as long as it has not.

@@ -269,3 +269,19 @@ fn switches_take_turns_and_keep_them() {
     assert_eq!(first, again, "asked again, the turn is the same");
     assert_eq!(at(&keys[2], 2_100), 2_100, "and when it has come, it is ordered");
 }
+
+#[test]
+fn a_campaign_has_its_hours_and_begins_nothing_that_would_not_finish_in_them() {
+    const HOUR_MS: i64 = 3_600_000;
+    let mut log = Log::new(4, 10);
+    let windows = vec!["02:00-03:00 UTC".to_owned()];
+    let limits = v1::Limits { windows, ..Default::default() };
+    let changed = v1::LimitsChanged { limits: Some(limits), ..Default::default() };
+    log.campaign(campaign_event::Event::LimitsChanged(changed));
+    let key = log.plan(1);
+    // What nothing is known of yet may take the five minutes that it is allowed to.
+    for (at, admitted) in [(HOUR_MS, false), (3 * HOUR_MS - 299_999, false), (2 * HOUR_MS, true)] {
+        log.board.tell_time(at);
+        assert_eq!(log.admit() == Some(key.clone()), admitted, "{at}");
+    }
+}
