@@ -155,6 +155,12 @@ codes! {
     408 permanent DestinationWritten "the destination has taken writes since it opened" "See what would be lost: drover rollback names it. To go on all the same: drover rollback --discard-writes.";
     413 permanent DumpDamaged "the stored dump is not what its manifest says" "See whether something else writes to the store; the migration starts again with: drover retry.";
     420 permanent DefinerTaken "a definer at the destination is somebody else" "Change the definer at the source, or rename the account at the destination; then: drover retry.";
+    435 permanent SyntaxUnknown "the destination does not understand a statement of the dump" "Choose a destination of the source's version or a newer one.";
+    436 permanent TableFull "a table is full at the destination" "Make room at the destination, or raise the limit that the page names; then: drover retry.";
+    437 permanent KeyTwice "two rows have the same key at the destination" "See the page: the collation's order differs between the two versions.";
+    438 permanent ValueRefused "the destination does not take a value" "See the error number in the message.";
+    439 permanent ReferenceMissing "a definition refers to what is not at the destination" "Move, or create, what it refers to; then: drover retry.";
+    440 permanent ViewRefused "the destination cannot make a view" "See the error number in the message; repair or drop the view at the source, then: drover retry.";
 
     // ---- DNS
     500 transient DnsUnreachable "a DNS server cannot be reached" "Check that it runs, and its address in [[dns.zones]].";

@@ -13,8 +13,9 @@ use crate::{
     digest::Digest,
     ident::ident,
     listing::{Lists, Relation, ask, definition, text},
+    normal::normalise_table,
     rows,
-    schema::{Description, Kind, Object, Table, normalise},
+    schema::{Description, Kind, Object, Table},
 };
 
 /// No such database.
@@ -88,7 +89,7 @@ impl Found {
             let definition = tables.remove(&name).unwrap_or_default();
             let digest = digests.get(&name).copied().unwrap_or_default();
             let table = Table {
-                definition: normalise(&definition),
+                definition: normalise_table(&definition),
                 rows: digest.rows(),
                 digest: digest.text(),
                 system_versioned: relation.system_versioned,

@@ -253,7 +253,11 @@ async fn all_rows<W: AsyncWrite + Unpin>(
 ) -> Result<Digests, Error> {
     let mut digests = Digests::new();
     let tables: Vec<(&String, &Relation)> = found.lists.tables.iter().collect();
-    writer.statement(b"SET NAMES binary, autocommit = 0");
+    // MySQL with GTIDs takes rows of engines without transactions only one statement at a time.
+    let one_by_one = session.about().flavour == Flavour::MySql
+        && tables.iter().any(|(_, relation)| !relation.engine.eq_ignore_ascii_case("InnoDB"));
+    let settings = format!("SET NAMES binary, autocommit = {}", u8::from(one_by_one));
+    writer.statement(settings.as_bytes());
     for some in tables.chunks(rows::TABLES_A_PACKET) {
         let server = session.server().clone();
         let mut reader = rows::Reader::start(session, some).await?;

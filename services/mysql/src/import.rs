@@ -26,7 +26,7 @@ use crate::{
 /// read to its end. The same order run again, after it was done, does nothing.
 ///
 /// # Errors
-/// `NameTaken`, `ReachableEarly`, `ImportRefused`, `ImportFailed`, `DumpDamaged`,
+/// `NameTaken`, `ReachableEarly`, `ImportRefused` or the code of a refusal's cause, `ImportFailed`, `DumpDamaged`,
 /// [`Error::Reading`] with the reader's own error; [`Error::LedgerOutdated`] also for a copy that
 /// is open.
 pub async fn import(

@@ -11,7 +11,8 @@ use mysql_async::{Row, Value, prelude::Queryable as _};
 use crate::{
     Error, Flavour, Session,
     ident::{ident, literal},
-    schema::{Defaults, Kind, Object, normalise},
+    normal::normalise,
+    schema::{Defaults, Kind, Object},
 };
 
 /// How many `SHOW CREATE` go to the server in one packet.

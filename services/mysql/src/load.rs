@@ -15,9 +15,10 @@ use uuid::Uuid;
 use crate::{
     Contents, Error, Flavour, Frame, Order, Server, Session, bodies,
     error::is_transient,
-    frames::damaged,
+    frames::{FrameKind, damaged},
     ident::{ident, literal},
     ledger::{State, copy_lock},
+    refusals,
 };
 
 /// How long the loader waits for the lock of the copy, in seconds: whoever held it was just ended.
@@ -163,7 +164,7 @@ async fn packet(session: &mut Session, sql: &[u8]) -> Result<(), Error> {
 
 /// The error of a statement, with the frame that it stands in.
 fn of(error: Error, frame: &Frame) -> Error {
-    match failed(error) {
+    match told(error, Some(frame.kind)) {
         Error::Found { code, server, what } => {
             let Frame { kind, name, .. } = frame;
             let place = if name.is_empty() { String::new() } else { format!(" {}", ident(name)) };
@@ -175,13 +176,20 @@ fn of(error: Error, frame: &Frame) -> Error {
 
 /// What goes away by itself is an import to be made again; anything else is refused.
 fn failed(error: Error) -> Error {
+    told(error, None)
+}
+
+fn told(error: Error, kind: Option<FrameKind>) -> Error {
     match error {
         Error::Unreachable { server, doing, reason } => {
             let what = format!("{doing}: {reason}");
             Error::Found { code: Code::ImportFailed, server, what }
         }
         Error::Statement { server, doing, number, text } => {
-            let code = if is_transient(number) { Code::ImportFailed } else { Code::ImportRefused };
+            let code = match is_transient(number) {
+                true => Code::ImportFailed,
+                false => refusals::code(number, kind),
+            };
             Error::Found { code, server, what: format!("{doing}: error {number}: {text}") }
         }
         other => other,

@@ -3,7 +3,7 @@
 //! digest. It stands in the dump's manifest.
 //!
 //! A definition is the server's own text (`SHOW CREATE …`), changed only where versions print the
-//! same thing differently ([`normalise`]). The state of a scheduled event, enabled or not, is left
+//! same thing differently ([`normal`](crate::normal)). The state of a scheduled event, enabled or not, is left
 //! out: it is not the same during a move.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -176,79 +176,9 @@ pub fn in_one_line(differences: &[String]) -> String {
     format!("{}{more}", named.join("; "))
 }
 
-/// A definition as every supported version prints it. Nothing inside quotes is touched.
-///
-/// 1. The character set that older servers call `utf8` is `utf8mb3`.
-/// 2. A character set is left out where its collation follows, which says it too: MySQL prints it or not
-///    by how the column was once written.
-pub fn normalise(definition: &str) -> String {
-    let mut text = String::with_capacity(definition.len());
-    let mut word = String::new();
-    let mut quote: Option<char> = None;
-    let mut escaped = false;
-    for c in definition.chars() {
-        if let Some(open) = quote {
-            text.push(c);
-            // A doubled quote closes and opens again, which comes to the same.
-            if escaped {
-                escaped = false;
-            } else if c == '\\' && open == '\'' {
-                escaped = true;
-            } else if c == open {
-                quote = None;
-            }
-        } else if c.is_ascii_alphanumeric() || c == '_' {
-            word.push(c);
-        } else {
-            end_word(&mut text, &mut word);
-            if matches!(c, '\'' | '`' | '"') {
-                quote = Some(c);
-            }
-            text.push(c);
-        }
-    }
-    end_word(&mut text, &mut word);
-    text
-}
-
-fn end_word(text: &mut String, word: &mut String) {
-    if let Some(rest) =
-        word.strip_prefix("utf8").filter(|rest| rest.is_empty() || rest.starts_with('_'))
-    {
-        *word = format!("utf8mb3{rest}");
-    }
-    if let Some((charset, _)) = word.split_once('_') {
-        let said = format!(" CHARACTER SET {charset} COLLATE ");
-        if text.ends_with(&said) {
-            text.truncate(text.len() - said.len());
-            text.push_str(" COLLATE ");
-        }
-    }
-    text.push_str(word);
-    word.clear();
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn only_what_is_outside_quotes_is_normalised() {
-        for (text, expected) in [
-            ("CHARSET=utf8 COLLATE=utf8_bin", "CHARSET=utf8mb3 COLLATE=utf8mb3_bin"),
-            ("CHARSET=utf8mb4 COLLATE=utf8mb4_bin", "CHARSET=utf8mb4 COLLATE=utf8mb4_bin"),
-            (
-                "`utf8` enum('utf8','it''s \\' utf8') x utf8",
-                "`utf8` enum('utf8','it''s \\' utf8') x utf8mb3",
-            ),
-            ("my_utf8 utf8", "my_utf8 utf8mb3"),
-            ("text CHARACTER SET utf8 COLLATE utf8_bin,", "text COLLATE utf8mb3_bin,"),
-            ("text CHARACTER SET latin1,", "text CHARACTER SET latin1,"),
-            ("' CHARACTER SET big5 COLLATE 'big5_bin", "' CHARACTER SET big5 COLLATE 'big5_bin"),
-        ] {
-            assert_eq!(normalise(text), expected);
-        }
-    }
 
     #[test]
     fn many_differences_are_counted() {

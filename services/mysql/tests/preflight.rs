@@ -192,7 +192,7 @@ async fn foretold(pair: &Pair) {
         // Without NO_ENGINE_SUBSTITUTION another engine takes its place, which the comparison finds.
         ("engine", [Code::CopyDiffers, Code::CopyDiffers]),
         // A server that ends the connection for a packet may not be heard any more.
-        ("packet", [Code::ImportRefused, Code::ImportFailed]),
+        ("packet", [Code::PacketTooSmall, Code::ImportFailed]),
     ] {
         let dumped = pair.frozen_and_dumped(database).await;
         let failed = match pair.import(&dumped, 3).await {

@@ -6,6 +6,7 @@ use drover_schemas::Code;
 
 use crate::{
     Error, Server, Session, guard,
+    normal::normalise,
     preflight::{
         accounts::{Rows, logins},
         facts::{Finding, Login, Settings},
@@ -107,7 +108,8 @@ async fn collations(session: &mut Session) -> Result<BTreeSet<String>, Error> {
                    FROM information_schema.COLLATION_CHARACTER_SET_APPLICABILITY";
         all.extend(names(session, sql).await?);
     }
-    Ok(all)
+    // An older server says `utf8` for what a newer one calls `utf8mb3`, and knows by both names.
+    Ok(all.iter().map(|name| normalise(name)).collect())
 }
 
 /// The accounts that a migration has made here; none where no migration was here yet.

@@ -6,6 +6,7 @@ use drover_schemas::Code;
 use crate::{
     Flavour,
     ident::ident,
+    normal::normalise,
     preflight::shape::VERSIONED,
     preflight::{
         destination::{self, Destination},
@@ -126,7 +127,7 @@ impl Judging<'_> {
             }
         }
         for (collation, places) in &database.collations {
-            if !to.collations.contains(collation) {
+            if !to.collations.contains(&normalise(collation)) {
                 self.tell_places(Code::CollationMissing, "collation", collation, places);
             }
         }

@@ -1,0 +1,167 @@
+//! Definitions as every supported version prints them: what only the print tells apart is made one.
+
+/// A definition as every supported version prints it. Nothing inside quotes is touched.
+///
+/// 1. The character set that older servers call `utf8` is `utf8mb3`.
+/// 2. A character set is left out where its collation follows, which says it too: MySQL prints it or not
+///    by how the column was once written.
+pub(crate) fn normalise(definition: &str) -> String {
+    let mut text = String::with_capacity(definition.len());
+    let mut word = String::new();
+    let mut quote: Option<char> = None;
+    let mut escaped = false;
+    for c in definition.chars() {
+        if let Some(open) = quote {
+            text.push(c);
+            // A doubled quote closes and opens again, which comes to the same.
+            if escaped {
+                escaped = false;
+            } else if c == '\\' && open == '\'' {
+                escaped = true;
+            } else if c == open {
+                quote = None;
+            }
+        } else if c.is_ascii_alphanumeric() || c == '_' {
+            word.push(c);
+        } else {
+            end_word(&mut text, &mut word);
+            if matches!(c, '\'' | '`' | '"') {
+                quote = Some(c);
+            }
+            text.push(c);
+        }
+    }
+    end_word(&mut text, &mut word);
+    text
+}
+
+fn end_word(text: &mut String, word: &mut String) {
+    if let Some(rest) =
+        word.strip_prefix("utf8").filter(|rest| rest.is_empty() || rest.starts_with('_'))
+    {
+        *word = format!("utf8mb3{rest}");
+    }
+    if let Some((charset, _)) = word.split_once('_') {
+        let said = format!(" CHARACTER SET {charset} COLLATE ");
+        if text.ends_with(&said) {
+            text.truncate(text.len() - said.len());
+            text.push_str(" COLLATE ");
+        }
+    }
+    text.push_str(word);
+    word.clear();
+}
+
+/// A table's definition as every supported version prints it ([`normalise`]).
+///
+/// 1. INVISIBLE comes before or behind the default: here, at the end of its column's line.
+/// 2. A number among the engine's own options stands in quotes or not: here, it does not.
+/// 3. `/*!100301 COMPRESSED*/` is also `/*M!100301 COMPRESSED*/`.
+pub(crate) fn normalise_table(definition: &str) -> String {
+    let mut text = String::with_capacity(definition.len());
+    let mut invisible = false;
+    let mut from = 0;
+    let definition = normalise(definition);
+    for (start, end) in outside_quotes(&definition) {
+        push_quoted(&mut text, &definition[from..start]);
+        from = end;
+        let part = definition[start..end].replace("/*!10", "/*M!10");
+        for (i, line) in part.split('\n').enumerate() {
+            if i > 0 {
+                end_line(&mut text, &mut invisible);
+            }
+            invisible |= line.contains(" INVISIBLE");
+            text.push_str(&line.replace(" INVISIBLE", ""));
+        }
+    }
+    push_quoted(&mut text, &definition[from..]);
+    text
+}
+
+/// A quoted part. Behind the name of an option and a `=`, a number loses its quotes.
+fn push_quoted(text: &mut String, quoted: &str) {
+    let inner = quoted.strip_prefix('\'').and_then(|rest| rest.strip_suffix('\''));
+    match inner.filter(|inner| !inner.is_empty() && inner.bytes().all(|b| b.is_ascii_digit())) {
+        Some(number) if text.ends_with("`=") => text.push_str(number),
+        _ => text.push_str(quoted),
+    }
+}
+
+fn end_line(text: &mut String, invisible: &mut bool) {
+    if std::mem::take(invisible) {
+        let comma = text.ends_with(',');
+        text.truncate(text.len() - usize::from(comma));
+        text.push_str(" INVISIBLE");
+        text.push_str(if comma { "," } else { "" });
+    }
+    text.push('\n');
+}
+
+/// Where the parts outside quotes begin and end, in bytes.
+fn outside_quotes(text: &str) -> Vec<(usize, usize)> {
+    let mut parts = Vec::new();
+    let (mut quote, mut escaped, mut begins) = (None, false, 0);
+    for (i, c) in text.char_indices() {
+        match quote {
+            None if matches!(c, '\'' | '`' | '"') => {
+                parts.push((begins, i));
+                quote = Some(c);
+            }
+            None => {}
+            Some(_) if escaped => escaped = false,
+            Some('\'') if c == '\\' => escaped = true,
+            Some(open) if c == open => {
+                quote = None;
+                begins = i + c.len_utf8();
+            }
+            Some(_) => {}
+        }
+    }
+    if quote.is_none() {
+        parts.push((begins, text.len()));
+    }
+    parts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_outside_quotes_is_normalised() {
+        for (text, expected) in [
+            ("CHARSET=utf8 COLLATE=utf8_bin", "CHARSET=utf8mb3 COLLATE=utf8mb3_bin"),
+            ("CHARSET=utf8mb4 COLLATE=utf8mb4_bin", "CHARSET=utf8mb4 COLLATE=utf8mb4_bin"),
+            (
+                "`utf8` enum('utf8','it''s \\' utf8') x utf8",
+                "`utf8` enum('utf8','it''s \\' utf8') x utf8mb3",
+            ),
+            ("my_utf8 utf8", "my_utf8 utf8mb3"),
+            ("text CHARACTER SET utf8 COLLATE utf8_bin,", "text COLLATE utf8mb3_bin,"),
+            ("text CHARACTER SET latin1,", "text CHARACTER SET latin1,"),
+            ("' CHARACTER SET big5 COLLATE 'big5_bin", "' CHARACTER SET big5 COLLATE 'big5_bin"),
+        ] {
+            assert_eq!(normalise(text), expected);
+        }
+    }
+
+    #[test]
+    fn tables_are_printed_as_one_version_does() {
+        for (older, newer) in [
+            (
+                "CREATE TABLE `t` (\n  `a` int(11) INVISIBLE DEFAULT 7 COMMENT ' INVISIBLE',\n  `b` int\n)",
+                "CREATE TABLE `t` (\n  `a` int(11) DEFAULT 7 COMMENT ' INVISIBLE' INVISIBLE,\n  `b` int\n)",
+            ),
+            (") `PAGE_COMPRESSED`=1 COMMENT='`=''1'", ") `PAGE_COMPRESSED`='1' COMMENT='`=''1'"),
+            ("`t` text /*!100301 COMPRESSED*/", "`t` text /*M!100301 COMPRESSED*/"),
+        ] {
+            assert_eq!(normalise_table(older), normalise_table(newer));
+        }
+        for (one, other) in [
+            ("`a` int DEFAULT 7,\n", "`a` int DEFAULT 7 INVISIBLE,\n"),
+            ("`a` char(1) DEFAULT '1'", "`a` char(1) DEFAULT 1"),
+        ] {
+            assert_ne!(normalise_table(one), normalise_table(other));
+        }
+    }
+}
