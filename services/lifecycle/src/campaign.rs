@@ -208,7 +208,8 @@ impl Campaign {
 
     fn next_phase(&self, event: &Event) -> Result<Phase, NotAllowed> {
         match (event, self.phase) {
-            (Event::CampaignStarted(_), Phase::Created) => Ok(Phase::Running),
+            // Once more, for what a person tries again after all had ended.
+            (Event::CampaignStarted(_), Phase::Created | Phase::Completed) => Ok(Phase::Running),
             (Event::CampaignPaused(_), Phase::Created | Phase::Running) => Ok(Phase::Paused),
             (Event::CampaignPaused(paused), Phase::Paused) if paused.recalls => Ok(Phase::Paused),
             (Event::CampaignResumed(_), Phase::Paused) if self.in_flight_max == 0 => {

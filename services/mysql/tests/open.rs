@@ -12,9 +12,9 @@ use common::{
     refusal, server_at, site, snapshot,
 };
 use drover_mysql::{
-    Accounts, Order, accounts, close, freeze,
+    Accounts, Order, accounts, close, describe, freeze,
     ledger::{Locked, Side, State},
-    open,
+    open, reopen,
 };
 use drover_schemas::Code;
 use mysql_async::{Conn, prelude::Queryable as _};
@@ -281,4 +281,63 @@ async fn opening_and_closing_may_end_anywhere() {
             }
         }
     }
+}
+
+/// Ends a close that is refused at every other of its commands: whoever comes next lets the customer in
+/// again, just as they were.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_close_may_end_anywhere() {
+    let (_source, accounts, _) = frozen_source(false).await;
+    let site = site().await;
+    let mut root = site.mariadb.root().await.unwrap();
+    root.query_drop(COPY).await.unwrap();
+    let opened_with = describe(&site.server, "my_shop").await.unwrap();
+    imported(&site, &shop(1)).await;
+    let opened = open(&site.server, &shop(2), &accounts).await.unwrap();
+    // Since then the customer has written, and has granted otherwise than at the source.
+    let changes = "INSERT INTO my_shop.t VALUES (1, 1); REVOKE DELETE ON `my\\_shop`.* FROM shop_role; \
+        GRANT UPDATE (b) ON my_shop.t TO 'shop reader'@'127.%'";
+    root.query_drop(changes).await.unwrap();
+    let there = snapshot(&mut root, "shop%").await;
+    let upstream = SocketAddr::new(site.mariadb.address(), site.mariadb.port());
+    let mut revision = 3;
+    for again in [false, true] {
+        for commands in (0..200).step_by(2) {
+            let context = format!("again {again} {commands}");
+            let proxy = Proxy::start(upstream, commands, Cut::After).await;
+            let host = proxy.address.ip().to_string();
+            let way = server_at(&site.mariadb, &host, proxy.address.port());
+            let refused = close(&way, &shop(revision), Some(&opened_with)).await.unwrap_err();
+            let whole = refused.code() == Code::DestinationWritten && is_open(&mut root).await;
+            revision += 1;
+            if again {
+                let refused = close(&site.server, &shop(revision), Some(&opened_with)).await;
+                assert_eq!(refused.unwrap_err().code(), Code::DestinationWritten, "{context}");
+                assert!(writes(&site).await, "{context}");
+                revision += 1;
+            }
+            let back = reopen(&site.server, &shop(revision)).await.expect(&context);
+            assert_eq!(back, opened, "{context}");
+            assert!(is_open(&mut root).await, "{context}");
+            assert!(writes(&site).await, "{context}");
+            assert_eq!(enabled(&mut root).await, "ENABLED", "{context}");
+            assert_eq!(snapshot(&mut root, "shop%").await, there, "{context}");
+            if whole {
+                assert!(commands > 8, "{context}: the proxy cut nothing");
+                break;
+            }
+            assert!(commands < 198, "{context}");
+        }
+    }
+    // Where nothing was written since, it is closed.
+    root.query_drop("DELETE FROM my_shop.t").await.unwrap();
+    close(&site.server, &shop(revision + 1), Some(&opened_with)).await.unwrap();
+    assert!(!writes(&site).await);
+    let late = reopen(&site.server, &shop(revision + 2)).await.unwrap_err();
+    assert_eq!(late.code(), Code::LedgerOutdated, "what is closed stays closed");
+}
+
+async fn is_open(root: &mut Conn) -> bool {
+    let sql = "SELECT state FROM drover.ledger WHERE side = 'destination'";
+    root.query_first::<String, _>(sql).await.unwrap().unwrap() == "open"
 }

@@ -158,6 +158,13 @@ async fn what_was_switched_and_what_is_complete() {
     world.until("taken back", |counts| counts["rolled_back"] == 2).await;
     is_home(&world, 0).await;
     assert_eq!(grants(&world).await, before);
+
+    // With that the campaign has ended; what is tried again begins it once more.
+    world.until("ended", |counts| counts["phase"] == "completed").await;
+    world.ok(&["retry", CAMPAIGN, "--migration", &complete]).await;
+    world.ok(&["start", CAMPAIGN]).await;
+    world.until("completed once more", |counts| counts["completed"] == 1).await;
+    is_moved(&world, 1).await;
 }
 
 /// The customer writes there: refused, named, and done on the person's word only.

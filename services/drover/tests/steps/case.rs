@@ -91,12 +91,13 @@ impl Case {
         self.append(migration.revision, migration.decide(command).unwrap()).await;
     }
 
-    pub async fn roll_back(&mut self) {
+    /// On a person's word; with `discard_writes` the dump, by which writes are found, may be gone.
+    pub async fn roll_back(&mut self, discard_writes: bool) {
         self.story.push("rolled back".into());
         self.command(Command::RollBack {
             by: "test".into(),
             reason: String::new(),
-            discard_writes: false,
+            discard_writes,
         })
         .await;
     }
@@ -167,6 +168,36 @@ impl Case {
         self.done.push(step);
         self.check(&format!("after {step:?}")).await;
         Some(step)
+    }
+
+    /// A row of the customer's at the destination.
+    pub async fn write(&self) {
+        let Site { database, owner, .. } = &self.site;
+        let conn = self.world.destination().connect(&owner.user, &owner.password).await;
+        let mut conn = conn.unwrap();
+        conn.query_drop(format!("CREATE TABLE `{database}`.kept (a INT PRIMARY KEY)"))
+            .await
+            .unwrap();
+        conn.query_drop(format!("INSERT INTO `{database}`.kept VALUES (1)")).await.unwrap();
+    }
+
+    /// Closing is refused, after its service has died in the middle of it.
+    pub async fn refused(&mut self, place: &Place) {
+        let job = self.order().await.unwrap();
+        assert_eq!(job.step(), Step::Close);
+        self.story.push(format!("Close, refused {place:?}"));
+        self.die(&job, place).await;
+        give_out_again(&self.lane, &job).await;
+        let heir = self.begin(&job, Place::Calm).await;
+        until("the event is stored", || async { self.migration().await.revision > job.revision })
+            .await;
+        self.until_idle().await;
+        heir.end().await;
+        match self.events().await.pop().unwrap().event {
+            Event::StepFailed(failed) => assert_eq!(failed.code, "DRV-0408", "{failed:?}"),
+            other => panic!("{other:?}"),
+        }
+        self.check("after the close was refused").await;
     }
 
     /// A copy may hold its customer's writes from when the host names pointed to it.

@@ -87,7 +87,12 @@ async fn take<T>(parts: &Mutex<Vec<T>>) -> Option<T> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn each_step_may_end_anywhere() {
-    let parts = [each_dies_and_comes_to_its_end(), each_is_undone(), each_undo_sleeps()];
+    let parts = [
+        each_dies_and_comes_to_its_end(),
+        each_is_undone(),
+        each_undo_sleeps(),
+        each_refusal_comes_to_its_end(),
+    ];
     run(parts.into_iter().flatten().collect()).await;
 }
 
@@ -110,7 +115,8 @@ fn each_dies_and_comes_to_its_end() -> Vec<(String, Part)> {
 /// All steps to the end, and back on a person's word; then there again.
 async fn all_the_way(case: &mut Case, random: &mut StdRng, name: &'static str) {
     let mut tried: BTreeSet<Step> = case.all(|| place(name, random)).await.into_iter().collect();
-    case.roll_back().await;
+    // The dump has expired, so nobody can tell what was written since.
+    case.roll_back(true).await;
     tried.extend(case.all(|| place(name, random)).await);
     case.check_log().await;
     // A copy that was switched to is not dropped: that is the other half of the table.
@@ -123,7 +129,7 @@ async fn all_the_way(case: &mut Case, random: &mut StdRng, name: &'static str) {
 /// Taken back before anybody was sent to the copy: it is dropped. Then there again.
 async fn half_the_way(case: &mut Case, random: &mut StdRng, name: &'static str) {
     case.forward_to(Forward::Switch.step()).await;
-    case.roll_back().await;
+    case.roll_back(false).await;
     let tried: BTreeSet<Step> = case.all(|| place(name, random)).await.into_iter().collect();
     assert_eq!(tried, Undo::ALL.map(Undo::step).into());
     case.retry().await;
@@ -161,7 +167,7 @@ async fn undone(case: &mut Case, random: &mut StdRng, step: Step, name: &'static
     case.story.push(format!("{step:?} dies {place:?}"));
     case.die(&job, &place).await;
     case.note(step, &place).await;
-    case.roll_back().await;
+    case.roll_back(step == Step::Expire).await;
     case.take_back(&job).await;
 }
 
@@ -173,7 +179,7 @@ async fn overslept(case: &mut Case, step: Step) {
     let wake = Arc::new(Notify::new());
     let sleeper = case.begin(&job, Place::Asleep(wake.clone())).await;
     sleeper.told.reached.notified().await;
-    case.roll_back().await;
+    case.roll_back(false).await;
     case.take_back(&job).await;
     wake.notify_one();
     sleeper.end().await;
@@ -199,7 +205,7 @@ fn each_undo_sleeps() -> Vec<(String, Part)> {
 
 async fn slept_into_the_next_run(case: &mut Case, undo: Step) {
     case.forward_to(Forward::Switch.step()).await;
-    case.roll_back().await;
+    case.roll_back(false).await;
     case.forward_to(undo).await;
     let job = case.order().await.unwrap();
     case.story.push(format!("{undo:?} falls asleep"));
@@ -215,4 +221,33 @@ async fn slept_into_the_next_run(case: &mut Case, undo: Step) {
     sleeper.end().await;
     case.check("after the sleeper woke up").await;
     case.check_log().await;
+}
+
+/// What was written at the destination is kept, wherever the closing's service has died, and
+/// whatever befalls those of the steps that lead there again. Then it is let go on a word.
+fn each_refusal_comes_to_its_end() -> Vec<(String, Part)> {
+    let mut parts: Vec<(String, Part)> = Vec::new();
+    for dies in ["before effect", "midway", "midway"] {
+        for name in ["midway", "twice", "at once"] {
+            parts.push((
+                format!("refused after {dies}, and on {name}"),
+                Box::new(move |case, random| refused(case, random, dies, name).boxed()),
+            ));
+        }
+    }
+    parts
+}
+
+async fn refused(case: &mut Case, random: &mut StdRng, dies: &'static str, name: &'static str) {
+    case.forward_to(Forward::Publish.step()).await;
+    case.write().await;
+    case.roll_back(false).await;
+    case.forward_to(Undo::Close.step()).await;
+    case.refused(&place(dies, random)).await;
+    let steps = case.all(|| place(name, random)).await;
+    let again = [Forward::Open, Forward::Switch, Forward::Retire].map(Forward::step);
+    assert_eq!(steps[..3], again);
+    case.roll_back(true).await;
+    let steps = case.all(|| place(name, random)).await;
+    assert_eq!(steps, [Undo::Revert, Undo::Close, Undo::Thaw].map(Undo::step));
 }
