@@ -31,6 +31,10 @@ const REFERENCE_IN_FLIGHT: u32 = 400;
 /// By how much the model's steps are stretched so that 400 in flight come to the reference
 /// campaign's 13,500 migrations an hour.
 const REFERENCE_STRETCH: f64 = 88.0;
+/// How large the campaigns are in which every message is synced, where the disk sets the pace.
+const SYNCED: u64 = 2_000;
+/// The same, with --quick.
+const QUICK_SYNCED: u64 = 400;
 /// Of the fleet, so many servers each take part where the bus is three servers: there each host's
 /// consumer is a Raft group of its own, and all of them share this one machine's disk.
 const CLUSTER_SHARE: u32 = 10;
@@ -81,8 +85,9 @@ pub async fn run(args: &Args) -> Result<bool> {
     figures.insert("handoff_ms_p99".into(), json!(round(reference.summary.handoff_ms[1])));
     figures.insert("frozen_ratio_p99".into(), json!(round(reference.summary.frozen_ratio[1])));
     figures.extend(takeover(args, smallest).await?);
-    let synced = trial::run(&args.campaign(smallest.min(2_000), Servers::Synced)).await?;
-    let cluster = trial::run(&args.on_a_cluster(smallest.min(1_000))).await?;
+    let few = if args.quick { QUICK_SYNCED } else { SYNCED };
+    let synced = trial::run(&args.campaign(few, Servers::Synced)).await?;
+    let cluster = trial::run(&args.on_a_cluster(few)).await?;
     let rate = |outcome: &Outcome| json!(round(outcome.per_second()));
     figures.insert("sync_always_migrations_per_second".into(), rate(&synced));
     figures.insert("cluster_migrations_per_second".into(), rate(&cluster));
