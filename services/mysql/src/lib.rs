@@ -50,6 +50,7 @@ pub mod sessions;
 pub mod survey;
 pub mod takeaway;
 pub mod thaw;
+mod tokens;
 pub mod verify;
 mod viewing;
 mod views;
