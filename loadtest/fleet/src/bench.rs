@@ -116,7 +116,7 @@ pub async fn run(args: &Args) -> Result<bool> {
 impl Args {
     fn campaign(&self, migrations: u64, servers: Servers) -> trial::Args {
         let (max_in_flight, fleet) = (self.max_in_flight, self.fleet.clone());
-        trial::Args { migrations, max_in_flight, servers, fleet }
+        trial::Args { migrations, max_in_flight, auto_ceiling: 0, servers, fleet }
     }
 
     fn on_a_cluster(&self, migrations: u64) -> trial::Args {
@@ -155,7 +155,14 @@ async fn reference(args: &Args) -> Result<Outcome> {
     let (time_scale, migrations) = if args.quick { (20.0, 1_500) } else { (1.0, 2_500) };
     let fleet = Fleet { time_scale, stretch: REFERENCE_STRETCH, ..args.fleet.clone() };
     let max_in_flight = REFERENCE_IN_FLIGHT;
-    trial::run(&trial::Args { migrations, max_in_flight, servers: Servers::Single, fleet }).await
+    trial::run(&trial::Args {
+        migrations,
+        max_in_flight,
+        auto_ceiling: 0,
+        servers: Servers::Single,
+        fleet,
+    })
+    .await
 }
 
 /// Kills the active orchestrator at half way.

@@ -281,6 +281,22 @@ impl Stage {
         Campaign::replay(facts)?.context("the campaign was not planned")
     }
 
+    /// The slots that a campaign had one after the other, with the milliseconds since its start.
+    pub async fn slots(&self, campaign: &CampaignName) -> Result<Vec<(i64, u32)>> {
+        let (mut slots, mut start) = (Vec::new(), 0);
+        for recorded in self.bus.history(campaign, Aggregate::Campaign).await? {
+            let at = recorded.event.time.timestamp_millis();
+            let event = recorded.event.decode_campaign()?;
+            if let Campaigns::CampaignStarted(started) = &event {
+                start = at;
+                slots.push((0, started.in_flight_max));
+            } else if let Campaigns::ConcurrencyChanged(changed) = &event {
+                slots.push((at - start, changed.in_flight_max));
+            }
+        }
+        Ok(slots)
+    }
+
     /// Waits until a projection has taken in all that is in the log; its view of the campaign.
     pub async fn projected(&self, campaign: &CampaignName, path: &Path) -> Result<Status> {
         let last = self.last_sequence(campaign).await?;

@@ -4,7 +4,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use drover_projector::view::Status;
-use drover_schemas::CampaignName;
+use drover_schemas::{
+    CampaignName,
+    v1::{Limits, LimitsChanged, campaign_event::Event as Campaigns},
+};
 use serde_json::{Value, json};
 
 use crate::{
@@ -27,6 +30,9 @@ pub struct Args {
     /// The bus.
     #[arg(long, value_enum, default_value_t = Servers::Single)]
     pub servers: Servers,
+    /// The slots move by themselves, up to so many; they begin with max-in-flight. 0: they do not.
+    #[arg(long, default_value_t = 0)]
+    pub auto_ceiling: u32,
     /// The fleet.
     #[command(flatten)]
     pub fleet: Fleet,
@@ -53,6 +59,8 @@ pub struct Outcome {
     /// How many events a second a projector folds that begins with nothing, and keeps up to the
     /// end of this campaign's log.
     pub rebuild_per_second: f64,
+    /// The slots that the campaign had one after the other, with the milliseconds since the start.
+    pub slots: Vec<(i64, u32)>,
     /// By process: orchestrator, projector, nats-server, and this one with the workers.
     pub used: [Used; 4],
 }
@@ -85,6 +93,7 @@ impl Outcome {
             "completed": self.status.counts.completed,
             "parked": self.status.counts.parked,
             "phase": self.status.phase,
+            "slots": self.slots,
             "quarantined": self.status.quarantined,
             "breaches": self.breaches,
             "steps": self.summary.steps,
@@ -131,6 +140,16 @@ pub async fn run(args: &Args) -> Result<Outcome> {
     let orchestrator = stage.orchestrator()?;
     let (projector, file) = stage.projector()?;
     stage.projected(&campaign, &file).await?;
+    if args.auto_ceiling > 0 {
+        let limits = Limits {
+            in_flight_floor: args.max_in_flight,
+            in_flight_ceiling: args.auto_ceiling,
+            ..Limits::default()
+        };
+        let by = "fleet".to_owned();
+        let changed = LimitsChanged { limits: Some(limits), reason: String::new(), by };
+        stage.tell_next(&campaign, Campaigns::LimitsChanged(changed)).await?;
+    }
     let start = Instant::now();
     stage.begin(&campaign, args.max_in_flight).await?;
     stage.finish(&campaign, &model, args.migrations).await?;
@@ -147,6 +166,7 @@ pub async fn run(args: &Args) -> Result<Outcome> {
         status,
         summary: model.record.summary(),
         breaches: model.breaches(),
+        slots: stage.slots(&campaign).await?,
         event_bytes: stage.event_bytes(&campaign).await?,
         events: stage.last_sequence(&campaign).await?,
         rebuild_per_second: rebuild(&mut stage, &campaign).await?,

@@ -54,6 +54,8 @@ enum Command {
     Resume(Campaign),
     /// Where the campaign stands.
     Status(c::status::Args),
+    /// When the campaign will have come to its end, and which sources will be the last.
+    Forecast(c::forecast::Args),
     /// Failures grouped by signature, most frequent first.
     Failures(c::failures::Args),
     /// Tries parked migrations again.
@@ -126,6 +128,7 @@ async fn run(cli: Cli) -> Result<(), Trouble> {
         Command::Pause(args) => c::pause::run(&config, args).await,
         Command::Resume(args) => c::pause::resume(&config, args.campaign).await,
         Command::Status(args) => c::status::run(&config, args).await,
+        Command::Forecast(args) => c::forecast::run(&config, args).await,
         Command::Failures(args) => c::failures::run(&config, args).await,
         Command::Retry(args) => c::retry::run(&config, args).await,
         Command::Rollback(args) => c::rollback::run(&config, args).await,

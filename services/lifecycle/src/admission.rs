@@ -161,6 +161,26 @@ impl Admission {
         self.lanes.get(campaign).map_or(0, |lane| lane.in_flight)
     }
 
+    /// What is left of a campaign by source: how many wait, and its slots. What waits for a host
+    /// that was set aside is not in it.
+    pub fn waiting(&self, campaign: &CampaignName) -> Vec<(String, u64, u32)> {
+        let Some(lane) = self.lanes.get(campaign) else { return Vec::new() };
+        let flying = lane.from.iter().filter(|(_, count)| **count > 0);
+        let mut by_source: BTreeMap<&ServerName, u64> =
+            flying.map(|(source, _)| (source, 0)).collect();
+        for (source, count) in lane.queues.values().flat_map(Queue::lengths) {
+            *by_source.entry(source).or_default() += count as u64;
+        }
+        let limit = &lane.limit;
+        let line = |(source, count): (&ServerName, u64)| {
+            let own = self.slots.get(source).map_or(0, |slots| slots.as_source);
+            let max = if limit.per_source_max > 0 { limit.per_source_max } else { own };
+            (source.to_string(), count, own.min(max))
+        };
+        let open = by_source.into_iter().filter(|(source, _)| !limit.quarantined.contains(source));
+        open.map(line).collect()
+    }
+
     /// The next migration for which there is a slot everywhere; its slots are taken.
     pub fn admit(&mut self, now_unix_ms: i64) -> Option<(CampaignName, MigrationId, Route)> {
         let Self { slots, from, to, lanes } = self;

@@ -13,6 +13,7 @@ pub mod budget;
 pub mod campaign;
 mod conclude;
 pub mod concurrency;
+pub mod forecast;
 pub mod ledger;
 pub mod limits;
 mod migration;

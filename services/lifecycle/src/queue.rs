@@ -54,6 +54,11 @@ impl Queue {
         }
     }
 
+    /// How many wait, by source; not those whose destination is set aside.
+    pub(crate) fn lengths(&self) -> impl Iterator<Item = (&ServerName, usize)> {
+        self.lines.iter().map(|(source, line)| (source, line.len()))
+    }
+
     /// Nobody is here.
     pub(crate) fn is_empty(&self) -> bool {
         self.shelf.is_empty() && self.lines.values().all(VecDeque::is_empty)

@@ -10,6 +10,7 @@ use drover_lifecycle::{
     breaker::Verdict,
     campaign::{self, Campaign},
     concurrency::Change,
+    forecast::Forecast,
     steps::host_of,
 };
 use drover_schemas::{
@@ -35,6 +36,8 @@ pub enum Done {
     Settled(Key, u64, Outcome),
     /// An admission was appended, or not.
     Admitted(Key, Outcome),
+    /// When a campaign will have come to its end.
+    Foreseen(CampaignName, Option<Forecast>),
     /// Nothing follows from it.
     Told,
 }

@@ -14,11 +14,14 @@ use drover_lifecycle::{
     breaker::Verdict,
     campaign::{self, Campaign},
     concurrency::Change,
+    forecast::{Forecast, Rest},
     wave::Wave,
 };
 use drover_schemas::{
     CampaignName, MigrationId, ServerName,
-    v1::{CampaignPaused, CampaignStatus, Job, campaign_event, migration_event},
+    v1::{
+        self, CampaignPaused, CampaignStatus, ForecastTail, Job, campaign_event, migration_event,
+    },
 };
 
 mod entry;
@@ -186,7 +189,7 @@ impl Board {
                     let planned = &entry.state.migration().planned;
                     herd.breaker.take(key.1, planned, at_unix_ms, &fact.event);
                     let before_unix_ms = entry.state.migration().at_unix_ms;
-                    herd.times.take(key.1, at_unix_ms, &fact.event);
+                    herd.times.take(key.1, &planned.source, at_unix_ms, &fact.event);
                     if let migration_event::Event::MigrationParked(parked) = &fact.event {
                         herd.budgets.take(planned, parked);
                     }
@@ -398,6 +401,24 @@ impl Board {
             .then_some((herd.ended - herd.rolled_back, herd.rolled_back))
     }
 
+    /// What is left to do of each running campaign.
+    pub fn rests(&self, now_unix_ms: i64) -> Vec<(CampaignName, Rest)> {
+        let running = self.herds.iter().filter(|(_, herd)| herd.live && herd.is_running());
+        let rest = |(name, herd): (&CampaignName, &Herd)| {
+            let slots = herd.campaign.as_ref()?.in_flight_max;
+            let waiting = self.admission.waiting(name);
+            Some((name.clone(), herd.times.rest(waiting, slots, now_unix_ms)))
+        };
+        running.filter_map(rest).collect()
+    }
+
+    /// Keeps when a campaign will have come to its end.
+    pub fn foresee(&mut self, name: &CampaignName, forecast: Option<Forecast>) {
+        if let Some(herd) = self.herds.get_mut(name) {
+            herd.forecast = forecast;
+        }
+    }
+
     /// What is known of each campaign.
     pub fn overview(&self) -> Vec<CampaignStatus> {
         let status = |(name, herd): (&CampaignName, &Herd)| CampaignStatus {
@@ -405,8 +426,19 @@ impl Board {
             sequence: herd.sequence,
             in_flight: self.admission.in_flight(name),
             admitting: herd.live && herd.is_running(),
+            forecast: herd.forecast.as_ref().map(told),
         };
         self.herds.iter().map(status).collect()
+    }
+}
+
+fn told(forecast: &Forecast) -> v1::Forecast {
+    let tail = |(host, share): &(String, f64)| ForecastTail { host: host.clone(), share: *share };
+    v1::Forecast {
+        low_seconds: forecast.low_ms / 1e3,
+        middle_seconds: forecast.middle_ms / 1e3,
+        high_seconds: forecast.high_ms / 1e3,
+        tail: forecast.tail.iter().map(tail).collect(),
     }
 }
 

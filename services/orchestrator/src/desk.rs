@@ -9,7 +9,7 @@ use std::{
 
 use chrono::Utc;
 use drover_bus::{Bus, Held, Item, Recorded};
-use drover_lifecycle::{Fact, admission::Slots};
+use drover_lifecycle::{Fact, admission::Slots, forecast::forecast};
 use drover_schemas::{
     CampaignName, ServerName,
     subjects::{self, Aggregate},
@@ -43,6 +43,8 @@ const SWEEP_EVERY: Duration = Duration::from_secs(30);
 const AGAIN_MS: i64 = 1_000;
 /// How often it is looked whether a campaign's slots are to be moved.
 const TUNE_EVERY: Duration = Duration::from_secs(1);
+/// How often it is foreseen when campaigns will have come to their ends.
+const FORESEE_EVERY: Duration = Duration::from_secs(15);
 
 type Timer = Reverse<(i64, Key, u64)>;
 
@@ -95,6 +97,7 @@ impl Desk {
         let (hold, mut holds) = mpsc::channel(1);
         let mut sweep = interval(SWEEP_EVERY);
         let mut tune = interval(TUNE_EVERY);
+        let mut foresee = interval(FORESEE_EVERY);
         let mut batch = Vec::with_capacity(BATCH_MAX);
         self.seek_lease(&hold, &mut beside);
         loop {
@@ -123,6 +126,7 @@ impl Desk {
                     self.board.tell_time(now());
                     self.retune();
                 }
+                _ = foresee.tick() => self.foresee(),
                 _ = sweep.tick() => self.touched.extend(self.board.working()),
             }
         }
@@ -331,10 +335,22 @@ impl Desk {
             Done::Admitted(key, Outcome::Overtaken | Outcome::Failed) => {
                 self.board.not_admitted(&key);
             }
+            Done::Foreseen(name, forecast) => self.board.foresee(&name, forecast),
             Done::Ordered(_, _, Outcome::Done | Outcome::Overtaken)
             | Done::Settled(_, _, Outcome::Done | Outcome::Overtaken)
             | Done::Admitted(_, Outcome::Done)
             | Done::Told => {}
+        }
+    }
+
+    /// Foresees the campaigns' ends, beside the loop: that takes a moment.
+    fn foresee(&mut self) {
+        if !self.is_active() {
+            return;
+        }
+        for (name, rest) in self.board.rests(now()) {
+            let seed = now().unsigned_abs();
+            self.acts.spawn_blocking(move || Done::Foreseen(name, forecast(&rest, seed)));
         }
     }
 

@@ -267,6 +267,7 @@ impl About {
                 in_flight: u32::try_from(status.counts.in_flight).unwrap_or(u32::MAX),
                 admitting: status.phase == "running",
                 campaign: status.campaign,
+                forecast: None,
             })
         };
         views.campaigns()?.into_iter().map(status).collect()

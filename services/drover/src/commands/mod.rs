@@ -4,6 +4,7 @@ pub mod audit;
 pub mod doctor;
 pub mod events;
 pub mod failures;
+pub mod forecast;
 pub mod hosts;
 pub mod init;
 pub mod pause;

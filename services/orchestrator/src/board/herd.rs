@@ -9,6 +9,7 @@ use drover_lifecycle::{
     budget::Budgets,
     campaign::{self, Campaign},
     concurrency::{Change, Controller},
+    forecast::Forecast,
     limits::range,
     pace::Pace,
     promise::max_frozen_ms,
@@ -41,6 +42,8 @@ pub(crate) struct Herd {
     pub(crate) times: SlotTimes,
     /// The same.
     pub(crate) controller: Option<Controller>,
+    /// When it will have come to its end, as it was last foreseen.
+    pub(crate) forecast: Option<Forecast>,
     pub(crate) waves: BTreeMap<Wave, WaveCount>,
     pub(crate) turns: Turns,
 }

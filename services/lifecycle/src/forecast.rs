@@ -1,0 +1,272 @@
+//! When a campaign, or a wave of it, will have come to its end: an interval, and its tail by name.
+//!
+//! 1. The rest is played through many times with drawn times, and the interval is what all but a
+//!    few of the plays lie in. A rate alone knows neither the tail nor how sure it is.
+//! 2. A play draws the times from those that were seen, for each source times that source's own
+//!    slowness, of which few observations say little: it is drawn too.
+//! 3. Of a long line only the end is played; the sum of what goes before it is drawn as a whole,
+//!    since it is near to normal. So the cost does not grow with the campaign.
+//! 4. The campaign ends with its last source, and not before its own slots have done all the work.
+//!    Which source that was in most plays is the tail.
+
+/// How often the rest is played.
+const PLAYS: usize = 200;
+/// How many of a line are played one by one.
+const PLAYED_MAX: u64 = 48;
+/// The least variance between the logarithms of the sources' means: they are never quite alike.
+const BETWEEN_MIN: f64 = 0.01;
+/// By how much a drawn time lies beside the one that was seen, as a logarithm.
+const BLUR: f64 = 0.25;
+/// The share of plays in the interval, so that it holds the truth nine times of ten: the spread of
+/// what has ended so far is less than that of what is to come, which the plays cannot know. Measured
+/// on the model of the test.
+const SHARE: f64 = 0.96;
+/// How many hosts the tail names.
+const TAIL_MAX: usize = 3;
+
+/// One source's rest.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Line {
+    /// Its name.
+    pub host: String,
+    /// How many wait.
+    pub waiting: u64,
+    /// How many are in flight.
+    pub in_flight: u64,
+    /// Its slots; at least 1.
+    pub slots: u32,
+    /// How many were seen to end.
+    pub ended: u64,
+    /// For how long its slots were in use for those and for what is in flight, in milliseconds.
+    /// The long ones are among the latter: what has ended alone would look too short.
+    pub busy_ms: f64,
+}
+
+/// What is left to do.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Rest {
+    /// By source.
+    pub lines: Vec<Line>,
+    /// The campaign's slots; at least 1.
+    pub slots: u32,
+    /// Times from admission to switch that were seen, in milliseconds, each with its source's place
+    /// among the lines.
+    pub seen_ms: Vec<(usize, f64)>,
+}
+
+/// When it ends, in milliseconds from now.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Forecast {
+    /// Hardly sooner.
+    pub low_ms: f64,
+    /// As likely sooner as later.
+    pub middle_ms: f64,
+    /// Hardly later: nine times of ten it ends between the two.
+    pub high_ms: f64,
+    /// The sources that ended last, with the share of the plays in which each did.
+    pub tail: Vec<(String, f64)>,
+}
+
+/// Numbers that look random: the same for the same seed.
+struct Dice(u64);
+
+impl Dice {
+    fn uniform(&mut self) -> f64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((z ^ (z >> 31)) >> 11) as f64 / (1_u64 << 53) as f64
+    }
+
+    fn normal(&mut self) -> f64 {
+        let (one, two) = (self.uniform().max(1e-12), self.uniform());
+        (-2.0 * one.ln()).sqrt() * (std::f64::consts::TAU * two).cos()
+    }
+
+    fn of(&mut self, values: &[f64]) -> f64 {
+        let at = (self.uniform() * values.len() as f64) as usize;
+        values.get(at).copied().unwrap_or_default()
+    }
+}
+
+/// What was seen, prepared for the plays.
+struct Seen {
+    /// Times against their source's own mean; 1 on average.
+    shapes: Vec<f64>,
+    variance: f64,
+    /// Of the logarithms of the sources' means: the middle, and the variance.
+    middle: f64,
+    between: f64,
+}
+
+/// The forecast; none where nothing was seen. `seed` decides the draws.
+pub fn forecast(rest: &Rest, seed: u64) -> Option<Forecast> {
+    let seen = Seen::of(rest)?;
+    let mut dice = Dice(seed);
+    let mut ends = Vec::with_capacity(PLAYS);
+    let mut last = vec![0_usize; rest.lines.len()];
+    for _ in 0..PLAYS {
+        let (end_ms, at) = play(rest, &seen, &mut dice);
+        ends.push(end_ms);
+        if let Some(count) = at.and_then(|at| last.get_mut(at)) {
+            *count += 1;
+        }
+    }
+    ends.sort_by(f64::total_cmp);
+    let quantile = |share: f64| {
+        let at = (share * (PLAYS - 1) as f64).round() as usize;
+        ends.get(at).copied().unwrap_or_default()
+    };
+    let mut tail: Vec<(String, f64)> = last
+        .iter()
+        .zip(&rest.lines)
+        .filter(|(count, _)| **count > 0)
+        .map(|(count, line)| (line.host.clone(), *count as f64 / PLAYS as f64))
+        .collect();
+    tail.sort_by(|a, b| b.1.total_cmp(&a.1));
+    tail.truncate(TAIL_MAX);
+    Some(Forecast {
+        low_ms: quantile((1.0 - SHARE) / 2.0),
+        middle_ms: quantile(0.5),
+        high_ms: quantile((1.0 + SHARE) / 2.0),
+        tail,
+    })
+}
+
+impl Line {
+    /// The logarithm of its mean time, in milliseconds.
+    fn mean_ln(&self) -> Option<f64> {
+        (self.ended > 0).then(|| (self.busy_ms / self.ended as f64).max(1.0).ln())
+    }
+}
+
+impl Seen {
+    fn of(rest: &Rest) -> Option<Self> {
+        let shape = |(n, ms): &(usize, f64)| Some(ms / rest.lines.get(*n)?.mean_ln()?.exp());
+        let mut shapes: Vec<f64> = rest.seen_ms.iter().filter_map(shape).collect();
+        let count = shapes.len() as f64;
+        let mean = shapes.iter().sum::<f64>() / count;
+        if shapes.is_empty() || mean <= 0.0 {
+            return None;
+        }
+        shapes.iter_mut().for_each(|shape| *shape /= mean);
+        let variance = shapes.iter().map(|shape| (shape - 1.0).powi(2)).sum::<f64>() / count;
+        let means: Vec<(f64, f64)> = rest
+            .lines
+            .iter()
+            .filter_map(|line| Some((line.mean_ln()?, line.ended as f64)))
+            .collect();
+        let lines = means.len().max(1) as f64;
+        let middle = means.iter().map(|(mean, _)| mean).sum::<f64>() / lines;
+        let apart = means.iter().map(|(mean, _)| (mean - middle).powi(2)).sum::<f64>() / lines;
+        // Of what the means lie apart, a part is chance.
+        let chance = means.iter().map(|(_, ended)| variance / ended).sum::<f64>() / lines;
+        Some(Self { shapes, variance, middle, between: (apart - chance).max(0.0) })
+    }
+
+    /// A time against its source's mean: one that was seen, or one near to it, since the longest of
+    /// those to come is hardly among those that were.
+    fn draw(&self, dice: &mut Dice) -> f64 {
+        dice.of(&self.shapes) * (BLUR * dice.normal()).exp()
+    }
+
+    /// A source's mean time as it may be, in milliseconds.
+    fn slowness(&self, line: &Line, dice: &mut Dice) -> f64 {
+        let within = self.variance / line.ended.saturating_sub(1).max(1) as f64;
+        let between = self.between.max(BETWEEN_MIN);
+        let (middle, unsure) = match line.mean_ln() {
+            Some(own) => {
+                let weight = between / (between + within);
+                (weight * own + (1.0 - weight) * self.middle, between * (1.0 - weight))
+            }
+            None => (self.middle, between),
+        };
+        (middle + unsure.sqrt() * dice.normal()).exp()
+    }
+}
+
+/// A line in a play.
+struct Played {
+    /// Of all that it has to do, what is left.
+    work: f64,
+    slots: f64,
+    /// By how much it ends later than if its work could be cut at will.
+    ragged: f64,
+}
+
+/// The end, and which line was the last.
+fn play(rest: &Rest, seen: &Seen, dice: &mut Dice) -> (f64, Option<usize>) {
+    let mut lines: Vec<Played> =
+        rest.lines.iter().map(|line| play_line(line, seen, dice)).collect();
+    let mut open: Vec<usize> = (0..lines.len()).collect();
+    // As the slots are shared out: those with fewest first.
+    open.sort_by(|a, b| rest.lines[*a].slots.cmp(&rest.lines[*b].slots));
+    let (mut now, mut end, mut last) = (0.0_f64, 0.0_f64, None);
+    open.retain(|n| lines[*n].work > 0.0);
+    while !open.is_empty() {
+        let (mut left, mut count) = (f64::from(rest.slots.max(1)), open.len() as f64);
+        let mut shares = Vec::with_capacity(open.len());
+        for n in &open {
+            let share = lines[*n].slots.min(left / count);
+            (left, count) = (left - share, count - 1.0);
+            shares.push(share);
+        }
+        let ends = open.iter().zip(&shares).map(|(n, share)| lines[*n].work / share);
+        let step = ends.fold(f64::INFINITY, f64::min);
+        now += step;
+        for (n, share) in open.iter().zip(&shares) {
+            let line = &mut lines[*n];
+            line.work -= step * share;
+            if line.work <= 1e-9 * step * share {
+                line.work = 0.0;
+                let ends = now + line.ragged;
+                if ends > end {
+                    (end, last) = (ends, Some(*n));
+                }
+            }
+        }
+        open.retain(|n| lines[*n].work > 0.0);
+    }
+    (end, last)
+}
+
+/// What a line has to do, and how raggedly it ends.
+fn play_line(line: &Line, seen: &Seen, dice: &mut Dice) -> Played {
+    let slowness = seen.slowness(line, dice);
+    let slots = line.slots.max(1) as usize;
+    let played = line.waiting.min(PLAYED_MAX);
+    let before = (line.waiting - played) as f64;
+    let drawn = before + (before * seen.variance).sqrt() * dice.normal();
+    let mut work = (slowness * drawn).max(0.0);
+    let mut free = vec![work / slots as f64; slots];
+    for n in 0..line.in_flight {
+        let left = slowness * residual(seen, dice);
+        work += left;
+        if let Some(slot) = free.get_mut((n % line.slots.max(1) as u64) as usize) {
+            *slot += left;
+        }
+    }
+    for _ in 0..played {
+        let takes = slowness * seen.draw(dice);
+        work += takes;
+        if let Some(first) = free.iter_mut().min_by(|a, b| a.total_cmp(b)) {
+            *first += takes;
+        }
+    }
+    let ends = free.into_iter().fold(0.0, f64::max);
+    let slots = slots as f64;
+    Played { work, slots, ragged: (ends - work / slots).max(0.0) }
+}
+
+/// What is left of one that is found in flight: the long ones are found more often.
+fn residual(seen: &Seen, dice: &mut Dice) -> f64 {
+    let longest = seen.shapes.iter().copied().fold(0.0, f64::max);
+    for _ in 0..16 {
+        let one = dice.of(&seen.shapes);
+        if dice.uniform() * longest <= one {
+            return one * dice.uniform();
+        }
+    }
+    dice.uniform()
+}
