@@ -1,0 +1,174 @@
+//! Hundreds of small databases, side by side as each program does it best.
+//!
+//! Each program's best number side by side is looked for once, with a part of the databases. Then
+//! come the rounds, all programs in each, the servers at rest before every measurement.
+
+use anyhow::Result;
+use drover_testbed::seed::{Shape, Site};
+use serde_json::{Map, Value, json};
+
+use crate::{
+    campaign::{Drover, host_name},
+    engine::Engine,
+    median, round, say,
+    stage::Stage,
+    stock::{self, Floor},
+};
+
+/// From which the rows are made.
+const SEED: u64 = 4242;
+/// What is tried side by side; with few databases the two that are best on two cores.
+const SIDE_BY_SIDE: [usize; 5] = [1, 2, 4, 8, 16];
+const SIDE_BY_SIDE_OF_FEW: [usize; 2] = [4, 8];
+/// Below so many databases not all is tried.
+const MANY: usize = 200;
+/// With so many databases the best number is looked for.
+const SAMPLE: usize = 32;
+/// Migrations in flight.
+const IN_FLIGHT: u32 = 16;
+
+/// The databases of a name, numbered.
+fn names(stem: &str, number: usize) -> Vec<String> {
+    (0..number).map(|n| format!("{stem}_{n}")).collect()
+}
+
+fn sites(names: &[String]) -> Vec<Site> {
+    let site = |(n, name): (usize, &String)| Site::new(name, Shape::Wordpress, SEED + n as u64);
+    names.iter().enumerate().map(site).collect()
+}
+
+struct Small {
+    stage: Stage,
+    engine: Engine,
+    databases: Vec<String>,
+    /// Of the engine's copies.
+    copies: u64,
+}
+
+/// Measures all of it.
+pub async fn measure(number: usize, rounds: u32) -> Result<Value> {
+    let databases = names("site", number);
+    let moved: Vec<Vec<String>> =
+        (0..=rounds).map(|n| names(&format!("moved{n}"), number)).collect();
+    let hosts: Vec<String> = moved.iter().flatten().map(|name| host_name(name)).collect();
+    let stage = Stage::start(&hosts).await?;
+    say(&format!("small: sowing {number} databases"));
+    stage.sow(&sites(&databases)).await?;
+    let engine = Engine::new(&stage)?;
+    engine.freeze(&databases).await?;
+    let mut small = Small { stage, engine, databases, copies: 0 };
+    let best = small.best().await?;
+    let mut seconds: [Vec<f64>; 5] = Default::default();
+    let floor = Floor::read(&small.stage, &small.databases, best.floor).await?;
+    for n in 1..=rounds {
+        say(&format!("small: round {n} of {rounds}"));
+        let all = small.databases.len();
+        seconds[0].push(small.pipe(all, best.pipe).await?);
+        seconds[1].push(small.mydumper(all, best.mydumper).await?);
+        seconds[2].push(small.floor(&floor).await?);
+        seconds[3].push(small.engine(all, best.engine).await?);
+        let moved = &moved[n as usize];
+        seconds[4].push(small.migration(moved, n, best.in_flight).await?);
+    }
+    Ok(small.figures(&best, &mut seconds))
+}
+
+/// The best number side by side of each.
+struct Best {
+    pipe: usize,
+    mydumper: usize,
+    floor: usize,
+    engine: usize,
+    in_flight: u32,
+}
+
+impl Small {
+    async fn best(&mut self) -> Result<Best> {
+        let sample = SAMPLE.min(self.databases.len());
+        say(&format!("small: looking for the best number side by side, {sample} databases each"));
+        let mut tried: [Vec<(f64, usize)>; 4] = Default::default();
+        let few = self.databases.len() < MANY;
+        let numbers = if few { &SIDE_BY_SIDE_OF_FEW[..] } else { &SIDE_BY_SIDE[..] };
+        for &p in numbers {
+            tried[0].push((self.pipe(sample, p).await?, p));
+            tried[1].push((self.mydumper(sample, p).await?, p));
+            let floor = Floor::read(&self.stage, &self.databases[..sample], p).await?;
+            tried[2].push((self.floor(&floor).await?, p));
+            tried[3].push((self.engine(sample, p).await?, p));
+        }
+        let [pipe, mydumper, floor, engine] = tried.map(|mut tried| {
+            tried.sort_by(|a, b| a.0.total_cmp(&b.0));
+            tried.first().map_or(1, |(_, p)| *p)
+        });
+        Ok(Best { pipe, mydumper, floor, engine, in_flight: IN_FLIGHT })
+    }
+
+    async fn pipe(&self, number: usize, side_by_side: usize) -> Result<f64> {
+        self.stage.settle().await?;
+        let seconds = stock::pipe(&self.stage, &self.databases[..number], side_by_side).await?;
+        self.clear().await?;
+        Ok(seconds)
+    }
+
+    async fn mydumper(&self, number: usize, threads: usize) -> Result<f64> {
+        self.stage.settle().await?;
+        let pattern = self.databases[..number].join("|");
+        let seconds = stock::mydumper(&self.stage, &pattern, threads).await?;
+        self.clear().await?;
+        Ok(seconds)
+    }
+
+    async fn floor(&self, floor: &Floor) -> Result<f64> {
+        self.stage.settle().await?;
+        let seconds = floor.run(&self.stage).await?;
+        self.clear().await?;
+        Ok(seconds)
+    }
+
+    async fn engine(&mut self, number: usize, side_by_side: usize) -> Result<f64> {
+        self.stage.settle().await?;
+        self.copies += 1;
+        let some = &self.databases[..number];
+        let seconds = self.engine.copy(some, self.copies, side_by_side).await?;
+        self.engine.clear(some, self.copies).await?;
+        Ok(seconds)
+    }
+
+    /// Databases move once: each round has its own, made before and dropped after it.
+    async fn migration(&self, moved: &[String], round: u32, in_flight: u32) -> Result<f64> {
+        self.stage.sow(&sites(moved)).await?;
+        let drover = Drover::new(&self.stage).await?;
+        self.stage.settle().await?;
+        let seconds = drover.migrate(&format!("round-{round}"), moved, in_flight).await?;
+        self.stage.clear(self.stage.source(), moved).await?;
+        self.stage.clear(self.stage.destination(), moved).await?;
+        Ok(seconds)
+    }
+
+    async fn clear(&self) -> Result<()> {
+        self.stage.clear(self.stage.destination(), &self.databases).await
+    }
+
+    fn figures(&self, best: &Best, seconds: &mut [Vec<f64>; 5]) -> Value {
+        let number = self.databases.len() as f64;
+        let rates: Vec<f64> =
+            seconds.iter_mut().map(|of| round(number * 3600.0 / median(of))).collect();
+        let of_pipe = |rate: f64| (rate / rates[0] * 100.0).round() / 100.0;
+        let mut figures = Map::new();
+        figures.insert("databases".into(), json!(self.databases.len()));
+        let names = ["pipe", "mydumper", "floor", "engine", "migration"];
+        for (name, rate) in names.iter().zip(&rates) {
+            figures.insert(format!("{name}_per_hour"), json!(rate.round()));
+        }
+        figures.insert("engine_to_pipe".into(), json!(of_pipe(rates[3])));
+        figures.insert("migration_to_pipe".into(), json!(of_pipe(rates[4])));
+        figures.insert(
+            "side_by_side".into(),
+            json!({
+                "pipe": best.pipe, "mydumper": best.mydumper, "floor": best.floor,
+                "engine": best.engine, "migration": best.in_flight,
+            }),
+        );
+        Value::Object(figures)
+    }
+}
