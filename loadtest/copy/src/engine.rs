@@ -5,7 +5,7 @@ use std::{fs, path::PathBuf, process::Command, time::Instant};
 
 use anyhow::{Context as _, Result, bail};
 use drover_dumpstore::{Attempt, Object, Options as StoreOptions, Store, Written};
-use drover_mysql::{Manifest, Options, Order, Server, dump, freeze, import, verify};
+use drover_mysql::{Form, Manifest, Options, Order, Server, dump, freeze, import, verify};
 use drover_schemas::{CampaignName, MigrationId};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use serde::{Deserialize, Serialize};
@@ -114,7 +114,7 @@ impl Engine {
         let attempt = Attempt::new(order.campaign.clone(), order.migration, 1, 1);
         let key = attempt.key(Object::Dump);
         let mut writer = self.store.write(&key);
-        let contents = dump(&self.source, &order, &[], &mut writer).await?;
+        let contents = dump(&self.source, &order, &[], Form::Zstd, &mut writer).await?;
         let Written { bytes, sha256 } = writer.finish().await?;
         let manifest = Manifest::new(contents, String::new());
         self.store.put_small(&attempt.key(Object::Manifest), &manifest.to_json()?).await?;
@@ -137,7 +137,7 @@ impl Engine {
 
     async fn verify(&self, database: &str, round: u64, manifest: &Manifest) -> Result<()> {
         let order = order(database, 10 * round + 1)?;
-        verify(&self.destination, &order, &manifest.contents.description).await?;
+        verify(&self.destination, &order, &manifest.contents).await?;
         Ok(())
     }
 }

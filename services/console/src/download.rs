@@ -10,7 +10,7 @@ use axum::{
 };
 use chrono::Utc;
 use drover_bus::{Bus, Recorded};
-use drover_dumpstore::{Key, Store, Written, link::Refusal, link::Signer};
+use drover_dumpstore::{Key, Object, Store, Written, link::Refusal, link::Signer};
 use drover_schemas::{
     CampaignName, Code, Failure, MigrationId,
     subjects::Aggregate,
@@ -201,8 +201,15 @@ impl Door {
                 response
             }
         };
-        set(&mut response, header::CONTENT_TYPE, "application/zstd");
-        set(&mut response, header::CONTENT_DISPOSITION, &content_disposition(&dump.database));
+        let (kind, ending) = match key.object() {
+            Object::GzipDump => ("application/gzip", "gz"),
+            Object::Dump | Object::Manifest | Object::Accounts | Object::Mailed => {
+                ("application/zstd", "zst")
+            }
+        };
+        set(&mut response, header::CONTENT_TYPE, kind);
+        let disposition = content_disposition(&dump.database, ending);
+        set(&mut response, header::CONTENT_DISPOSITION, &disposition);
         set(&mut response, header::ACCEPT_RANGES, "bytes");
         set(&mut response, header::ETAG, &dump.tag());
         // A whole database is in it, and the link to it in the browser's address.

@@ -5,8 +5,8 @@
 //! the dump, so that the ledger says after that once more that the source is frozen: who thaws it
 //! later finds them; and where it was thawed already, the dump fails and takes them back.
 
-use drover_dumpstore::{Attempt, Object, Written};
-use drover_mysql::{Accounts, Manifest, Order, Server};
+use drover_dumpstore::{Attempt, DumpForm, Object, Written};
+use drover_mysql::{Accounts, Form, Manifest, Order, Server};
 use drover_schemas::{
     Code, Failure,
     v1::{DumpStored, Job, SourceThawed},
@@ -53,10 +53,14 @@ impl Service {
         accounts: &Accounts,
         sealed: &Written,
     ) -> Result<DumpStored, Failure> {
+        let (form, object) = match self.store.dump_form() {
+            DumpForm::Zstd => (Form::Zstd, Object::Dump),
+            DumpForm::Gzip => (Form::Gzip, Object::GzipDump),
+        };
         let [dump_key, manifest_key, accounts_key] =
-            [Object::Dump, Object::Manifest, Object::Accounts].map(|object| attempt.key(object));
+            [object, Object::Manifest, Object::Accounts].map(|object| attempt.key(object));
         let mut writer = self.store.write(&dump_key);
-        let contents = drover_mysql::dump(server, order, &accounts.events, &mut writer).await;
+        let contents = drover_mysql::dump(server, order, &accounts.events, form, &mut writer).await;
         let contents = contents.map_err(failure)?;
         let dump = writer.finish().await?;
         let (tables, rows) = (contents.description.tables(), contents.description.rows());

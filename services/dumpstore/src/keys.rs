@@ -70,8 +70,10 @@ impl Attempt {
 /// The kinds of objects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Object {
-    /// The compressed dump, which the customer gets.
+    /// The dump, which the customer gets, in zstd.
     Dump,
+    /// The same in gzip.
+    GzipDump,
     /// What the dump holds.
     Manifest,
     /// The accounts with their password hashes, sealed to the destination.
@@ -81,11 +83,13 @@ pub enum Object {
 }
 
 impl Object {
-    const ALL: [Self; 4] = [Self::Dump, Self::Manifest, Self::Accounts, Self::Mailed];
+    const ALL: [Self; 5] =
+        [Self::Dump, Self::GzipDump, Self::Manifest, Self::Accounts, Self::Mailed];
 
     pub(crate) fn file_name(self) -> &'static str {
         match self {
             Self::Dump => "dump.sql.zst",
+            Self::GzipDump => "dump.sql.gz",
             Self::Manifest => "manifest.json",
             Self::Accounts => "accounts.age",
             Self::Mailed => "mailed",
@@ -157,7 +161,7 @@ mod tests {
     proptest! {
         #[test]
         fn keys_are_read_as_they_are_written(
-            database: String, run: u32, number: u32, object in 0_usize..4,
+            database: String, run: u32, number: u32, object in 0_usize..5,
         ) {
             let key = attempt(&database, run, number).key(Object::ALL[object]);
             let text = key.to_string();

@@ -19,7 +19,7 @@ mod writer;
 
 pub use error::Error;
 pub use keys::{Attempt, Key, Object};
-pub use options::{Options, S3};
+pub use options::{DumpForm, Options, S3};
 pub use reader::Reader;
 pub use store::{SMALL_BYTES_MAX, Store, Stored};
 pub use writer::{OBJECT_BYTES_MAX, Writer, Written};

@@ -34,13 +34,28 @@ pub struct Options {
     /// For a folder: whether an object is on the disk before it counts as written. Without it a
     /// power cut may lose the dumps of the last seconds, which is found out when they are read.
     pub fsync: bool,
+    /// How dumps are compressed: `zstd`, or `gzip` for customers whose programs take nothing else,
+    /// at more time and room.
+    pub dump_form: DumpForm,
     /// For S3.
     pub s3: S3,
 }
 
+/// How dumps are compressed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DumpForm {
+    /// zstd.
+    #[default]
+    Zstd,
+    /// gzip.
+    Gzip,
+}
+
 impl Default for Options {
     fn default() -> Self {
-        Self { url: "/var/lib/drover/store".to_owned(), fsync: true, s3: S3::default() }
+        let url = "/var/lib/drover/store".to_owned();
+        Self { url, fsync: true, dump_form: DumpForm::Zstd, s3: S3::default() }
     }
 }
 

@@ -17,7 +17,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio_util::io::StreamReader;
 
 use crate::{
-    Error, Key, Object, Options, Reader, Writer, Written,
+    DumpForm, Error, Key, Object, Options, Reader, Writer, Written,
     keys::{Attempt, run_of_folder},
     options,
 };
@@ -46,13 +46,19 @@ pub struct Stored {
 pub struct Store {
     objects: Arc<dyn ObjectStore>,
     folder: Option<PathBuf>,
+    dump_form: DumpForm,
 }
 
 impl Store {
     /// Opens the store; makes its folder where it is one. Does not yet speak to an S3 store.
     pub fn open(options: &Options) -> Result<Self, Error> {
         let (folder, objects) = options::open(options)?;
-        Ok(Self { objects, folder })
+        Ok(Self { objects, folder, dump_form: options.dump_form })
+    }
+
+    /// How dumps are to be compressed here.
+    pub fn dump_form(&self) -> DumpForm {
+        self.dump_form
     }
 
     /// A writer of the object `key`, which must not have been written before.

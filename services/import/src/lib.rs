@@ -81,8 +81,7 @@ impl Service {
             Step::Import => Ok(Event::ImportCompleted(self.import(server, &order, job).await?)),
             Step::Verify => {
                 let manifest = self.manifest(dump_of(job)?).await?;
-                let verified =
-                    drover_mysql::verify(server, &order, &manifest.contents.description).await?;
+                let verified = drover_mysql::verify(server, &order, &manifest.contents).await?;
                 Ok(Event::CopyVerified(verified))
             }
             // A rollback was refused: the accounts are here, and no longer in the store.

@@ -22,6 +22,7 @@ fn is_body(kind: FrameKind) -> bool {
     match kind {
         FrameKind::Routine | FrameKind::Trigger | FrameKind::Event => true,
         FrameKind::Prologue
+        | FrameKind::RowsBegin
         | FrameKind::Sequence
         | FrameKind::Table
         | FrameKind::Rows

@@ -5,8 +5,8 @@
 //! is created, and says `made` once it was. Between the two, a database of that name is the
 //! migration's own when it is empty; one that holds anything is somebody else's.
 //!
-//! The loader, a session of its own, can outlive the instance that started it. It holds the copy's
-//! lock for its life and has a number of its own, new for each attempt
+//! The loader, a session of its own with others that help it, can outlive the instance that started
+//! it. Each holds a lock of the copy for its life and has a number, new for each attempt
 //! (`drover.copy.loader`), that its first statement compares: so one that wakes up late does
 //! nothing, and one that is still at work is ended before anybody touches the copy again.
 
@@ -20,6 +20,7 @@ use crate::{
     Error, Locked, Order, Server, finish,
     ident::{ident, literal},
     ledger::{self, Side, State},
+    slices::SIDE_BY_SIDE_MAX,
 };
 
 /// How long a loader may take to go after it was killed, its rollback included.
@@ -107,7 +108,6 @@ pub(crate) async fn drop_own(locked: &mut Locked) -> Result<(), Error> {
 /// A loader that has not yet reached its first statement is not seen here; the number that it
 /// compares is no longer the one that it knows.
 pub(crate) async fn end_loader(locked: &mut Locked) -> Result<(), Error> {
-    let lock = literal(&ledger::copy_lock(locked.order().migration));
     let migration = locked.order().migration;
     // A number that no loader has, so that one that comes from now on does nothing.
     let disown = format!(
@@ -116,9 +116,11 @@ pub(crate) async fn end_loader(locked: &mut Locked) -> Result<(), Error> {
     );
     let session = locked.session();
     session.run("ending the loader", &disown).await?;
+    let locks = (0..=SIDE_BY_SIDE_MAX)
+        .map(|n| format!("IS_USED_LOCK({})", literal(&ledger::copy_lock(migration, n))));
+    let sql = format!("SELECT COALESCE({})", locks.collect::<Vec<_>>().join(", "));
     let began = Instant::now();
     loop {
-        let sql = format!("SELECT IS_USED_LOCK({lock})");
         let (holder,): (Option<u64>,) = session.one("looking for the loader", &sql).await?;
         let Some(holder) = holder else { return Ok(()) };
         if began.elapsed() > LOADER_END_MAX {

@@ -4,18 +4,19 @@
 //! Few round trips, as most databases are small: one for the lists, one for every hundred
 //! definitions, one for the rows of every hundred tables.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use drover_schemas::Code;
 
 use crate::{
     Error, Server, Session,
-    digest::Digest,
     ident::ident,
     listing::{Lists, Relation, ask, definition, text},
     normal::normalise_table,
-    rows,
+    rows::{self, Digests, merge},
     schema::{Description, Kind, Object, Table},
+    slices::{self, SIDE_BY_SIDE_MAX},
+    team::{Team, words},
 };
 
 /// No such database.
@@ -38,20 +39,50 @@ pub(crate) async fn describe_in(
     database: &str,
 ) -> Result<Description, Error> {
     let found = Found::read(session, database).await?;
-    let mut digests = BTreeMap::new();
-    let tables: Vec<(&String, &Relation)> = found.lists.tables.iter().collect();
-    for some in tables.chunks(rows::TABLES_A_PACKET) {
-        let mut reader = rows::Reader::start(session, some).await?;
-        for (name, _) in some {
-            let mut digest = Digest::default();
-            while let Some(row) = reader.next().await? {
-                digest.add(&row);
-            }
-            digests.insert((*name).clone(), digest);
+    let tables = &found.lists.tables;
+    let digests = if slices::are_large(tables) {
+        side_by_side(session, database, tables).await?
+    } else {
+        let mut digests = Digests::new();
+        for part in slices::packets(tables.iter().collect()) {
+            rows::read(session, &part, &mut digests, &mut rows::Nowhere).await?;
         }
-    }
+        digests
+    };
     session.run("describing", "SET SESSION character_set_results = 'utf8mb4'").await?;
     Ok(found.description(&digests))
+}
+
+/// The digests of a large database's rows, which nobody changes meanwhile, on several sessions.
+async fn side_by_side(
+    session: &mut Session,
+    database: &str,
+    tables: &BTreeMap<String, Relation>,
+) -> Result<Digests, Error> {
+    let queue = Arc::new(slices::queue(session, tables).await?);
+    let mut team = Team::default();
+    for _ in 0..SIDE_BY_SIDE_MAX {
+        let (server, database) = (session.server().clone(), database.to_owned());
+        let queue = queue.clone();
+        team.spawn(async move {
+            let mut session = rows::session(&server, &database, "DO 1").await?;
+            let (mut digests, mut done) = (Digests::new(), None);
+            while let Some((at, part)) = queue.next(done) {
+                rows::read(&mut session, &part, &mut digests, &mut rows::Nowhere).await?;
+                done = Some(at);
+            }
+            session.end().await?;
+            Ok(digests)
+        });
+    }
+    let (mut digests, mut words) = (Digests::new(), words());
+    while !team.is_empty() {
+        tokio::select! {
+            ended = team.next() => merge(&mut digests, ended?),
+            _ = words.tick() => session.run("holding the lock", "DO 1").await?,
+        }
+    }
+    Ok(digests)
 }
 
 /// What was found in a database, but for its rows.
@@ -83,7 +114,7 @@ impl Found {
     }
 
     /// All that was found, with the digests of the rows.
-    pub(crate) fn description(self, digests: &BTreeMap<String, Digest>) -> Description {
+    pub(crate) fn description(self, digests: &Digests) -> Description {
         let Self { lists, mut tables, objects } = self;
         let table = |(name, relation): (String, Relation)| {
             let definition = tables.remove(&name).unwrap_or_default();
@@ -130,19 +161,31 @@ async fn objects(
         .map(|(kind, name)| format!("SHOW CREATE {} {database}.{}", kind.word(), ident(name)))
         .collect();
     let mut objects = lists.defined.clone();
+    if !shows.is_empty() {
+        more_objects(session, &database, lists, &shows, &mut objects).await?;
+    }
+    objects.sort_by(|a, b| (a.kind, &a.name).cmp(&(b.kind, &b.name)));
+    Ok(objects)
+}
+
+async fn more_objects(
+    session: &mut Session,
+    database: &str,
+    lists: &Lists,
+    shows: &[String],
+    objects: &mut Vec<Object>,
+) -> Result<(), Error> {
     let doing = "reading the definitions";
     // Of the selected database's views the server leaves the name out at some places and not at
     // others, which depends on what it has opened before.
     session.run(doing, "USE information_schema").await?;
-    let answers = ask(session, doing, &shows).await?;
+    let answers = ask(session, doing, shows).await?;
     session.run(doing, &format!("USE {database}")).await?;
     for ((kind, name), rows) in lists.others.iter().zip(answers) {
         let definition = rows.first().map(|row| definition(row, 1)).unwrap_or_default();
         objects.push(Object { kind: *kind, name: name.clone(), definition });
     }
-    positions(session, &mut objects).await?;
-    objects.sort_by(|a, b| (a.kind, &a.name).cmp(&(b.kind, &b.name)));
-    Ok(objects)
+    positions(session, objects).await
 }
 
 /// A sequence's position is part of what it is.

@@ -38,6 +38,17 @@ impl Digest {
         self.rows += 1;
     }
 
+    /// Adds the rows of another digest.
+    pub fn merge(&mut self, other: Self) {
+        self.sum = self.sum.wrapping_add(other.sum);
+        self.rows += other.rows;
+    }
+
+    /// The digest of the rows that came since `before`, which they were added to.
+    pub fn without(self, before: Self) -> Self {
+        Self { rows: self.rows - before.rows, sum: self.sum.wrapping_sub(before.sum) }
+    }
+
     /// How many rows were added.
     pub fn rows(&self) -> u64 {
         self.rows

@@ -13,40 +13,31 @@
 //!    enables those that were enabled, for customers; Drover's own import leaves it out: there they
 //!    are enabled when the destination opens.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use drover_lifecycle::ledger::{Act, Refusal, fence, permit};
 use drover_schemas::Code;
-use tokio::io::AsyncWrite;
+use tokio::{io::AsyncWrite, sync::mpsc};
 
 use crate::{
     Contents, Error, Flavour, Order, Server, Session,
     describe::Found,
-    digest::Digest,
+    draft::{Draft, Form},
     events::ScheduledEvent,
-    frames::{FrameKind, Writer},
+    frames::{self, FrameKind, Writer},
     freeze,
     ident::{ident, literal},
-    insert::Insert,
     ledger::{self, Entry, Side},
     listing::{Relation, ask, text},
     manifest::Source,
-    outside, programs, rows,
+    outside, programs,
+    rows::{self, Digests, merge},
     schema::Kind,
+    slices::{self, Queue, SIDE_BY_SIDE_MAX},
+    table_rows::{Remote, Rows},
+    team::{Team, words},
     viewing::Views,
 };
-
-/// When an INSERT has at least this size it ends, in bytes: far under the smallest usual limit
-/// (16 MB), and large enough that nothing is left to win.
-const INSERT_BYTES_MIN: usize = 1 << 20;
-
-/// When a frame of rows has at least this size it ends, in bytes: with its compressed form, and
-/// the parts that the store holds, some 40 MB.
-const FRAME_BYTES_MIN: usize = 4 << 20;
-
-/// After a table of at least this size there is a COMMIT, in bytes. Small databases have one in all:
-/// each costs the destination two flushes to its disk.
-const COMMIT_BYTES_MIN: u64 = 16 << 20;
 
 /// How long the server waits for whoever writes the dump to take more rows, in seconds.
 const SLOW_STORE_S_MAX: u32 = 600;
@@ -68,11 +59,12 @@ pub async fn dump(
     server: &Server,
     order: &Order,
     enabled: &[ScheduledEvent],
+    form: Form,
     to: &mut (impl AsyncWrite + Unpin + Send),
 ) -> Result<Contents, Error> {
     let mut session = server.session().await?;
     let frozen_at = frozen(&mut session, order).await?;
-    let mut writer = Writer::new(server, to);
+    let mut writer = Writer::new(server, form, to)?;
     let (found, digests) = read(&mut session, order, &mut writer).await.map_err(failed)?;
     writer.client("\n");
     writer.statement(format!("SET NAMES utf8mb4, sql_mode = '{LOADING_MODE}'").as_bytes());
@@ -88,7 +80,8 @@ pub async fn dump(
     }
     session.end().await?;
     let source = source(server, &found, &frozen_at)?;
-    Ok(Contents { description: found.description(&digests), source, frames: writer.finish() })
+    let description = found.description(&digests);
+    Ok(Contents { description, source, form, frames: writer.finish() })
 }
 
 /// A session that is lost during a dump, or a statement that fails for a moment, is a dump to be
@@ -137,20 +130,13 @@ fn source(server: &Server, found: &Found, frozen_at: &Entry) -> Result<Source, E
     })
 }
 
-type Digests = BTreeMap<String, Digest>;
-
 /// Reads all that there is, in one snapshot, and writes it.
-async fn read<W: AsyncWrite + Unpin>(
+async fn read<W: AsyncWrite + Unpin + Send>(
     session: &mut Session,
     order: &Order,
     writer: &mut Writer<'_, W>,
 ) -> Result<(Found, Digests), Error> {
-    let snapshot = format!(
-        "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ; \
-         SET SESSION net_write_timeout = {SLOW_STORE_S_MAX}; \
-         START TRANSACTION WITH CONSISTENT SNAPSHOT"
-    );
-    session.run("beginning a snapshot", &snapshot).await?;
+    session.run("beginning a snapshot", &snapshot()).await?;
     let found = Found::read(session, &order.database).await?;
     refuse(session, &found)?;
     prologue(session, &found, writer);
@@ -162,12 +148,21 @@ async fn read<W: AsyncWrite + Unpin>(
         writer.statement(definition.as_bytes());
         writer.end(FrameKind::Table, name).await?;
     }
-    let digests = all_rows(session, &found, writer).await?;
+    let digests = all_rows(session, order, &found, writer).await?;
     session.run("dumping", "SET SESSION character_set_results = 'utf8mb4'").await?;
     programs::routines(session, &found.lists, writer).await?;
     views.write(&found.lists, writer).await?;
     programs::triggers_and_events(session, &found.lists, writer).await?;
     Ok((found, digests))
+}
+
+/// How a session that reads begins. What the store takes late is waited for.
+fn snapshot() -> String {
+    format!(
+        "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ; \
+         SET SESSION net_write_timeout = {SLOW_STORE_S_MAX}, wait_timeout = {SLOW_STORE_S_MAX}; \
+         START TRANSACTION WITH CONSISTENT SNAPSHOT"
+    )
 }
 
 /// Refuses what another server could not be given.
@@ -195,9 +190,12 @@ fn refuse(session: &Session, found: &Found) -> Result<(), Error> {
 /// The settings that everything else counts on.
 fn prologue<W: AsyncWrite + Unpin>(session: &Session, found: &Found, writer: &mut Writer<'_, W>) {
     writer.client(
-        "-- A database, dumped by Drover. To load it into a database that is there and empty:\n\
-         --   zstd -dc FILE | mariadb --comments DATABASE\n",
+        "-- A database, dumped by Drover. To load it into a database that is there and empty:\n",
     );
+    writer.client(match writer.form() {
+        Form::Zstd => "--   zstd -dc FILE | mariadb --comments DATABASE\n",
+        Form::Gzip => "--   zcat FILE | mariadb --comments DATABASE\n",
+    });
     let settings = format!(
         "SET NAMES utf8mb4, time_zone = '+00:00', sql_mode = '{LOADING_MODE}', \
          foreign_key_checks = 0, unique_checks = 0"
@@ -213,7 +211,8 @@ fn prologue<W: AsyncWrite + Unpin>(session: &Session, found: &Found, writer: &mu
         }
         alter.push_str(&format!(" COMMENT {}", literal(&defaults.comment)));
     }
-    writer.statement(alter.as_bytes());
+    // Drover's own import has made the database so.
+    writer.client(&format!("{alter};\n"));
 }
 
 async fn sequences<W: AsyncWrite + Unpin>(
@@ -246,29 +245,24 @@ async fn sequences<W: AsyncWrite + Unpin>(
 }
 
 /// Writes the rows of all tables, and hashes them.
-async fn all_rows<W: AsyncWrite + Unpin>(
+async fn all_rows<W: AsyncWrite + Unpin + Send>(
     session: &mut Session,
+    order: &Order,
     found: &Found,
     writer: &mut Writer<'_, W>,
 ) -> Result<Digests, Error> {
-    let mut digests = Digests::new();
-    let tables: Vec<(&String, &Relation)> = found.lists.tables.iter().collect();
+    let tables = &found.lists.tables;
     // MySQL with GTIDs takes rows of engines without transactions only one statement at a time.
-    let one_by_one = session.about().flavour == Flavour::MySql
-        && tables.iter().any(|(_, relation)| !relation.engine.eq_ignore_ascii_case("InnoDB"));
-    let settings = format!("SET NAMES binary, autocommit = {}", u8::from(one_by_one));
+    let by_statement = session.about().flavour == Flavour::MySql
+        && tables.values().any(|relation| !relation.engine.eq_ignore_ascii_case("InnoDB"));
+    let settings = format!("SET NAMES binary, autocommit = {}", u8::from(by_statement));
     writer.statement(settings.as_bytes());
-    for some in tables.chunks(rows::TABLES_A_PACKET) {
-        let server = session.server().clone();
-        let mut reader = rows::Reader::start(session, some).await?;
-        for (name, relation) in some {
-            let mut table = TableRows::new(&server, name, relation, writer);
-            while let Some(row) = reader.next().await? {
-                table.add(&row).await?;
-            }
-            digests.insert((*name).clone(), table.end().await?);
-        }
-    }
+    writer.end(FrameKind::RowsBegin, "").await?;
+    let digests = if slices::are_large(tables) {
+        side_by_side(session, order, tables, writer).await?
+    } else {
+        one_by_one(session, tables, writer).await?
+    };
     let back = format!("SET NAMES utf8mb4, autocommit = 1, sql_mode = '{LOADING_MODE}'");
     writer.statement(b"COMMIT");
     writer.statement(back.as_bytes());
@@ -276,80 +270,65 @@ async fn all_rows<W: AsyncWrite + Unpin>(
     Ok(digests)
 }
 
-/// The rows of one table on their way.
-struct TableRows<'a, 'w, W> {
-    server: &'a Server,
-    name: &'a str,
-    relation: &'a Relation,
-    insert: Insert,
-    writer: &'a mut Writer<'w, W>,
-    digest: Digest,
-    /// Where the statement that is being written began; none: no row is written yet.
-    began: Option<usize>,
-    written_bytes: u64,
+async fn one_by_one<W: AsyncWrite + Unpin + Send>(
+    session: &mut Session,
+    tables: &BTreeMap<String, Relation>,
+    writer: &mut Writer<'_, W>,
+) -> Result<Digests, Error> {
+    let mut digests = Digests::new();
+    for part in slices::packets(tables.iter().collect()) {
+        rows::read(session, &part, &mut digests, &mut Rows::new(writer)).await?;
+    }
+    Ok(digests)
 }
 
-impl<'a, 'w, W: AsyncWrite + Unpin> TableRows<'a, 'w, W> {
-    fn new(
-        server: &'a Server,
-        name: &'a str,
-        relation: &'a Relation,
-        writer: &'a mut Writer<'w, W>,
-    ) -> Self {
-        let (insert, digest) = (Insert::new(name, relation), Digest::default());
-        Self { server, name, relation, insert, writer, digest, began: None, written_bytes: 0 }
+/// On several sessions, each with a snapshot of its own: as the source is frozen, all see the same,
+/// which the ledger says once more at the end.
+async fn side_by_side<W: AsyncWrite + Unpin + Send>(
+    session: &mut Session,
+    order: &Order,
+    tables: &BTreeMap<String, Relation>,
+    writer: &mut Writer<'_, W>,
+) -> Result<Digests, Error> {
+    let (server, form) = (session.server().clone(), writer.form());
+    let queue = Arc::new(slices::queue(session, tables).await?);
+    let (to, mut frames) = mpsc::channel(1);
+    let mut team = Team::default();
+    for _ in 0..SIDE_BY_SIDE_MAX {
+        let draft = Draft::new(form).map_err(|source| frames::writing(&server, source))?;
+        let remote = Remote { server: server.clone(), draft, to: to.clone() };
+        team.spawn(read_parts(server.clone(), order.database.clone(), queue.clone(), remote));
     }
+    drop(to);
+    let (mut digests, mut words) = (Digests::new(), words());
+    loop {
+        tokio::select! {
+            frame = frames.recv() => match frame {
+                Some(frame) => writer.put(frame).await?,
+                None => break,
+            },
+            ended = team.next() => merge(&mut digests, ended?),
+            _ = words.tick() => session.run("holding the snapshot", "DO 1").await?,
+        }
+    }
+    while !team.is_empty() {
+        merge(&mut digests, team.next().await?);
+    }
+    Ok(digests)
+}
 
-    async fn add(&mut self, row: &[mysql_async::Value]) -> Result<(), Error> {
-        self.digest.add(row);
-        if self.relation.shows_others_rows() {
-            return Ok(());
-        }
-        let began = match self.began {
-            Some(began) => {
-                self.writer.text().extend_from_slice(b",\n");
-                began
-            }
-            None => {
-                let began = self.writer.statement_begins();
-                self.writer.text().extend_from_slice(self.insert.head());
-                began
-            }
-        };
-        self.began = Some(began);
-        self.insert.row(row, self.writer.text()).map_err(|what| {
-            let what = format!("TABLE {}: {what}", ident(self.name));
-            self.server.found(Code::DumpRefused, what)
-        })?;
-        if self.writer.statement_begins() - began >= INSERT_BYTES_MIN {
-            self.end_statement();
-            if self.writer.text().len() >= FRAME_BYTES_MIN {
-                self.end_frame().await?;
-            }
-        }
-        Ok(())
+async fn read_parts(
+    server: Server,
+    database: String,
+    queue: Arc<Queue>,
+    mut remote: Remote,
+) -> Result<Digests, Error> {
+    let mut session = rows::session(&server, &database, &snapshot()).await?;
+    let (mut digests, mut done) = (Digests::new(), None);
+    while let Some((at, part)) = queue.next(done) {
+        rows::read(&mut session, &part, &mut digests, &mut Rows::new(&mut remote)).await?;
+        done = Some(at);
     }
-
-    fn end_statement(&mut self) {
-        if let Some(began) = self.began.take() {
-            self.writer.statement_ends(began);
-        }
-    }
-
-    async fn end_frame(&mut self) -> Result<(), Error> {
-        self.written_bytes += self.writer.text().len() as u64;
-        self.writer.end(FrameKind::Rows, self.name).await
-    }
-
-    async fn end(mut self) -> Result<Digest, Error> {
-        self.end_statement();
-        let bytes = self.written_bytes + self.writer.text().len() as u64;
-        if bytes >= COMMIT_BYTES_MIN {
-            self.writer.statement(b"COMMIT");
-        }
-        if self.digest.rows() > 0 && !self.writer.text().is_empty() {
-            self.end_frame().await?;
-        }
-        Ok(self.digest)
-    }
+    session.end().await?;
+    Ok(digests)
 }

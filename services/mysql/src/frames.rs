@@ -1,18 +1,22 @@
-//! The dump as an object: zstd frames, one behind the other, each of which can be read by itself.
+//! The dump as an object: zstd frames (or gzip members), one behind the other, each of which can be
+//! read by itself.
 //!
 //! The frames' text, in order, is what the stock client takes. Drover's own import does not read
 //! SQL: the manifest says for each frame which bytes of its text are a statement, and what stands
 //! between them (`DELIMITER`, comments) is for the stock client only. So no name and no text of a
 //! customer's can be taken for the end of a statement.
 
+use std::io::Read as _;
+
 use drover_schemas::Code;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 
-use crate::{Error, Server};
-
-/// zstd's level: at 3 it keeps up with a server's rows on one core.
-const LEVEL: i32 = 3;
+use crate::{
+    Error, Server,
+    digest::DigestText,
+    draft::{Draft, Form, Packed},
+};
 
 /// From this size on a frame is compressed or unpacked on a thread of its own, in bytes: it takes
 /// longer than others may be kept waiting.
@@ -32,6 +36,8 @@ pub enum FrameKind {
     Sequence,
     /// A table's definition.
     Table,
+    /// The settings under which rows are loaded.
+    RowsBegin,
     /// Some of a table's rows.
     Rows,
     /// The end of all rows.
@@ -49,11 +55,6 @@ pub enum FrameKind {
 }
 
 impl FrameKind {
-    /// Whether Drover's import loads it.
-    pub(crate) fn is_loaded(self) -> bool {
-        self != Self::Trailer
-    }
-
     /// Whether its statements hold text that a customer wrote, beyond names and values that
     /// Drover has quoted: then each must be one statement to the server too.
     pub(crate) fn holds_definitions(self) -> bool {
@@ -64,7 +65,7 @@ impl FrameKind {
             | Self::View
             | Self::Trigger
             | Self::Event => true,
-            Self::Prologue | Self::Rows | Self::RowsEnd | Self::Trailer => false,
+            Self::Prologue | Self::RowsBegin | Self::Rows | Self::RowsEnd | Self::Trailer => false,
         }
     }
 }
@@ -87,6 +88,22 @@ pub struct Frame {
     pub blake3: String,
     /// The statements in its text: for each where it begins, and its length, in bytes.
     pub statements: Vec<(u64, u64)>,
+    /// Of rows that came in the order of a key of one integer column: where they lie.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keys: Option<KeyRange>,
+}
+
+/// Where the rows of a frame lie, and what they are: so that a difference can be named more closely.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyRange {
+    /// The first row's key.
+    pub first: String,
+    /// The last row's key.
+    pub last: String,
+    /// How many rows.
+    pub rows: u64,
+    /// Their digest.
+    pub digest: DigestText,
 }
 
 impl Frame {
@@ -94,7 +111,7 @@ impl Frame {
     ///
     /// # Errors
     /// What is wrong with them, in words.
-    pub(crate) async fn unpack(&self, stored: Vec<u8>) -> Result<Vec<u8>, String> {
+    pub(crate) async fn unpack(&self, form: Form, stored: Vec<u8>) -> Result<Vec<u8>, String> {
         if blake3::hash(&stored).to_hex().as_str() != self.blake3 {
             return Err("its checksum is another".to_owned());
         }
@@ -103,9 +120,22 @@ impl Frame {
             return Err(format!("its text of {length} bytes is too long"));
         }
         let capacity = usize::try_from(length).map_err(|e| e.to_string())?;
-        let text = off_thread(capacity, move || zstd::bulk::decompress(&stored, capacity)).await;
-        let text = text.map_err(|e| format!("it cannot be unpacked: {e}"))?;
-        if text.len() as u64 == length { Ok(text) } else { Err("its text is shorter".to_owned()) }
+        let text = off_thread(capacity, move || match form {
+            Form::Zstd => zstd::bulk::decompress(&stored, capacity),
+            Form::Gzip => {
+                let mut text = Vec::with_capacity(capacity);
+                // One byte more than there may be, which is then too many.
+                let decoder = flate2::read::GzDecoder::new(stored.as_slice());
+                decoder.take(length.saturating_add(1)).read_to_end(&mut text)?;
+                Ok(text)
+            }
+        });
+        let text = text.await.map_err(|e| format!("it cannot be unpacked: {e}"))?;
+        if text.len() as u64 == length {
+            Ok(text)
+        } else {
+            Err("its text has another length".to_owned())
+        }
     }
 
     /// A statement of its text.
@@ -120,93 +150,61 @@ impl Frame {
 pub(crate) struct Writer<'a, W> {
     server: Server,
     to: &'a mut W,
-    text: Vec<u8>,
-    statements: Vec<(u64, u64)>,
+    form: Form,
+    draft: Draft,
     frames: Vec<Frame>,
     offset: u64,
 }
 
 impl<'a, W: AsyncWrite + Unpin> Writer<'a, W> {
-    pub(crate) fn new(server: &Server, to: &'a mut W) -> Self {
-        Self {
-            server: server.clone(),
-            to,
-            text: Vec::new(),
-            statements: Vec::new(),
-            frames: Vec::new(),
-            offset: 0,
-        }
+    pub(crate) fn new(server: &Server, form: Form, to: &'a mut W) -> Result<Self, Error> {
+        let draft = Draft::new(form).map_err(|source| writing(server, source))?;
+        Ok(Self { server: server.clone(), to, form, draft, frames: Vec::new(), offset: 0 })
+    }
+
+    /// The server that the dump is of.
+    pub(crate) fn server(&self) -> &Server {
+        &self.server
+    }
+
+    /// How its frames are compressed.
+    pub(crate) fn form(&self) -> Form {
+        self.form
+    }
+
+    /// The frame that is being made.
+    pub(crate) fn draft(&mut self) -> &mut Draft {
+        &mut self.draft
     }
 
     /// Adds text for the stock client only.
     pub(crate) fn client(&mut self, text: &str) {
-        self.text.extend_from_slice(text.as_bytes());
+        self.draft.client(text);
     }
 
     /// Adds a statement, without its semicolon.
     pub(crate) fn statement(&mut self, sql: &[u8]) {
-        self.add(|text| text.extend_from_slice(sql));
-        self.client(";\n");
+        self.draft.statement(sql);
     }
 
     /// Adds a statement that may hold semicolons.
     pub(crate) fn compound(&mut self, sql: &[u8]) {
-        let end = delimiter(sql);
-        self.client(&format!("DELIMITER {end}\n"));
-        self.add(|text| text.extend_from_slice(sql));
-        // On a line of its own: the statement may end in a comment.
-        self.client(&format!("\n{end}\nDELIMITER ;\n"));
-    }
-
-    fn add(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
-        let start = self.text.len();
-        write(&mut self.text);
-        self.statements.push((start as u64, (self.text.len() - start) as u64));
-    }
-
-    /// The frame's text as far as it is there, to be written to directly between
-    /// [`Self::statement_begins`] and [`Self::statement_ends`].
-    pub(crate) fn text(&mut self) -> &mut Vec<u8> {
-        &mut self.text
-    }
-
-    /// Where the statement that is about to be written begins.
-    pub(crate) fn statement_begins(&self) -> usize {
-        self.text.len()
-    }
-
-    /// Ends the statement that began there.
-    pub(crate) fn statement_ends(&mut self, began: usize) {
-        self.statements.push((began as u64, (self.text.len() - began) as u64));
-        self.client(";\n");
+        self.draft.compound(sql);
     }
 
     /// Ends the frame and writes it.
     pub(crate) async fn end(&mut self, kind: FrameKind, name: &str) -> Result<(), Error> {
-        let text = std::mem::take(&mut self.text);
-        let text_bytes = text.len() as u64;
-        let packed = off_thread(text.len(), move || {
-            let mut compressor = zstd::bulk::Compressor::new(LEVEL)?;
-            compressor.include_checksum(true)?;
-            let packed = compressor.compress(&text)?;
-            Ok((packed, text))
-        });
-        let (packed, mut text) = packed.await.map_err(|e| self.failed(e))?;
-        // Its room is used again, unless a very long row made it large.
-        text.clear();
-        text.shrink_to(BLOCKING_BYTES_MIN << 5);
-        self.text = text;
-        self.to.write_all(&packed).await.map_err(|e| self.failed(e))?;
-        let bytes = packed.len() as u64;
-        self.frames.push(Frame {
-            kind,
-            name: name.to_owned(),
-            offset: self.offset,
-            bytes,
-            text_bytes,
-            blake3: blake3::hash(&packed).to_hex().to_string(),
-            statements: std::mem::take(&mut self.statements),
-        });
+        let packed = self.draft.pack(kind, name, None).await;
+        self.put(packed.map_err(|source| writing(&self.server, source))?).await
+    }
+
+    /// Writes a frame that was made elsewhere.
+    pub(crate) async fn put(&mut self, packed: Packed) -> Result<(), Error> {
+        let Packed { frame, stored } = packed;
+        let written = self.to.write_all(&stored).await;
+        written.map_err(|source| writing(&self.server, source))?;
+        let bytes = frame.bytes;
+        self.frames.push(Frame { offset: self.offset, ..frame });
         self.offset += bytes;
         Ok(())
     }
@@ -215,14 +213,15 @@ impl<'a, W: AsyncWrite + Unpin> Writer<'a, W> {
     pub(crate) fn finish(self) -> Vec<Frame> {
         self.frames
     }
+}
 
-    fn failed(&self, source: std::io::Error) -> Error {
-        Error::Writing { server: self.server.name().to_string(), source }
-    }
+/// The failure of whoever takes the dump.
+pub(crate) fn writing(server: &Server, source: std::io::Error) -> Error {
+    Error::Writing { server: server.name().to_string(), source }
 }
 
 /// Runs what takes its time where it keeps nobody waiting.
-async fn off_thread<T: Send + 'static>(
+pub(crate) async fn off_thread<T: Send + 'static>(
     bytes: usize,
     work: impl FnOnce() -> std::io::Result<T> + Send + 'static,
 ) -> std::io::Result<T> {
@@ -230,15 +229,6 @@ async fn off_thread<T: Send + 'static>(
         return work();
     }
     tokio::task::spawn_blocking(work).await.map_err(std::io::Error::other)?
-}
-
-/// A delimiter that does not stand in the statement.
-fn delimiter(statement: &[u8]) -> String {
-    let mut end = ";;".to_owned();
-    while statement.windows(end.len()).any(|part| part == end.as_bytes()) {
-        end.push(';');
-    }
-    end
 }
 
 /// Whether frames lie one behind the other from the beginning, and their statements inside them.
@@ -275,16 +265,10 @@ pub(crate) fn damaged(server: &Server, what: impl Into<String>) -> Error {
 mod tests {
     use super::*;
 
-    #[test]
-    fn the_delimiter_is_not_in_the_statement() {
-        assert_eq!(delimiter(b"DO 1"), ";;");
-        assert_eq!(delimiter(b"SELECT ';;;'"), ";;;;");
-    }
-
     fn frame(kind: FrameKind, offset: u64, statements: &[(u64, u64)]) -> Frame {
         let statements = statements.to_vec();
         let (name, blake3) = (String::new(), String::new());
-        Frame { kind, name, offset, bytes: 10, text_bytes: 20, blake3, statements }
+        Frame { kind, name, offset, bytes: 10, text_bytes: 20, blake3, statements, keys: None }
     }
 
     #[test]

@@ -418,9 +418,13 @@ pub fn migration_lock(migration: MigrationId) -> String {
     format!("drover:{migration}")
 }
 
-/// The name of a migration's lock on its copy, which the import's loader holds.
-pub fn copy_lock(migration: MigrationId) -> String {
-    format!("drover:copy:{migration}")
+/// The name of a migration's lock on its copy, which the import's loader holds; those that help it
+/// have one each, with a number from 1.
+pub fn copy_lock(migration: MigrationId, helper: usize) -> String {
+    match helper {
+        0 => format!("drover:copy:{migration}"),
+        _ => format!("drover:copy:{migration}:{helper}"),
+    }
 }
 
 /// The name of a database's lock.

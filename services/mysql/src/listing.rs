@@ -43,6 +43,8 @@ pub(crate) struct Column {
     pub literal: Literal,
     /// Whether a row says a value for it: not where the server computes it.
     pub written: bool,
+    /// Whether it is an integer of the table's key.
+    is_key_number: bool,
 }
 
 /// A base table.
@@ -56,7 +58,10 @@ pub(crate) struct Relation {
     pub engine: String,
     /// Whether its history goes by transactions' numbers, which mean nothing at another server.
     pub by_transaction: bool,
+    /// About how large its rows are, in bytes, by the server's estimate.
+    pub data_bytes: u64,
     names_its_period: bool,
+    key_columns: usize,
 }
 
 /// What there is in a database.
@@ -93,7 +98,7 @@ impl Lists {
         let mut lists = Self::begin(schema);
         for row in relations {
             lists
-                .relation(text(row, 0), &text(row, 1), text(row, 2))
+                .relation(text(row, 0), &text(row, 1), text(row, 2), text(row, 3))
                 .map_err(|e| session.unexpected(doing, e))?;
         }
         for row in columns {
@@ -139,14 +144,21 @@ impl Lists {
         }
     }
 
-    fn relation(&mut self, name: String, kind: &str, engine: String) -> Result<(), String> {
+    fn relation(
+        &mut self,
+        name: String,
+        kind: &str,
+        engine: String,
+        data_bytes: String,
+    ) -> Result<(), String> {
+        let data_bytes = data_bytes.parse().unwrap_or_default();
+        let relation = Relation { engine, data_bytes, ..Relation::default() };
         match kind {
             "BASE TABLE" => {
-                self.tables.insert(name, Relation { engine, ..Relation::default() });
+                self.tables.insert(name, relation);
             }
             "SYSTEM VERSIONED" => {
-                let relation = Relation { system_versioned: true, engine, ..Relation::default() };
-                self.tables.insert(name, relation);
+                self.tables.insert(name, Relation { system_versioned: true, ..relation });
             }
             "VIEW" => self.others.push((Kind::View, name)),
             "SEQUENCE" => self.others.push((Kind::Sequence, name)),
@@ -195,7 +207,17 @@ impl Relation {
             "json" if flavour == Flavour::MySql => (quoted, Literal::Text),
             _ => (quoted, Literal::Bytes),
         };
-        self.columns.push(Column { name, selected, literal, written: period || !computed });
+        let is_key = text(row, 5) == "PRI";
+        self.key_columns += usize::from(is_key);
+        let is_key_number = is_key && literal == Literal::Number && kind.ends_with("int");
+        let written = period || !computed;
+        self.columns.push(Column { name, selected, literal, written, is_key_number });
+    }
+
+    /// Where the column stands that is the table's key by itself, and an integer.
+    pub(crate) fn key_column(&self) -> Option<usize> {
+        let alone = self.key_columns == 1;
+        self.columns.iter().position(|column| alone && column.is_key_number)
     }
 
     /// A system-versioned table that does not name its period has one all the same.
@@ -206,6 +228,7 @@ impl Relation {
                 selected: ident(name),
                 literal: Literal::Bytes,
                 written: true,
+                is_key_number: false,
             }));
         }
     }
@@ -246,9 +269,11 @@ fn list_queries(flavour: Flavour, database: &str) -> String {
         "SELECT VERSION(), DEFAULT_CHARACTER_SET_NAME, DEFAULT_COLLATION_NAME, {comment}, \
          @@GLOBAL.sql_mode, @@GLOBAL.character_set_server \
          FROM information_schema.SCHEMATA WHERE SCHEMA_NAME = {name}; \
-         SELECT TABLE_NAME, TABLE_TYPE, COALESCE(ENGINE, '') FROM information_schema.TABLES \
+         SELECT TABLE_NAME, TABLE_TYPE, COALESCE(ENGINE, ''), \
+         COALESCE(DATA_LENGTH, 0) FROM information_schema.TABLES \
          WHERE TABLE_SCHEMA = {name}; \
-         SELECT TABLE_NAME, COLUMN_NAME, DATA_TYPE, EXTRA, COALESCE(GENERATION_EXPRESSION, '') \
+         SELECT TABLE_NAME, COLUMN_NAME, DATA_TYPE, EXTRA, COALESCE(GENERATION_EXPRESSION, ''), \
+         COLUMN_KEY \
          FROM information_schema.COLUMNS \
          WHERE TABLE_SCHEMA = {name} ORDER BY TABLE_NAME, ORDINAL_POSITION; \
          SELECT TRIGGER_NAME, EVENT_OBJECT_TABLE, ACTION_TIMING, EVENT_MANIPULATION, \

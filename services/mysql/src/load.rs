@@ -13,9 +13,10 @@ use tokio::io::{AsyncRead, AsyncReadExt as _};
 use uuid::Uuid;
 
 use crate::{
-    Contents, Error, Flavour, Frame, Order, Server, Session, bodies,
+    Contents, Error, Flavour, Frame, FrameKind, Order, Server, Session, bodies,
     error::is_transient,
-    frames::{FrameKind, damaged},
+    frames::damaged,
+    helpers::Helpers,
     ident::{ident, literal},
     ledger::{State, copy_lock},
     refusals,
@@ -31,7 +32,7 @@ const MEMORY_TABLE_BYTES_MAX: u64 = 16 << 30;
 /// The server cannot prepare this kind of statement.
 const NOT_PREPARED: u16 = 1295;
 
-const DOING: &str = "loading the dump";
+pub(crate) const DOING: &str = "loading the dump";
 
 /// Loads a dump from `reader` into the order's database, which exists. Reads the whole of it.
 ///
@@ -45,26 +46,63 @@ pub(crate) async fn load(
     contents: &Contents,
     mut reader: impl AsyncRead + Send + Unpin,
 ) -> Result<(), Error> {
-    let mut session = server.session().await?;
-    take_turn(&mut session, order, loader).await?;
-    let begin = format!(
-        "USE {}; SET SESSION max_heap_table_size = {MEMORY_TABLE_BYTES_MAX}",
-        ident(&order.database)
-    );
-    session.run(DOING, &begin).await.map_err(failed)?;
+    let mut session = begin(server, order, loader, 0).await?;
+    let mut helpers = Helpers::new(server, order, loader, &contents.frames);
     for frame in &contents.frames {
         let stored = read(server, frame, &mut reader).await?;
-        let text = frame.unpack(stored).await.map_err(|what| wrong(server, frame, &what))?;
-        if frame.kind.is_loaded() {
-            run(&mut session, frame, &text).await?;
+        let text = frame.unpack(contents.form, stored).await;
+        let text = text.map_err(|what| wrong(server, frame, &what))?;
+        match frame.kind {
+            FrameKind::Prologue | FrameKind::RowsBegin => {
+                run(&mut session, frame, &text).await?;
+                helpers.tell(frame, text);
+            }
+            FrameKind::Rows if helpers.are_wanted() => {
+                helpers.give(&mut session, frame, text).await?;
+            }
+            FrameKind::RowsEnd => {
+                helpers.end(&mut session).await?;
+                run(&mut session, frame, &text).await?;
+            }
+            FrameKind::Sequence
+            | FrameKind::Table
+            | FrameKind::Rows
+            | FrameKind::Routine
+            | FrameKind::View
+            | FrameKind::Trigger
+            | FrameKind::Event => run(&mut session, frame, &text).await?,
+            // For customers only.
+            FrameKind::Trailer => {}
         }
     }
     session.end().await.map_err(failed)
 }
 
-async fn take_turn(session: &mut Session, order: &Order, loader: Uuid) -> Result<(), Error> {
+/// A session that loads, when it is its turn: the loader, or one of its helpers.
+pub(crate) async fn begin(
+    server: &Server,
+    order: &Order,
+    loader: Uuid,
+    helper: usize,
+) -> Result<Session, Error> {
+    let mut session = server.session().await?;
+    take_turn(&mut session, order, loader, helper).await?;
+    let begin = format!(
+        "USE {}; SET SESSION max_heap_table_size = {MEMORY_TABLE_BYTES_MAX}",
+        ident(&order.database)
+    );
+    session.run(DOING, &begin).await.map_err(failed)?;
+    Ok(session)
+}
+
+async fn take_turn(
+    session: &mut Session,
+    order: &Order,
+    loader: Uuid,
+    helper: usize,
+) -> Result<(), Error> {
     let migration = order.migration;
-    let lock = literal(&copy_lock(migration));
+    let lock = literal(&copy_lock(migration, helper));
     let sql = format!("SELECT COALESCE(GET_LOCK({lock}, {LOCK_S_MAX}), 0)");
     let (locked,): (bool,) = session.one(DOING, &sql).await.map_err(failed)?;
     let sql = format!(
@@ -109,7 +147,7 @@ fn wrong(server: &Server, frame: &Frame, what: &str) -> Error {
     damaged(server, format!("the frame {kind:?} {} at byte {offset}: {what}", ident(name)))
 }
 
-async fn run(session: &mut Session, frame: &Frame, text: &[u8]) -> Result<(), Error> {
+pub(crate) async fn run(session: &mut Session, frame: &Frame, text: &[u8]) -> Result<(), Error> {
     let maria = session.about().flavour == Flavour::MariaDb;
     for span in &frame.statements {
         let Some(sql) = frame.statement(text, *span) else {
@@ -175,7 +213,7 @@ fn of(error: Error, frame: &Frame) -> Error {
 }
 
 /// What goes away by itself is an import to be made again; anything else is refused.
-fn failed(error: Error) -> Error {
+pub(crate) fn failed(error: Error) -> Error {
     told(error, None)
 }
 

@@ -13,6 +13,7 @@ use crate::{
     digest::of_row,
     rows,
     schema::{Kind, Table},
+    slices::Part,
 };
 
 /// Up to how many rows of a table the source's are remembered, to count which ones are new: a few
@@ -135,8 +136,8 @@ async fn remember(
     name: &str,
 ) -> Result<HashMap<u128, u32>, Error> {
     let mut known = HashMap::new();
-    let Some(table) = found.lists.tables.get_key_value(name) else { return Ok(known) };
-    let mut reader = rows::Reader::start(session, &[table]).await?;
+    let Some(table) = found.lists.tables.get(name) else { return Ok(known) };
+    let mut reader = rows::Reader::start(session, &Part::whole(name, table)).await?;
     while let Some(row) = reader.next().await? {
         *known.entry(of_row(&row)).or_default() += 1;
     }
@@ -151,8 +152,8 @@ async fn count_new(
     known: &mut HashMap<u128, u32>,
 ) -> Result<u64, Error> {
     let mut new = 0;
-    let Some(table) = found.lists.tables.get_key_value(name) else { return Ok(new) };
-    let mut reader = rows::Reader::start(session, &[table]).await?;
+    let Some(table) = found.lists.tables.get(name) else { return Ok(new) };
+    let mut reader = rows::Reader::start(session, &Part::whole(name, table)).await?;
     while let Some(row) = reader.next().await? {
         match known.get_mut(&of_row(&row)) {
             Some(left @ 1..) => *left -= 1,

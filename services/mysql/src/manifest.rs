@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Description,
+    draft::Form,
     frames::{self, Frame},
 };
 
@@ -17,6 +18,9 @@ pub struct Contents {
     pub description: Description,
     /// The server that it was read from.
     pub source: Source,
+    /// How its frames are compressed.
+    #[serde(default)]
+    pub form: Form,
     /// The frames of the stored object, in order.
     pub frames: Vec<Frame>,
 }

@@ -6,15 +6,86 @@
 //!    (`listing::Relation`). A DOUBLE's text is the shortest that gives the same number again.
 //! 3. Rows of many tables come in one round trip; one row is in memory at a time.
 
+use std::collections::BTreeMap;
+
 use mysql_async::{QueryResult, Row, TextProtocol, Value, prelude::Queryable as _};
 
-use crate::{Error, Server, Session, listing::Relation};
-
-/// Of how many tables the rows are asked for in one packet: some kilobytes of text a table at most
-/// usual widths, and far under any server's limit.
-pub(crate) const TABLES_A_PACKET: usize = 100;
+use crate::{
+    Error, Server, Session, digest::Digest, ident::ident, listing::Relation, slices::Part,
+};
 
 const DOING: &str = "reading the rows";
+
+/// The digests of tables' rows, by table.
+pub(crate) type Digests = BTreeMap<String, Digest>;
+
+/// Adds the digests of some tables' parts to those of others.
+pub(crate) fn merge(digests: &mut Digests, more: Digests) {
+    for (name, digest) in more {
+        digests.entry(name).or_default().merge(digest);
+    }
+}
+
+/// Where rows go as they are read: one table after the other.
+pub(crate) trait Sink: Send {
+    /// The rows that follow are this table's.
+    fn begin(&mut self, table: &str, relation: &Relation);
+    /// A row; the digest of all that came since the beginning, with this one.
+    fn row(
+        &mut self,
+        row: &[Value],
+        so_far: Digest,
+    ) -> impl Future<Output = Result<(), Error>> + Send;
+    /// The table's rows, or as many as were asked for, have come.
+    fn end(&mut self) -> impl Future<Output = Result<(), Error>> + Send;
+}
+
+/// Reads a part. The session has the database selected, and keeps `character_set_results = NULL`.
+pub(crate) async fn read(
+    session: &mut Session,
+    part: &Part,
+    digests: &mut Digests,
+    sink: &mut impl Sink,
+) -> Result<(), Error> {
+    let mut reader = Reader::start(session, part).await?;
+    for (name, relation) in &part.tables {
+        sink.begin(name, relation);
+        let mut digest = Digest::default();
+        while let Some(row) = reader.next().await? {
+            digest.add(&row);
+            sink.row(&row, digest).await?;
+        }
+        sink.end().await?;
+        digests.entry(name.clone()).or_default().merge(digest);
+    }
+    Ok(())
+}
+
+/// A session that reads rows only.
+pub(crate) async fn session(
+    server: &Server,
+    database: &str,
+    begin: &str,
+) -> Result<Session, Error> {
+    let mut session = server.session().await?;
+    session.run(DOING, &format!("{begin}; USE {}", ident(database))).await?;
+    Ok(session)
+}
+
+/// Digests only.
+pub(crate) struct Nowhere;
+
+impl Sink for Nowhere {
+    fn begin(&mut self, _: &str, _: &Relation) {}
+
+    async fn row(&mut self, _: &[Value], _: Digest) -> Result<(), Error> {
+        Ok(())
+    }
+
+    async fn end(&mut self) -> Result<(), Error> {
+        Ok(())
+    }
+}
 
 /// The rows of some tables, one table after the other.
 pub(crate) struct Reader<'a> {
@@ -24,15 +95,13 @@ pub(crate) struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     /// Asks for the rows. The session keeps `character_set_results = NULL`.
-    pub(crate) async fn start(
-        session: &'a mut Session,
-        tables: &[(&String, &Relation)],
-    ) -> Result<Self, Error> {
+    pub(crate) async fn start(session: &'a mut Session, part: &Part) -> Result<Self, Error> {
         let server = session.server().clone();
         let mut sql = String::from("SET SESSION character_set_results = NULL");
-        for (name, relation) in tables {
+        for (name, relation) in &part.tables {
             sql.push(';');
             sql.push_str(&relation.select(name));
+            sql.push_str(&part.condition);
         }
         let failed = |e| server.statement_error(DOING, &e);
         let mut result = session.conn().query_iter(sql).await.map_err(failed)?;

@@ -4,14 +4,15 @@ use drover_lifecycle::ledger::Act;
 use drover_schemas::{Code, v1};
 
 use crate::{
-    Description, Error, Locked, Order, Server,
+    Contents, Error, Locked, Order, Server,
     describe::describe_in,
     finish,
     ledger::{Side, State},
+    ranges,
     schema::in_one_line,
 };
 
-/// Describes the copy and compares it with `expected`.
+/// Describes the copy and compares it with what the dump's `contents` say of the source.
 ///
 /// # Errors
 /// `CopyDiffers`, naming what differs; [`Error::LedgerOutdated`] when the ledger says that the copy
@@ -19,23 +20,27 @@ use crate::{
 pub async fn verify(
     server: &Server,
     order: &Order,
-    expected: &Description,
+    contents: &Contents,
 ) -> Result<v1::CopyVerified, Error> {
     let mut locked = Locked::take(server, order, Side::Destination).await?;
-    let result = verify_in(&mut locked, expected).await;
+    let result = verify_in(&mut locked, contents).await;
     finish(locked, result).await
 }
 
-async fn verify_in(locked: &mut Locked, expected: &Description) -> Result<v1::CopyVerified, Error> {
+async fn verify_in(locked: &mut Locked, contents: &Contents) -> Result<v1::CopyVerified, Error> {
     locked.permit(Act::Verify)?;
     let database = locked.order().database.clone();
     let found = describe_in(locked.session(), &database).await?;
-    let differences = expected.differences(&found);
+    let expected = &contents.description;
+    let mut differences = expected.differences(&found);
     if differences.is_empty() {
         // So that an import that comes late does not load again what was compared.
         locked.touch(State::Imported).await?;
         Ok(v1::CopyVerified { tables: found.tables(), rows: found.rows() })
     } else {
+        let places = (expected, contents.frames.as_slice());
+        let ranges = ranges::of_differences(locked.session(), &database, places, &found).await?;
+        differences.extend(ranges);
         Err(locked.server().found(Code::CopyDiffers, in_one_line(&differences)))
     }
 }

@@ -114,7 +114,9 @@ async fn one_that_no_stand_in_can_make_is_held_beforehand() {
     assert!(findings.iter().all(held), "{findings:?}");
     pair.source.mariadb.execute(&format!("DROP VIEW {database}.w")).await.unwrap();
     freeze(server, &order(&database, 1), Duration::ZERO).await.unwrap();
-    let failure = failure(dump(server, &order(&database, 2), &[], &mut Vec::new()).await);
+    let failure = failure(
+        dump(server, &order(&database, 2), &[], drover_mysql::Form::Zstd, &mut Vec::new()).await,
+    );
     assert_eq!(failure.code, Code::ViewBroken, "{failure}");
     assert!(failure.message.contains("VIEW `bro``ken`: error 1146"), "{failure}");
 }

@@ -167,7 +167,8 @@ async fn a_refusal_says_nothing_of_the_rows() {
     let rows = dumped.contents.frames.iter().position(|f| f.kind == FrameKind::Rows).unwrap();
     let frame = dumped.contents.frames[rows].clone();
     // The definition makes a key, and the rows come twice.
-    let table = &mut dumped.contents.frames[rows - 1];
+    let tables = dumped.contents.frames.iter().position(|f| f.kind == FrameKind::Table).unwrap();
+    let table = &mut dumped.contents.frames[tables];
     let text = b"CREATE TABLE t (a INT PRIMARY KEY, b TEXT)";
     let packed = zstd::bulk::compress(text, 1).unwrap();
     table.statements = vec![(0, text.len() as u64)];
@@ -203,7 +204,7 @@ type Importing = JoinHandle<Result<v1::ImportCompleted, Error>>;
 
 /// Waits until the loader of a migration is at work, and says which session it is.
 async fn loader(pair: &Pair, database: &str) -> u64 {
-    let lock = drover_mysql::ledger::copy_lock(order(database, 1).migration);
+    let lock = drover_mysql::ledger::copy_lock(order(database, 1).migration, 0);
     let holder = format!("SELECT COALESCE(IS_USED_LOCK('{lock}'), 0)");
     eventually(DEADLINE, || async { Ok(pair.destination.value::<u64>(&holder).await != 0) })
         .await
@@ -291,8 +292,9 @@ async fn of_two_imports_at_the_same_time_one_goes_on_and_both_end_in_the_same_co
 async fn dumping(pair: &'static Pair, database: &str) -> (Dumping, DuplexStream) {
     let (mut sender, mut reader) = tokio::io::duplex(64 << 10);
     let of = order(database, 2);
-    let dumping =
-        tokio::spawn(async move { dump(&pair.source.server, &of, &[], &mut sender).await });
+    let dumping = tokio::spawn(async move {
+        dump(&pair.source.server, &of, &[], drover_mysql::Form::Zstd, &mut sender).await
+    });
     reader.read_exact(&mut vec![0; 1 << 20]).await.unwrap();
     (dumping, reader)
 }
@@ -324,7 +326,8 @@ async fn only_a_frozen_source_is_dumped_and_one_thawed_meanwhile_is_noticed() {
     let database = &site.database;
     let server = &pair.source.server;
     sow(&pair.source.mariadb, std::slice::from_ref(&site)).await.unwrap();
-    let refused = dump(server, &order(database, 2), &[], &mut Vec::new()).await;
+    let refused =
+        dump(server, &order(database, 2), &[], drover_mysql::Form::Zstd, &mut Vec::new()).await;
     assert_eq!(failure(refused).code, Code::NotFrozen);
     drover_mysql::freeze(server, &order(database, 1), Duration::ZERO).await.unwrap();
     let (dumping, mut reader) = dumping(pair, database).await;

@@ -181,10 +181,11 @@ async fn one(from: &Site, to: &Site, database: &str) -> Result<String, String> {
     freeze(&from.server, &at(1), Duration::ZERO).await.map_err(failed("freeze"))?;
     let all = accounts(&from.server, &at(2)).await.map_err(failed("accounts"))?;
     let mut stored = Vec::new();
-    let contents =
-        dump(&from.server, &at(2), &all.events, &mut stored).await.map_err(failed("dump"))?;
+    let contents = dump(&from.server, &at(2), &all.events, drover_mysql::Form::Zstd, &mut stored)
+        .await
+        .map_err(failed("dump"))?;
     import(&to.server, &at(3), &contents, &*stored).await.map_err(failed("import"))?;
-    verify(&to.server, &at(4), &contents.description).await.map_err(failed("verify"))?;
+    verify(&to.server, &at(4), &contents).await.map_err(failed("verify"))?;
     open(&to.server, &at(5), &all).await.map_err(failed("open"))?;
     Ok("moves".to_owned())
 }

@@ -371,7 +371,10 @@ async fn a_database_moves_with_its_accounts_and_back_again() {
     let accounts = accounts(at, &order("my_shop", 2)).await.unwrap();
     assert!(!format!("{accounts:?}").contains("0x"), "no hash in Debug");
     let mut stored = Vec::new();
-    let contents = dump(at, &order("my_shop", 2), &accounts.events, &mut stored).await.unwrap();
+    let contents =
+        dump(at, &order("my_shop", 2), &accounts.events, drover_mysql::Form::Zstd, &mut stored)
+            .await
+            .unwrap();
     import(to, &order("my_shop", 3), &contents, &*stored).await.unwrap();
 
     let mut there = destination.root().await;

@@ -29,6 +29,8 @@ pub(crate) struct Message {
     pub(crate) labels: BTreeMap<String, String>,
     /// The signed link.
     pub(crate) link: String,
+    /// The program that unpacks the dump to its standard output, with its options.
+    pub(crate) unpack: String,
     /// RFC 3339, UTC.
     pub(crate) expires_at: String,
     /// When the destination opened; RFC 3339, UTC.
@@ -53,6 +55,8 @@ impl Message {
             owner: planned.owner.clone(),
             labels: planned.labels.clone().into_iter().collect(),
             link: signer.signed(&order.campaign, order.migration, expires),
+            unpack: if order.stored.dump_object.ends_with(".gz") { "zcat" } else { "zstd -dc" }
+                .to_owned(),
             expires_at: text(expires),
             moved_at: text(instant(opened.opened_at_unix_ms, "time of opening")?),
         })
@@ -73,6 +77,7 @@ impl Message {
             owner: text("owner@example.org"),
             labels: BTreeMap::new(),
             link: text("https://dumps.example.org/dumps/night-1/0?expires=1&signature=0"),
+            unpack: text("zstd -dc"),
             expires_at: text("2030-01-31T00:00:00Z"),
             moved_at: text("2030-01-01T00:00:00Z"),
         }

@@ -15,7 +15,8 @@ use std::{
 };
 
 use drover_mysql::{
-    Contents, Error, Options, Order, Server, dump, events::ScheduledEvent, freeze, import, verify,
+    Contents, Error, Form, Options, Order, Server, dump, events::ScheduledEvent, freeze, import,
+    verify,
 };
 use drover_schemas::{CampaignName, Failure, MigrationId, v1};
 use drover_testbed::{
@@ -139,7 +140,7 @@ impl Pair {
         enabled: &[ScheduledEvent],
     ) -> Result<Dumped, Error> {
         let (server, order, mut stored) = (&self.source.server, order(database, 2), Vec::new());
-        let contents = dump(server, &order, enabled, &mut stored).await?;
+        let contents = dump(server, &order, enabled, Form::Zstd, &mut stored).await?;
         Ok(Dumped { database: database.to_owned(), contents, stored })
     }
 
@@ -151,8 +152,7 @@ impl Pair {
 
     /// Compares the copy.
     pub async fn verify(&self, dumped: &Dumped, at: u64) -> Result<v1::CopyVerified, Error> {
-        let expected = &dumped.contents.description;
-        verify(&self.destination.server, &order(&dumped.database, at), expected).await
+        verify(&self.destination.server, &order(&dumped.database, at), &dumped.contents).await
     }
 }
 
