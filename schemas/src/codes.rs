@@ -161,6 +161,8 @@ codes! {
     438 permanent ValueRefused "the destination does not take a value" "See the error number in the message.";
     439 permanent ReferenceMissing "a definition refers to what is not at the destination" "Move, or create, what it refers to; then: drover retry.";
     440 permanent ViewRefused "the destination cannot make a view" "See the error number in the message; repair or drop the view at the source, then: drover retry.";
+    441 permanent DefinerRefused "the campaign's policy names a definer that must not be one" "Name another account in campaign.definers, and plan a campaign of what is left.";
+    442 permanent GrantsDiffer "the accounts may not do at the destination what they might at the source" "Grant or revoke at the destination what the message names, or find who changed it; then: drover retry.";
 
     // ---- DNS
     500 transient DnsUnreachable "a DNS server cannot be reached" "Check that it runs, and its address in [[dns.zones]].";

@@ -155,6 +155,7 @@ fn campaign_events() -> Vec<campaign_event::Event> {
         session_grace_ms: 2_000,
         dump_retention_days: 30,
         max_frozen_ms: 300_000,
+        definers: Some(v1::Definers { map: Vec::new(), replace: "owner".to_owned() }),
     };
     let by = || "op@console".to_owned();
     vec![

@@ -131,7 +131,7 @@ impl Engine {
         let order = order(database, 10 * round)?;
         let written = Written { bytes: stored.bytes, sha256: stored.sha256.clone() };
         let reader = self.store.read(&stored.key.parse()?, &written).await?;
-        import(&self.destination, &order, &manifest.contents, reader).await?;
+        import(&self.destination, &order, &manifest.contents, None, reader).await?;
         Ok(())
     }
 

@@ -10,7 +10,7 @@ use std::{collections::BTreeMap, net::SocketAddr, path::Path};
 use drover_lifecycle::{admission::Slots, promise::MAX_FROZEN_MS};
 use drover_schemas::{
     Code, Failure, ServerName,
-    v1::{Policy, RetryPolicy},
+    v1::{self, Policy, RetryPolicy},
 };
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
@@ -99,6 +99,39 @@ pub struct Campaign {
     /// The longest time without writes, from the freeze to the opened destination, in milliseconds;
     /// at least 1. What would take longer is undone and tried again later.
     pub max_frozen_ms: u32,
+    /// Who is the definer, at the destination, of what another defined at the source.
+    pub definers: Definers,
+}
+
+/// What becomes of definers; an account is written `user@host`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Definers {
+    /// They stay who they are.
+    #[default]
+    Keep,
+    /// These become others.
+    Map(BTreeMap<String, String>),
+    /// Who neither comes with a database nor is at its destination becomes this account; or, where it
+    /// is `owner`, the account that comes with the database and holds the most on it.
+    Replace(String),
+}
+
+impl From<&Definers> for Option<v1::Definers> {
+    fn from(definers: &Definers) -> Self {
+        let change = |(was, becomes): (&String, &String)| v1::DefinerChange {
+            was: was.clone(),
+            becomes: becomes.clone(),
+        };
+        match definers {
+            Definers::Keep => None,
+            Definers::Map(map) => {
+                let map = map.iter().map(change).collect();
+                Some(v1::Definers { map, replace: String::new() })
+            }
+            Definers::Replace(by) => Some(v1::Definers { map: Vec::new(), replace: by.clone() }),
+        }
+    }
 }
 
 impl Default for Campaign {
@@ -110,6 +143,7 @@ impl Default for Campaign {
             session_grace_ms: 1_000,
             dump_retention_days: 30,
             max_frozen_ms: MAX_FROZEN_MS,
+            definers: Definers::Keep,
         }
     }
 }
@@ -125,6 +159,7 @@ impl From<&Campaign> for Policy {
             session_grace_ms: campaign.session_grace_ms,
             dump_retention_days: campaign.dump_retention_days,
             max_frozen_ms: campaign.max_frozen_ms,
+            definers: (&campaign.definers).into(),
         }
     }
 }
@@ -182,11 +217,32 @@ impl Config {
         if self.campaign.max_frozen_ms == 0 {
             return Err("campaign.max_frozen_ms: at least 1".to_owned());
         }
+        self.check_definers()?;
         for (name, server) in &self.servers {
             if server.slots_as_destination > 0 && server.seal.to.is_empty() {
                 return Err(format!(
                     "servers.{name}.seal.to: a destination needs an age public key (age-keygen)"
                 ));
+            }
+        }
+        Ok(())
+    }
+
+    /// Definers that could be none, or would be Drover, are refused before anything is planned.
+    fn check_definers(&self) -> Result<(), String> {
+        let named: Vec<&String> = match &self.campaign.definers {
+            Definers::Keep => Vec::new(),
+            Definers::Map(map) => map.values().collect(),
+            Definers::Replace(by) if by == drover_mysql::successors::OWNER => Vec::new(),
+            Definers::Replace(by) => vec![by],
+        };
+        for name in named {
+            let (user, host) = name.rsplit_once('@').unwrap_or((name, ""));
+            if user.is_empty() || host.is_empty() || name.contains('\0') {
+                return Err(format!("campaign.definers: {name:?} is not an account, as user@host"));
+            }
+            if self.servers.values().any(|server| server.mysql.user == user) {
+                return Err(format!("campaign.definers: {name:?} is Drover's own account"));
             }
         }
         Ok(())
@@ -303,6 +359,26 @@ mod tests {
         let error = load(MINIMAL, &[("DROVER_CAMPAIGN__MAX_FROZEN_MS", "0")]).unwrap_err();
         assert!(error.contains("max_frozen_ms"), "{error}");
         assert_eq!(load(MINIMAL, &[]).unwrap().campaign.max_frozen_ms, 300_000);
+    }
+
+    #[test]
+    fn definers_become_accounts_that_are_not_drover() {
+        for (definers, wrong) in [
+            ("'keep'", None),
+            ("{ replace = 'owner' }", None),
+            ("{ replace = 'site@%' }", None),
+            ("{ map = { 'old@%' = 'new@10.%' } }", None),
+            ("{ replace = 'site' }", Some("user@host")),
+            ("{ replace = '@%' }", Some("user@host")),
+            ("{ map = { 'old@%' = 'drover@localhost' } }", Some("Drover's own")),
+        ] {
+            let loaded = load(MINIMAL, &[("DROVER_CAMPAIGN__DEFINERS", definers)]);
+            match (loaded, wrong) {
+                (Ok(_), None) => {}
+                (Err(error), Some(part)) => assert!(error.contains(part), "{error}"),
+                (other, _) => panic!("{definers}: {:?}", other.map(|config| config.campaign)),
+            }
+        }
     }
 
     #[test]

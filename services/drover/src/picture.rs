@@ -82,7 +82,7 @@ impl Picture {
         let seen = picture.sightings.values().flatten().map(|sighting| sighting.revision).max();
         picture.seen_revision = picture.seen_revision.max(seen.unwrap_or(0));
         let orders = picture.sightings.values().flatten().filter_map(|it| it.order.as_ref());
-        picture.policy = orders.filter_map(|order| order.policy).next();
+        picture.policy = orders.filter_map(|order| order.policy.clone()).next();
         Ok(picture)
     }
 

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use drover_bus::Bus;
 use drover_dumpstore::{Key, Store, Written};
 use drover_lifecycle::Conclusion;
-use drover_mysql::{Manifest, Order, Server, seal};
+use drover_mysql::{Accounts, Definers, Manifest, Order, Server, Successors, seal};
 use drover_schemas::{
     Code, Failure, ServerName,
     streams::Service as Kind,
@@ -78,7 +78,7 @@ impl Service {
         let order = Order::try_from(job)?;
         let Destination { server, seal, .. } = self.destination(job)?;
         match job.step() {
-            Step::Import => Ok(Event::ImportCompleted(self.import(server, &order, job).await?)),
+            Step::Import => Ok(Event::ImportCompleted(self.import(&order, job).await?)),
             Step::Verify => {
                 let manifest = self.manifest(dump_of(job)?).await?;
                 let verified = drover_mysql::verify(server, &order, &manifest.contents).await?;
@@ -91,8 +91,7 @@ impl Service {
             Step::Open => {
                 let dump = dump_of(job)?;
                 let digest = self.manifest(dump).await?.accounts_sha256;
-                let key = key(&dump.accounts_object)?;
-                let accounts = seal.open(&self.store.get_small(&key, Some(&digest)).await?)?;
+                let accounts = self.accounts(seal, dump, &digest).await?;
                 let opened = drover_mysql::open(server, &order, &accounts).await?;
                 note_frozen(job, &opened);
                 Ok(Event::DestinationOpened(opened))
@@ -117,13 +116,8 @@ impl Service {
 
     /// Loads the dump. It counts only when every byte of the stored object was read and is what
     /// was written.
-    async fn import(
-        &self,
-        server: &Server,
-        order: &Order,
-        job: &Job,
-    ) -> Result<ImportCompleted, Failure> {
-        let dump = dump_of(job)?;
+    async fn import(&self, order: &Order, job: &Job) -> Result<ImportCompleted, Failure> {
+        let (Destination { server, seal, .. }, dump) = (self.destination(job)?, dump_of(job)?);
         let manifest = self.manifest(dump).await?;
         let contents = &manifest.contents;
         if contents.stored_bytes() != dump.dump_bytes {
@@ -133,7 +127,25 @@ impl Service {
         }
         let written = Written { bytes: dump.dump_bytes, sha256: dump.dump_sha256.clone() };
         let object = self.store.read(&key(&dump.dump_object)?, &written).await?;
-        drover_mysql::import(server, order, contents, object).await.map_err(failure)
+        let policy = job.policy.as_ref().map(Definers::from).unwrap_or_default();
+        if policy == Definers::Keep {
+            let imported = drover_mysql::import(server, order, contents, None, object).await;
+            return imported.map_err(failure);
+        }
+        let come = self.accounts(seal, dump, &manifest.accounts_sha256).await?;
+        let successors = Some(Successors { policy: &policy, come: &come });
+        drover_mysql::import(server, order, contents, successors, object).await.map_err(failure)
+    }
+
+    /// The accounts that come with a database.
+    async fn accounts(
+        &self,
+        seal: &seal::Options,
+        dump: &DumpStored,
+        digest: &str,
+    ) -> Result<Accounts, Failure> {
+        let key = key(&dump.accounts_object)?;
+        Ok(seal.open(&self.store.get_small(&key, Some(digest)).await?)?)
     }
 
     /// Keeps the customer out. Where the destination's writes are to be kept it is first held

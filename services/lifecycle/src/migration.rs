@@ -403,7 +403,7 @@ impl Migration {
             run: self.run,
             attempt: attempt.number,
             issued_at_unix_ms: now_unix_ms,
-            policy: Some(*policy),
+            policy: Some(policy.clone()),
             planned: Some(self.planned.clone()),
             frozen: self.frozen.clone(),
             dump: self.dump.clone(),

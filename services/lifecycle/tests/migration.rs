@@ -37,7 +37,13 @@ fn planned() -> Migration {
 
 fn policy() -> Policy {
     let retry = RetryPolicy { attempts_max: 3, backoff_base_ms: 10, backoff_max_ms: 100 };
-    Policy { retry: Some(retry), session_grace_ms: 0, dump_retention_days: 30, max_frozen_ms: 0 }
+    Policy {
+        retry: Some(retry),
+        session_grace_ms: 0,
+        dump_retention_days: 30,
+        max_frozen_ms: 0,
+        definers: None,
+    }
 }
 
 /// Later than any test lasts.

@@ -23,6 +23,7 @@ use crate::{
     ledger::{self, Locked, Side, State},
     mysql,
     privileges::{Grant, Grantee, mangled},
+    successors::Changes,
     takeaway::Undo,
 };
 
@@ -69,7 +70,7 @@ pub struct Account {
 }
 
 /// A role's member.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Member {
     /// The role.
@@ -122,6 +123,17 @@ impl Accounts {
     pub fn enable_events(&self, database: &str) -> Vec<String> {
         self.events.iter().map(|event| event.enable(Some(database))).collect()
     }
+
+    /// The same, with the events of these definers as the copy has them.
+    pub(crate) fn with_definers(mut self, changes: &Changes) -> Self {
+        for event in &mut self.events {
+            let becomes = changes.get(&format!("{}@{}", event.user, event.host));
+            if let Some((user, host)) = becomes.and_then(|becomes| becomes.rsplit_once('@')) {
+                (event.user, event.host) = (user.to_owned(), host.to_owned());
+            }
+        }
+        self
+    }
 }
 
 /// Reads the accounts of a frozen database.
@@ -147,14 +159,7 @@ pub async fn accounts(server: &Server, order: &Order) -> Result<Accounts, Error>
 
 async fn gather(session: &mut Session, undo: &Undo, database: &str) -> Result<Accounts, Error> {
     let mut grantees = undo.grantees();
-    let mut members = Vec::new();
-    if grantees.iter().any(|grantee| grantee.role && !grantee.is_public()) {
-        members = members_of(session, &mut grantees).await?;
-    }
-    if session.about().flavour == Flavour::MySql {
-        members = mysql::members(session, &grantees).await?;
-        grantees.extend(members.iter().map(|member| member.grantee.clone()));
-    }
+    let members = memberships(session, &mut grantees).await?;
     let mut found = Accounts {
         accounts: Vec::new(),
         roles: Vec::new(),
@@ -171,6 +176,22 @@ async fn gather(session: &mut Session, undo: &Undo, database: &str) -> Result<Ac
         }
     }
     Ok(found)
+}
+
+/// Who has which role, of those that hold something; they become grantees.
+pub(crate) async fn memberships(
+    session: &mut Session,
+    grantees: &mut BTreeSet<Grantee>,
+) -> Result<Vec<Member>, Error> {
+    let mut members = Vec::new();
+    if grantees.iter().any(|grantee| grantee.role && !grantee.is_public()) {
+        members = members_of(session, grantees).await?;
+    }
+    if session.about().flavour == Flavour::MySql {
+        members = mysql::members(session, grantees).await?;
+        grantees.extend(members.iter().map(|member| member.grantee.clone()));
+    }
+    Ok(members)
 }
 
 /// The members of the roles among `grantees`, and of roles that have those; they become grantees.
@@ -273,6 +294,20 @@ async fn stored(session: &mut Session, grantee: &Grantee) -> Result<Option<Store
         open: false,
         second_password: false,
     }))
+}
+
+/// Whether an account proves here who it is by the same means as at the source.
+pub(crate) async fn logs_in_as(session: &mut Session, account: &Account) -> Result<bool, Error> {
+    let stored = stored(session, &account.grantee).await?;
+    Ok(stored.is_some_and(|stored| stored.login == account.login))
+}
+
+/// Whether an account has a right on the whole server.
+pub(crate) async fn has_global_rights(
+    session: &mut Session,
+    grantee: &Grantee,
+) -> Result<bool, Error> {
+    Ok(stored(session, grantee).await?.is_some_and(|stored| stored.global_rights))
 }
 
 /// Makes an account or role at the destination, or finds the same one there, and notes that this

@@ -17,6 +17,7 @@ use drover_schemas::{Code, v1};
 use crate::{
     Description, Error, Order, Server,
     accounts::release,
+    clause,
     describe::describe,
     events::enabled_events,
     freeze::read,
@@ -108,7 +109,7 @@ async fn reopen_locked(locked: &mut Locked) -> Result<v1::DestinationOpened, Err
         Move::Begin | Move::GoOn => give_back(locked, State::Open).await?,
         Move::Again | Move::Rest => locked.touch(State::Open).await?,
     }
-    let facts: open::Facts = locked.facts()?.unwrap_or_default();
+    let facts = open::Facts::of(locked)?;
     Ok(facts.into())
 }
 
@@ -158,6 +159,7 @@ async fn take_away(locked: &mut Locked, mut taken: Undo, database: &str) -> Resu
 async fn unwritten(locked: &mut Locked, expected: &Description) -> Result<(), Error> {
     let (server, database) = (locked.server(), locked.order().database.clone());
     let found = crate::meanwhile(locked, describe(&server, &database)).await?;
+    let expected = clause::described(expected, &open::Facts::of(locked)?.definers);
     let differences = expected.differences(&found);
     if differences.is_empty() {
         return Ok(());

@@ -7,7 +7,11 @@
 //! 1. an account that comes with this migration, and so has this database's rights;
 //! 2. one that both servers' configuration trusts: who made the object at the source is trusted.
 //!    Drover's own account is not among them;
-//! 3. nobody at the destination: then the object has no rights at all.
+//! 3. one that the campaign's policy has put in another's place ([`successors`]);
+//! 4. nobody at the destination: then the object has no rights at all.
+//!
+//! A server takes a definer as it takes a login: `shop@10.1.2.3` has the rights of `shop@%` where there
+//! is no account of that very host (measured with MariaDB 10.11).
 
 use std::collections::BTreeSet;
 
@@ -15,8 +19,9 @@ use drover_schemas::Code;
 
 use crate::{
     Accounts, Error, Flavour, Session,
-    ident::{ident, literal},
-    privileges,
+    ident::{covers, ident, literal, literals},
+    privileges, successors,
+    successors::Changes,
 };
 
 /// The definers at a source that its configuration trusts, Drover's own account aside.
@@ -29,35 +34,56 @@ pub(crate) async fn trusted(
     Ok(found.into_iter().filter(|name| trusted.contains(name) && *name != own).collect())
 }
 
-/// Refuses a copy with a definer who is somebody else here.
+/// Refuses a copy with a definer who is somebody else here. `changes` are those that the policy has put
+/// there.
 pub(crate) async fn check(
     session: &mut Session,
     database: &str,
     accounts: &Accounts,
+    changes: &Changes,
 ) -> Result<(), Error> {
+    successors::check(session, changes).await?;
     let (trusted, own) = (privileges::trusted(session), own(session));
-    let come: BTreeSet<String> = accounts
-        .accounts
-        .iter()
-        .map(|account| account.grantee.plain())
-        .chain(accounts.roles.iter().flat_map(|role| [role.clone(), format!("{role}@")]))
-        .collect();
+    let come = names(accounts);
+    let named: BTreeSet<&String> = changes.values().collect();
     let allowed = |name: &String| {
-        come.contains(name) || (accounts.trusted_definers.contains(name) && trusted.contains(name))
+        come.contains(name)
+            || named.contains(name)
+            || (accounts.trusted_definers.contains(name) && trusted.contains(name))
     };
     let mut others = all(session, database).await?;
     others.retain(|name| *name == own || !allowed(name));
-    if others.is_empty() {
-        return Ok(());
-    }
-    let here = existing(session).await?;
-    match others.iter().find(|name| here.contains(*name)) {
+    let here = existing(session, &others).await?;
+    // One that stands for an account of this migration's own may do what that may.
+    let somebody = |name: &&String| here.iter().any(|it| it.is(name) && !come.contains(&it.name()));
+    match others.iter().find(somebody) {
         None => Ok(()),
         Some(name) => {
             let what = format!("{}: {}", ident(database), literal(name));
             Err(session.server().found(Code::DefinerTaken, what))
         }
     }
+}
+
+/// Those of `definers` who neither come with a database nor are here.
+pub(crate) async fn missing(
+    session: &mut Session,
+    mut definers: BTreeSet<String>,
+    come: &Accounts,
+) -> Result<BTreeSet<String>, Error> {
+    let names = names(come);
+    let coming: Vec<Here> = names.iter().map(|name| Here::of(name)).collect();
+    definers.retain(|name| !names.contains(name) && !coming.iter().any(|it| it.is(name)));
+    let here = existing(session, &definers).await?;
+    definers.retain(|name| !here.iter().any(|it| it.is(name)));
+    Ok(definers)
+}
+
+/// The accounts and roles that come, as a definer may be written.
+fn names(accounts: &Accounts) -> BTreeSet<String> {
+    let come = accounts.accounts.iter().map(|account| account.grantee.plain());
+    let roles = accounts.roles.iter().flat_map(|role| [role.clone(), format!("{role}@")]);
+    come.chain(roles).collect()
 }
 
 fn own(session: &Session) -> String {
@@ -77,17 +103,88 @@ async fn all(session: &mut Session, database: &str) -> Result<BTreeSet<String>, 
     Ok(session.rows("reading the definers", &sql).await?.into_iter().collect())
 }
 
-/// Who there is at this server; a role of MariaDB's in both ways of writing it.
-async fn existing(session: &mut Session) -> Result<BTreeSet<String>, Error> {
-    let table = match session.about().flavour {
+/// An account, or a role of MariaDB's, which has no host.
+struct Here {
+    user: String,
+    host: String,
+}
+
+impl Here {
+    fn of(name: &str) -> Self {
+        let (user, host) = name.rsplit_once('@').unwrap_or((name, ""));
+        Self { user: user.to_owned(), host: host.to_owned() }
+    }
+
+    fn name(&self) -> String {
+        if self.host.is_empty() {
+            self.user.clone()
+        } else {
+            format!("{}@{}", self.user, self.host)
+        }
+    }
+
+    /// Whether a definer of this name may have its rights.
+    fn is(&self, definer: &str) -> bool {
+        let other = Self::of(definer);
+        self.user == other.user && stands_for(&self.host, &other.host)
+    }
+}
+
+/// Whether the host of an account may be taken for a definer's. Which addresses a network has is
+/// not worked out: any may be meant.
+pub(crate) fn stands_for(pattern: &str, host: &str) -> bool {
+    let (pattern, host) = (pattern.to_lowercase(), host.to_lowercase());
+    pattern == host || (!host.is_empty() && (pattern.contains('/') || covers(&pattern, &host)))
+}
+
+/// The accounts and roles here of these definers' user names.
+async fn existing(session: &mut Session, definers: &BTreeSet<String>) -> Result<Vec<Here>, Error> {
+    if definers.is_empty() {
+        return Ok(Vec::new());
+    }
+    let users: BTreeSet<String> = definers.iter().map(|name| Here::of(name).user).collect();
+    let sql = format!(
+        "SELECT User, Host FROM mysql.{} WHERE User IN ({})",
+        table(session),
+        literals(users.iter().map(String::as_str))
+    );
+    let found: Vec<(String, String)> = session.rows("reading the accounts", &sql).await?;
+    Ok(found.into_iter().map(|(user, host)| Here { user, host }).collect())
+}
+
+/// The hosts of the accounts of this user name.
+pub(crate) async fn hosts_of(session: &mut Session, user: &str) -> Result<Vec<String>, Error> {
+    let (table, user) = (table(session), literal(user));
+    let sql = format!("SELECT Host FROM mysql.{table} WHERE User = {user} AND Host <> ''");
+    session.rows("reading the accounts", &sql).await
+}
+
+fn table(session: &Session) -> &'static str {
+    match session.about().flavour {
         Flavour::MariaDb => "global_priv",
         Flavour::MySql => "user",
-    };
-    let sql = format!("SELECT User, Host FROM mysql.{table}");
-    let found: Vec<(String, String)> = session.rows("reading the accounts", &sql).await?;
-    let names = found.into_iter().flat_map(|(user, host)| {
-        let role = host.is_empty().then(|| user.clone());
-        role.into_iter().chain([format!("{user}@{host}")])
-    });
-    Ok(names.collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_definer_has_the_rights_of_whom_a_server_takes_it_for() {
+        for (here, definer, yes) in [
+            ("shop@%", "shop@10.1.2.3", true),
+            ("shop@10.1.%", "shop@10.1.2.3", true),
+            ("shop@10.2.%", "shop@10.1.2.3", false),
+            ("shop@10.0.0.0/255.0.0.0", "shop@10.1.2.3", true),
+            ("shop@LOCALHOST", "shop@localhost", true),
+            ("Shop@%", "shop@%", false),
+            ("shop@localhost", "shop@%", false),
+            ("role", "role@", true),
+            ("role", "role@%", false),
+            ("role@%", "role", false),
+        ] {
+            assert_eq!(Here::of(here).is(definer), yes, "{here} {definer}");
+        }
+    }
 }

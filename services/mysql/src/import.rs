@@ -20,29 +20,34 @@ use crate::{
     ident::{ident, literal},
     ledger::{Side, State},
     load::load,
+    open,
+    successors::{Changes, Successors},
 };
 
 /// Creates the database as the dump's `contents` say, and loads the dump from `reader`, which is
-/// read to its end. The same order run again, after it was done, does nothing.
+/// read to its end. The same order run again, after it was done, does nothing. Without `successors`
+/// every definer stays who it is.
 ///
 /// # Errors
-/// `NameTaken`, `ReachableEarly`, `ImportRefused` or the code of a refusal's cause, `ImportFailed`, `DumpDamaged`,
+/// `NameTaken`, `ReachableEarly`, `DefinerRefused`, `ImportRefused` or the code of a refusal's cause, `ImportFailed`, `DumpDamaged`,
 /// [`Error::Reading`] with the reader's own error; [`Error::LedgerOutdated`] also for a copy that
 /// is open.
 pub async fn import(
     server: &Server,
     order: &Order,
     contents: &Contents,
+    successors: Option<Successors<'_>>,
     reader: impl AsyncRead + Send + Unpin,
 ) -> Result<v1::ImportCompleted, Error> {
     let mut locked = Locked::take(server, order, Side::Destination).await?;
-    let result = import_in(&mut locked, contents, reader).await;
+    let result = import_in(&mut locked, contents, successors, reader).await;
     finish(locked, result).await
 }
 
 async fn import_in(
     locked: &mut Locked,
     contents: &Contents,
+    successors: Option<Successors<'_>>,
     reader: impl AsyncRead + Send + Unpin,
 ) -> Result<v1::ImportCompleted, Error> {
     let completed = v1::ImportCompleted {
@@ -54,11 +59,15 @@ async fn import_in(
     }
     let database = locked.order().database.clone();
     guard::not_reachable(locked.session(), &database).await?;
+    let definers = match successors {
+        Some(successors) => successors.decide(locked.session(), &contents.description).await?,
+        None => Changes::new(),
+    };
     let loader = Uuid::new_v4();
     create(locked, &contents.description, loader).await?;
     let (server, order) = (locked.server(), locked.order().clone());
-    crate::meanwhile(locked, load(&server, &order, loader, contents, reader)).await?;
-    locked.write(State::Imported, &()).await?;
+    crate::meanwhile(locked, load(&server, &order, loader, (contents, &definers), reader)).await?;
+    locked.write(State::Imported, &open::Facts { definers, ..open::Facts::default() }).await?;
     Ok(completed)
 }
 

@@ -20,6 +20,7 @@ use crate::{
     ident::{ident, literal},
     ledger::{State, copy_lock},
     refusals,
+    successors::{Changes, put_in},
 };
 
 /// How long the loader waits for the lock of the copy, in seconds: whoever held it was just ended.
@@ -34,7 +35,8 @@ const NOT_PREPARED: u16 = 1295;
 
 pub(crate) const DOING: &str = "loading the dump";
 
-/// Loads a dump from `reader` into the order's database, which exists. Reads the whole of it.
+/// Loads a dump from `reader` into the order's database, which exists, with these definers exchanged.
+/// Reads the whole of it.
 ///
 /// # Errors
 /// [`Error::Reading`], `DumpDamaged`, `ImportFailed`, `ImportRefused`, `BodyAmbiguous`, [`Error::LedgerBusy`] when
@@ -43,7 +45,7 @@ pub(crate) async fn load(
     server: &Server,
     order: &Order,
     loader: Uuid,
-    contents: &Contents,
+    (contents, definers): (&Contents, &Changes),
     mut reader: impl AsyncRead + Send + Unpin,
 ) -> Result<(), Error> {
     let mut session = begin(server, order, loader, 0).await?;
@@ -70,7 +72,7 @@ pub(crate) async fn load(
             | FrameKind::Routine
             | FrameKind::View
             | FrameKind::Trigger
-            | FrameKind::Event => run(&mut session, frame, &text).await?,
+            | FrameKind::Event => run_with(&mut session, frame, &text, definers).await?,
             // For customers only.
             FrameKind::Trailer => {}
         }
@@ -148,11 +150,22 @@ fn wrong(server: &Server, frame: &Frame, what: &str) -> Error {
 }
 
 pub(crate) async fn run(session: &mut Session, frame: &Frame, text: &[u8]) -> Result<(), Error> {
+    run_with(session, frame, text, &Changes::new()).await
+}
+
+async fn run_with(
+    session: &mut Session,
+    frame: &Frame,
+    text: &[u8],
+    definers: &Changes,
+) -> Result<(), Error> {
     let maria = session.about().flavour == Flavour::MariaDb;
     for span in &frame.statements {
         let Some(sql) = frame.statement(text, *span) else {
             return Err(wrong(session.server(), frame, "a statement goes beyond its text"));
         };
+        let exchanged = put_in(session, frame.kind, sql, definers).await.map_err(failed)?;
+        let sql = exchanged.as_deref().unwrap_or(sql);
         let done = if maria && frame.kind.holds_definitions() {
             one_statement(session, frame, sql).await
         } else {

@@ -13,10 +13,12 @@ use crate::{
     accounts::{Account, make},
     definers,
     freeze::check_there,
+    given,
     guard::not_reachable,
     ident::ident,
     ledger::{Locked, Side, State},
     privileges::{Grantee, Target},
+    successors::Changes,
     takeaway::Undo,
 };
 
@@ -28,6 +30,16 @@ const STATEMENTS_AT_ONCE: usize = 100;
 pub(crate) struct Facts {
     pub accounts: u32,
     pub opened_at_unix_ms: i64,
+    /// What the import did to the copy's definers.
+    #[serde(default)]
+    pub definers: Changes,
+}
+
+impl Facts {
+    /// What the ledger has; nothing of a copy that is not there.
+    pub(crate) fn of(locked: &Locked) -> Result<Self, Error> {
+        Ok(locked.facts::<Option<Self>>()?.flatten().unwrap_or_default())
+    }
 }
 
 impl From<Facts> for v1::DestinationOpened {
@@ -39,7 +51,7 @@ impl From<Facts> for v1::DestinationOpened {
 /// Lets the customer's accounts in.
 ///
 /// # Errors
-/// Beside those of [`Locked::take`]: `ReachableEarly`, `DefinerTaken`, `AccountTaken`, `AccountUnsupported`. What
+/// Beside those of [`Locked::take`]: `ReachableEarly`, `DefinerTaken`, `DefinerRefused`, `AccountTaken`, `AccountUnsupported`, `GrantsDiffer`. What
 /// was done by then is undone by [`close`](crate::close()).
 pub async fn open(
     server: &Server,
@@ -63,13 +75,15 @@ async fn open_locked(
         }
         Move::GoOn => {}
         Move::Again | Move::Rest => {
-            let facts: Facts = locked.facts()?.unwrap_or_default();
+            let facts = Facts::of(locked)?;
             locked.write(State::Open, &facts).await?;
             return Ok(facts.into());
         }
     }
     check_there(locked.session(), &database).await?;
-    definers::check(locked.session(), &database, accounts).await?;
+    let definers = Facts::of(locked)?.definers;
+    definers::check(locked.session(), &database, accounts, &definers).await?;
+    let accounts = &accounts.clone().with_definers(&definers);
     let undo = Undo {
         grants: accounts.grants.clone(),
         events: accounts.events.clone(),
@@ -79,9 +93,10 @@ async fn open_locked(
     make_all(locked, accounts).await?;
     let session = locked.session();
     grant_all(session, accounts, &database).await?;
+    given::check(session, &database, accounts).await?;
     let opened_at_unix_ms = session.now_unix_ms().await?;
     let made = u32::try_from(accounts.accounts.len()).unwrap_or(u32::MAX);
-    let facts = Facts { accounts: made, opened_at_unix_ms };
+    let facts = Facts { accounts: made, opened_at_unix_ms, definers };
     locked.write(State::Open, &facts).await?;
     Ok(facts.into())
 }

@@ -4,11 +4,11 @@ use drover_lifecycle::ledger::Act;
 use drover_schemas::{Code, v1};
 
 use crate::{
-    Contents, Error, Locked, Order, Server,
+    Contents, Error, Locked, Order, Server, clause,
     describe::describe_in,
     finish,
     ledger::{Side, State},
-    ranges,
+    open, ranges,
     schema::in_one_line,
 };
 
@@ -31,7 +31,8 @@ async fn verify_in(locked: &mut Locked, contents: &Contents) -> Result<v1::CopyV
     locked.permit(Act::Verify)?;
     let database = locked.order().database.clone();
     let found = describe_in(locked.session(), &database).await?;
-    let expected = &contents.description;
+    let changes = open::Facts::of(locked)?.definers;
+    let expected = &clause::described(&contents.description, &changes);
     let mut differences = expected.differences(&found);
     if differences.is_empty() {
         // So that an import that comes late does not load again what was compared.

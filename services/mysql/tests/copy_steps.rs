@@ -124,7 +124,7 @@ async fn a_dump_that_was_changed_anywhere_is_refused() {
     let whole = &dumped.stored;
     let at = order(&dumped.database, 4);
     let import_of = async |stored: &[u8], contents: &Contents| {
-        let result = import(&pair.destination.server, &at, contents, stored).await;
+        let result = import(&pair.destination.server, &at, contents, None, stored).await;
         assert_eq!(ledger(pair, &dumped.database).await, Some((State::Importing, 4)));
         failure(result)
     };
@@ -194,8 +194,9 @@ async fn a_refusal_says_nothing_of_the_rows() {
 async fn half(pair: &'static Pair, dumped: &Dumped, at: u64) -> (Importing, DuplexStream) {
     let (mut sender, reader) = tokio::io::duplex(64 << 10);
     let (of, contents) = (order(&dumped.database, at), dumped.contents.clone());
-    let importing =
-        tokio::spawn(async move { import(&pair.destination.server, &of, &contents, reader).await });
+    let importing = tokio::spawn(async move {
+        import(&pair.destination.server, &of, &contents, None, reader).await
+    });
     sender.write_all(&dumped.stored[..dumped.stored.len() / 2]).await.unwrap();
     (importing, sender)
 }

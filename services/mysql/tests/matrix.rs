@@ -11,7 +11,7 @@ mod pair;
 use std::{fs, net::IpAddr, path::PathBuf, process::Command, time::Duration};
 
 use drover_mysql::{
-    Flavour, Options, Server, accounts, dump, freeze, import, inspect, mysql, open,
+    Definers, Flavour, Options, Server, accounts, dump, freeze, import, inspect, mysql, open,
     preflight::{self, begin, judge},
     verify,
 };
@@ -166,7 +166,7 @@ async fn one(from: &Site, to: &Site, database: &str) -> Result<String, String> {
     let source = begin(&from.server).await.map_err(|e| e.to_string())?;
     let destination = preflight::destination(&to.server).await.map_err(|e| e.to_string())?;
     let chunk = source.read(&[database.to_owned()]).await.map_err(|e| e.to_string())?;
-    let judged = judge(&source, &chunk, &destination);
+    let judged = judge(&source, &chunk, &destination, &Definers::Keep);
     let all = source.findings.iter().chain(&destination.findings).chain(&chunk.findings);
     let blocking = all.chain(&judged).filter(|finding| finding.blocking);
     let mut codes: Vec<String> = blocking.map(|finding| finding.code.to_string()).collect();
@@ -184,7 +184,7 @@ async fn one(from: &Site, to: &Site, database: &str) -> Result<String, String> {
     let contents = dump(&from.server, &at(2), &all.events, drover_mysql::Form::Zstd, &mut stored)
         .await
         .map_err(failed("dump"))?;
-    import(&to.server, &at(3), &contents, &*stored).await.map_err(failed("import"))?;
+    import(&to.server, &at(3), &contents, None, &*stored).await.map_err(failed("import"))?;
     verify(&to.server, &at(4), &contents).await.map_err(failed("verify"))?;
     open(&to.server, &at(5), &all).await.map_err(failed("open"))?;
     Ok("moves".to_owned())

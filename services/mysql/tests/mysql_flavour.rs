@@ -375,7 +375,7 @@ async fn a_database_moves_with_its_accounts_and_back_again() {
         dump(at, &order("my_shop", 2), &accounts.events, drover_mysql::Form::Zstd, &mut stored)
             .await
             .unwrap();
-    import(to, &order("my_shop", 3), &contents, &*stored).await.unwrap();
+    import(to, &order("my_shop", 3), &contents, None, &*stored).await.unwrap();
 
     let mut there = destination.root().await;
     let empty = snapshot(&mut there).await;

@@ -8,7 +8,7 @@ mod pair;
 use std::collections::{BTreeMap, BTreeSet};
 
 use drover_mysql::{
-    Options, Server,
+    Definers, Options, Server,
     preflight::{self, Finding, begin, judge},
 };
 use drover_schemas::Code;
@@ -140,13 +140,17 @@ async fn state(end: &End) -> Vec<String> {
 }
 
 async fn look(pair: &Pair, databases: &[String]) -> Vec<Finding> {
+    look_under(pair, databases, &Definers::Keep).await
+}
+
+async fn look_under(pair: &Pair, databases: &[String], policy: &Definers) -> Vec<Finding> {
     let source = begin(&pair.source.server).await.unwrap();
     let destination = preflight::destination(&pair.destination.server).await.unwrap();
     let chunk = source.read(databases).await.unwrap();
     let mut findings = source.findings.clone();
     findings.extend(destination.findings.clone());
     findings.extend(chunk.findings.clone());
-    findings.extend(judge(&source, &chunk, &destination));
+    findings.extend(judge(&source, &chunk, &destination, policy));
     findings
 }
 

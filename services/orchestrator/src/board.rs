@@ -256,8 +256,7 @@ impl Board {
                 if at > now_unix_ms {
                     return Some(Action::Timer { at_unix_ms: at, revision: migration.revision });
                 }
-                let policy = campaign.policy;
-                let job = migration.job(&key.0, key.1, &policy, now_unix_ms)?;
+                let job = migration.job(&key.0, key.1, &campaign.policy, now_unix_ms)?;
                 self.working.insert(key.clone());
                 Some(Action::Order(Box::new(job)))
             }

@@ -16,7 +16,7 @@ use drover_dns::Service as Dns;
 use drover_dumpstore::Store;
 use drover_lifecycle::{Command, campaign};
 use drover_mysql::{
-    Server,
+    Definers, Server,
     preflight::{self, CHUNK, Destination, Finding, Source},
 };
 use drover_schemas::{CampaignName, Code, Failure, MigrationId, ServerName, v1::MigrationPlanned};
@@ -26,7 +26,7 @@ use self::report::Report;
 use super::{print, print_json};
 use crate::{
     config::Config,
-    context::{Context, command_campaign, command_migration, operator},
+    context::{Context, campaign_state, command_campaign, command_migration, operator},
     report::Trouble,
     standing::{Standing, standing},
 };
@@ -50,7 +50,8 @@ pub async fn run(config: &Path, args: Args) -> Result<(), Trouble> {
     let context = Context::of(config, "doctor", &campaign).await?;
     let mut all = standing(&context.bus, &campaign).await?;
     all.retain(Standing::may_go);
-    let report = look(&context.config, &all).await?;
+    let policy = campaign_state(&context.bus, &campaign).await?.policy;
+    let report = look(&context.config, &all, &Definers::from(&policy)).await?;
     keep(&context, &campaign, &all, &report).await?;
     let document = report.document(campaign.as_str());
     if json {
@@ -68,7 +69,7 @@ pub async fn run(config: &Path, args: Args) -> Result<(), Trouble> {
 }
 
 /// Looks at everything.
-async fn look(config: &Config, all: &[Standing]) -> Result<Report, Failure> {
+async fn look(config: &Config, all: &[Standing], policy: &Definers) -> Result<Report, Failure> {
     let mut report = Report::new(all.len());
     let mut by_source: BTreeMap<&str, Vec<&Standing>> = BTreeMap::new();
     let mut by_destination: BTreeMap<&str, Vec<&Standing>> = BTreeMap::new();
@@ -77,7 +78,7 @@ async fn look(config: &Config, all: &[Standing]) -> Result<Report, Failure> {
         by_destination.entry(&one.migration.planned.destination).or_default().push(one);
     }
     let destinations = destinations(config, &by_destination, &mut report).await?;
-    let bytes = sources(config, &by_source, &destinations, &mut report).await?;
+    let bytes = sources(config, &by_source, (&destinations, policy), &mut report).await?;
     destinations_room(&by_destination, &destinations, &bytes, &mut report);
     store_room(config, all, bytes.values().sum(), &mut report)?;
     host_names(config, all, &mut report).await?;
@@ -123,6 +124,9 @@ async fn destinations(
     Ok(known)
 }
 
+/// What the destinations are, and the campaign's policy for definers.
+type To<'a> = (&'a BTreeMap<String, Destination>, &'a Definers);
+
 /// A finding, and the migrations that it is about.
 type Told = (Finding, Vec<MigrationId>);
 
@@ -137,11 +141,11 @@ struct Looked {
 async fn sources(
     config: &Config,
     by_source: &BTreeMap<&str, Vec<&Standing>>,
-    destinations: &BTreeMap<String, Destination>,
+    to: To<'_>,
     report: &mut Report,
 ) -> Result<BTreeMap<String, u64>, Failure> {
     let mut reading = stream::iter(by_source.iter().map(|(name, all)| (*name, all.as_slice())))
-        .map(|(name, all)| async move { (all, one_source(config, name, all, destinations).await) })
+        .map(|(name, all)| async move { (all, one_source(config, name, all, to).await) })
         .buffer_unordered(SERVERS_AT_ONCE);
     let mut bytes: BTreeMap<String, u64> = BTreeMap::new();
     while let Some((all, looked)) = reading.next().await {
@@ -164,7 +168,7 @@ async fn one_source(
     config: &Config,
     name: &str,
     all: &[&Standing],
-    destinations: &BTreeMap<String, Destination>,
+    to: To<'_>,
 ) -> Result<Looked, Failure> {
     let source = preflight::begin(&server(config, name)?).await?;
     let mut looked = Looked::default();
@@ -175,8 +179,7 @@ async fn one_source(
     }
     for (destination, group) in groups {
         for some in group.chunks(CHUNK) {
-            one_chunk(&source, destination, destinations.get(destination), some, &mut looked)
-                .await?;
+            one_chunk(&source, destination, to, some, &mut looked).await?;
         }
     }
     Ok(looked)
@@ -185,7 +188,7 @@ async fn one_source(
 async fn one_chunk(
     source: &Source,
     destination: &str,
-    known: Option<&Destination>,
+    (destinations, policy): To<'_>,
     some: &[&Standing],
     looked: &mut Looked,
 ) -> Result<(), Failure> {
@@ -193,7 +196,9 @@ async fn one_chunk(
     let names: Vec<String> = some.iter().map(name).collect();
     let chunk = source.read(&names).await?;
     let mut found = chunk.findings.clone();
-    found.extend(known.map(|known| preflight::judge(source, &chunk, known)).unwrap_or_default());
+    if let Some(known) = destinations.get(destination) {
+        found.extend(preflight::judge(source, &chunk, known, policy));
+    }
     let by_name: HashMap<String, MigrationId> =
         some.iter().map(|one| (name(one), one.id)).collect();
     for finding in found {

@@ -238,7 +238,7 @@ async fn mend(
         bus.begin_campaign_above(campaign, above).await?;
     }
     if picture.campaign.is_none() {
-        let created = CampaignCreated { policy: picture.policy };
+        let created = CampaignCreated { policy: picture.policy.clone() };
         let created = campaign_event::Event::CampaignCreated(created);
         let created = CloudEvent::campaign(created, source, Utc::now());
         bus.append(campaign, Aggregate::Campaign, 0, &created).await?;

@@ -117,7 +117,7 @@ async fn look(context: &Context, chosen: &[Standing], rows: &mut [Row]) -> Resul
         .try_for_each_concurrent(READ_AT_ONCE, |(one, row)| {
             let store = &store;
             async move {
-                row.writes = writes::find(&context.config, store, &one.migration).await?;
+                row.writes = writes::find(&context.config, store, (one.id, &one.migration)).await?;
                 Ok(())
             }
         })

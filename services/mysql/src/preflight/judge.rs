@@ -4,7 +4,8 @@
 use drover_schemas::Code;
 
 use crate::{
-    Flavour,
+    Definers, Flavour,
+    definers::stands_for,
     ident::ident,
     normal::normalise,
     preflight::shape::VERSIONED,
@@ -14,6 +15,7 @@ use crate::{
         source::{self, Chunk, Source, of_server},
     },
     privileges::Grantee,
+    successors::OWNER,
 };
 
 /// `sql_mode`s under which a zero date is refused.
@@ -26,11 +28,16 @@ const HISTORY_READ_SINCE: (u16, u16, u16) = (10, 11, 0);
 const PAGE_OVERHEAD_BYTES: u64 = 66;
 
 /// The findings about these databases, were they to move there; and those about the two servers.
-pub fn judge(source: &Source, chunk: &Chunk, destination: &Destination) -> Vec<Finding> {
+pub fn judge(
+    source: &Source,
+    chunk: &Chunk,
+    destination: &Destination,
+    policy: &Definers,
+) -> Vec<Finding> {
     let (Some(from), Some(to)) = (&source.known, &destination.known) else { return Vec::new() };
     let mut findings = servers(&from.settings, &to.settings);
     for (name, database) in &chunk.databases {
-        let mut judging = Judging { name, database, from, to, findings: &mut findings };
+        let mut judging = Judging { name, database, from, to, policy, findings: &mut findings };
         judging.all();
     }
     findings
@@ -72,6 +79,7 @@ struct Judging<'a> {
     database: &'a Database,
     from: &'a source::Known,
     to: &'a destination::Known,
+    policy: &'a Definers,
     findings: &'a mut Vec<Finding>,
 }
 
@@ -222,19 +230,29 @@ impl Judging<'_> {
         }
     }
 
-    /// A definer that neither moves with the database nor is at the destination.
+    /// A definer that neither moves with the database nor is at the destination, and one that the
+    /// policy puts another in the place of.
     fn definers(&mut self) {
         let (database, to) = (self.database, self.to);
         for (definer, places) in &database.definers {
             let (user, host) = definer.rsplit_once('@').unwrap_or((definer, ""));
-            let known = [host.is_empty(), false].into_iter().any(|role| {
-                let (user, host) = (user.to_owned(), host.to_owned());
-                let grantee = Grantee { user, host, role };
-                database.grantees.contains(&grantee) || to.logins.contains_key(&grantee)
-            });
-            if !known {
-                let what = format!("definer {definer}: {}", places.text());
-                self.tell(Code::DefinerMissing, false, &what);
+            let stands = |other: &Grantee| other.user == user && stands_for(&other.host, host);
+            let known = database.grantees.iter().chain(to.logins.keys()).any(stands);
+            let becomes = match self.policy {
+                Definers::Map(map) => map.get(definer).map(String::as_str),
+                Definers::Replace(by) if !known && by == OWNER => {
+                    Some("the account that holds the most on the database")
+                }
+                Definers::Replace(by) if !known => Some(by.as_str()),
+                Definers::Keep | Definers::Replace(_) => None,
+            };
+            let what = format!("definer {definer}: {}", places.text());
+            match becomes {
+                Some(becomes) => {
+                    self.tell(Code::DefinerMissing, false, &format!("{what}, becomes {becomes}"));
+                }
+                None if known => {}
+                None => self.tell(Code::DefinerMissing, false, &what),
             }
         }
     }

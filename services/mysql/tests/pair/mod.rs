@@ -147,7 +147,7 @@ impl Pair {
     /// Loads a dump at the destination.
     pub async fn import(&self, dumped: &Dumped, at: u64) -> Result<v1::ImportCompleted, Error> {
         let order = order(&dumped.database, at);
-        import(&self.destination.server, &order, &dumped.contents, &*dumped.stored).await
+        import(&self.destination.server, &order, &dumped.contents, None, &*dumped.stored).await
     }
 
     /// Compares the copy.

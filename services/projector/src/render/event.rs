@@ -183,7 +183,7 @@ fn of_check(checked: &MigrationChecked) -> String {
 fn of_campaign(event: &CampaignEvent) -> String {
     match event {
         CampaignEvent::CampaignCreated(created) => {
-            let policy = created.policy.unwrap_or_default();
+            let policy = created.policy.clone().unwrap_or_default();
             let retry = policy.retry.unwrap_or_default();
             format!(
                 "at most {} a step, {} for open sessions, {} without writes, dumps kept for {}",

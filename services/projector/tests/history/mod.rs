@@ -22,6 +22,7 @@ pub const POLICY: Policy = Policy {
     session_grace_ms: 0,
     dump_retention_days: 30,
     max_frozen_ms: 300_000,
+    definers: None,
 };
 
 /// A campaign's log, and the states that it leads to.

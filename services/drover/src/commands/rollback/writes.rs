@@ -3,7 +3,7 @@
 use drover_dumpstore::{Key, Store};
 use drover_lifecycle::{Migration, Undo};
 use drover_mysql::{Lost, Manifest, Server};
-use drover_schemas::{Code, Failure, ServerName};
+use drover_schemas::{Code, Failure, MigrationId, ServerName};
 
 use crate::config::Config;
 
@@ -22,7 +22,7 @@ pub fn may_be_there(migration: &Migration) -> bool {
 pub async fn find(
     config: &Config,
     store: &Store,
-    migration: &Migration,
+    (id, migration): (MigrationId, &Migration),
 ) -> Result<Vec<Lost>, Failure> {
     let planned = &migration.planned;
     let dump = migration.dump.as_ref();
@@ -42,8 +42,9 @@ pub async fn find(
         .map_err(|error| Failure::new(Code::StoreCorrupt, format!("{key}: {error}")))?;
     let destination = server(config, &planned.destination)?;
     let source = server(config, &planned.source)?;
-    let opened_with = &manifest.contents.description;
-    Ok(drover_mysql::lost(&destination, &source, &planned.database, opened_with).await?)
+    let described = &manifest.contents.description;
+    let opened_with = drover_mysql::expected(&destination, id, described).await?;
+    Ok(drover_mysql::lost(&destination, &source, &planned.database, &opened_with).await?)
 }
 
 fn server(config: &Config, name: &str) -> Result<Server, Failure> {
