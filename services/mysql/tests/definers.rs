@@ -28,7 +28,7 @@ fn made(database: &str) -> String {
          SET sql_mode = 'ANSI_QUOTES'; \
          CREATE DEFINER=gone@'%' FUNCTION f() RETURNS INT DETERMINISTIC RETURN 1; \
          SET sql_mode = ''; CREATE DEFINER=`gon\u{e9}`@`%` PROCEDURE q() SELECT 1; \
-         CREATE DEFINER=gone@'%' EVENT e ON SCHEDULE EVERY 1 DAY DO DELETE FROM t"
+         CREATE DEFINER=gone@'%' EVENT e ON SCHEDULE EVERY 1 DAY STARTS '2036-01-01 00:00:00' DO DELETE FROM t"
     )
 }
 

@@ -341,3 +341,35 @@ async fn is_open(root: &mut Conn) -> bool {
     let sql = "SELECT state FROM drover.ledger WHERE side = 'destination'";
     root.query_first::<String, _>(sql).await.unwrap().unwrap() == "open"
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_may_be_done_beside_what_was_carried_is_refused_and_taken_away() {
+    let (_source, accounts, _) = frozen_source(false).await;
+    let site = site().await;
+    site.mariadb.execute(COPY).await.unwrap();
+    imported(&site, &shop(3)).await;
+    // An opening that had begun when somebody was given a right there.
+    let mut locked = Locked::take(&site.server, &shop(4), Side::Destination).await.unwrap();
+    locked.write(State::Opening, &()).await.unwrap();
+    locked.release().await.unwrap();
+    let sql = "CREATE USER thief@'%'; GRANT DELETE ON `my\\_shop`.* TO thief@'%'; \
+               GRANT UPDATE (b) ON my_shop.t TO thief@'%'";
+    site.mariadb.execute(sql).await.unwrap();
+    for _ in 0..2 {
+        let refused = open(&site.server, &shop(4), &accounts).await.unwrap_err();
+        assert_eq!(refused.code(), Code::GrantsDiffer);
+        let text = refused.to_string();
+        for part in ["`thief`@`%` also has DELETE ON `my\\_shop`.*", "UPDATE (`B`) ON TABLE"] {
+            assert!(text.contains(part), "{text}");
+        }
+        assert!(!text.contains("lacks"), "{text}");
+    }
+    close(&site.server, &shop(5), None).await.unwrap();
+    let mut root = site.mariadb.root().await.unwrap();
+    let left: Vec<(String, String)> =
+        root.query("SELECT User, Db FROM mysql.db WHERE Db LIKE 'my%shop'").await.unwrap();
+    assert_eq!(left, []);
+    let left: Vec<String> =
+        root.query("SELECT User FROM mysql.global_priv WHERE User LIKE 'shop%'").await.unwrap();
+    assert_eq!(left, [""; 0]);
+}

@@ -187,7 +187,29 @@ async fn each_finding_is_found_where_it_is_and_nowhere_else() {
     for secret in ["*", "one", "another"] {
         assert!(!text.contains(&format!("'{secret}")), "no hash, no password");
     }
+    successors(&pair).await;
     foretold(&pair).await;
+}
+
+/// What the pre-flight says becomes of a definer that is missing, by the campaign's policy.
+async fn successors(pair: &Pair) {
+    let map = |was: &str| Definers::Map([(was.to_owned(), "new@%".to_owned())].into());
+    for (policy, told) in [
+        (Definers::Keep, "definer gone@%: view `v`"),
+        (map("other@%"), "definer gone@%: view `v`"),
+        (map("gone@%"), "definer gone@%: view `v`, becomes new@%"),
+        (Definers::Replace("site@%".to_owned()), "definer gone@%: view `v`, becomes site@%"),
+        (
+            Definers::Replace("owner".to_owned()),
+            "definer gone@%: view `v`, becomes the account that holds the most on the database",
+        ),
+    ] {
+        let findings = look_under(pair, &["definer".to_owned()], &policy).await;
+        let missing: Vec<&Finding> =
+            findings.iter().filter(|finding| finding.code == Code::DefinerMissing).collect();
+        assert_eq!(missing.len(), 1, "{policy:?}: {missing:?}");
+        assert!(missing[0].what.ends_with(told) && !missing[0].blocking, "{missing:?}");
+    }
 }
 
 /// What the pre-flight said would fail does.
