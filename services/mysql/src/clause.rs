@@ -104,7 +104,7 @@ fn place(object: &Object) -> Option<Place> {
         Kind::Event => text.starts_with(LINE).then_some(LINE.len()).and_then(line),
         Kind::View | Kind::Function | Kind::Procedure | Kind::Package | Kind::PackageBody => {
             let create = text.find(": CREATE ")? + 2;
-            let rest = after_head(text[create..].as_bytes())?.len();
+            let rest = after_head(&text.as_bytes()[create..])?.len();
             let start = text.len() - rest;
             let (user, host, end, quote) = account_at(text, start)?;
             let definer = if host.is_empty() { user } else { format!("{user}@{host}") };
