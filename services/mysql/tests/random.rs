@@ -1,8 +1,9 @@
 //! Random databases: the stock program says the same of the source, of the copy, and of a third server
 //! into which the stock client loaded the dump.
 //!
-//! `DROVER_DATABASES` says how many (more than the few of a usual run, outside `ops/test`), and
-//! `DROVER_SEED` the first one's seed; each has the next. A failure names its seed:
+//! A usual run makes the same few, so that a change is judged by itself and not by its luck.
+//! `DROVER_DATABASES` says how many others, and `DROVER_SEED` the first one's seed; each has the next.
+//! A failure names its seed:
 //!
 //!     DROVER_SEED=SEED DROVER_DATABASES=1 cargo test -p drover-mysql --test random
 
@@ -25,6 +26,8 @@ use pair::{End, Pair, order, pair, third};
 
 /// How many without a word: some seconds.
 const DATABASES: u64 = 8;
+/// The first seed without a word.
+const SEED: u64 = 1;
 
 fn number(variable: &str) -> Option<u64> {
     std::env::var(variable).ok().and_then(|text| text.parse().ok())
@@ -89,7 +92,7 @@ async fn one(pair: &Pair, third: &End, database: &str) -> Result<(), String> {
 async fn random_databases_arrive_as_the_stock_program_says() {
     let (pair, third) = (pair().await, third().await);
     let collations = collations(&pair.source).await;
-    let first = number("DROVER_SEED").unwrap_or_else(rand::random);
+    let first = number("DROVER_SEED").unwrap_or(SEED);
     let (mut taken, mut refused, mut failures) = (0, 0, Vec::new());
     for i in 0..number("DROVER_DATABASES").unwrap_or(DATABASES) {
         let seed = first.wrapping_add(i);
