@@ -58,7 +58,7 @@ pub fn account(user: &str, host: &str) -> String {
 /// `mysql.db` has room for [`NAME_CHARS_MAX`] characters. In a name so long that the escapes do
 /// not fit, the last of its wildcards stay as they are, and a backslash or percent sign becomes an
 /// underscore, which stands for any one byte: the text then still covers the name ([`covers`]), but
-/// is no longer [`is_exact`].
+/// is no longer [exact](crate::precedence::is_exact).
 pub fn grant_text(database: &str) -> String {
     let mut room = NAME_CHARS_MAX.saturating_sub(database.chars().count());
     let mut text = String::with_capacity(database.len() + room);
@@ -117,37 +117,12 @@ fn wild(pattern: &[u8], name: &[u8]) -> bool {
     }
 }
 
-/// Whether the `Db` of a row in `mysql.db` covers one name only.
-pub fn is_exact(text: &str) -> bool {
-    precedence(text) == EXACT
-}
-
-/// The servers' order among the rows of one account that cover a database: the first wildcard's
-/// place in bytes, counted up to 127; without one a row comes before all others (`get_magic_sort`
-/// in MariaDB's `sql/sql_acl.cc`). Between rows of the same precedence either may come first.
-pub fn precedence(text: &str) -> usize {
-    const PLACE_MAX: usize = 127;
-    let mut bytes = text.bytes().enumerate().peekable();
-    while let Some((at, byte)) = bytes.next() {
-        match byte {
-            b'_' | b'%' => return (at + 1).min(PLACE_MAX),
-            b'\\' if bytes.peek().is_some() => {
-                bytes.next();
-            }
-            _ => {}
-        }
-    }
-    EXACT
-}
-
-/// The [`precedence`] of a text without a wildcard.
-const EXACT: usize = 128;
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::precedence::is_exact;
 
     /// The letters that have a meaning somewhere, a few that have none, and wide ones.
     const NASTY: &str = "[a-c_%\\\\`'\". *é日]{1,64}";
@@ -182,12 +157,6 @@ mod tests {
         ] {
             assert_eq!(covers(text, name), yes, "{text:?} {name:?}");
         }
-    }
-
-    #[test]
-    fn exact_rows_are_told_from_patterns() {
-        assert!(is_exact("shop") && is_exact("my\\_db") && is_exact("a\\"));
-        assert!(!is_exact("my_db") && !is_exact("a%") && !is_exact("a\\\\_"));
     }
 
     proptest! {

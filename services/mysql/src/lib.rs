@@ -42,6 +42,7 @@ pub mod open;
 pub mod options;
 mod order;
 mod outside;
+pub mod precedence;
 pub mod preflight;
 pub mod privileges;
 mod programs;

@@ -17,7 +17,8 @@ use crate::{
     Error, Session,
     accounts::Member,
     guard,
-    ident::{ident, is_exact, literal, literals},
+    ident::{ident, literal, literals},
+    precedence::is_exact,
     privileges::{Grantee, Held, Target},
 };
 

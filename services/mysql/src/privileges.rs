@@ -16,6 +16,7 @@ use crate::{
     Error, Flavour, Session,
     ident::{NAME_CHARS_MAX, account, covers, ident, literal, literals},
     mysql,
+    precedence::order,
 };
 
 /// A set of privileges as `GRANT` names them; `INSERT (`c`)` for a column; [`GRANT_OPTION`].
@@ -134,7 +135,8 @@ pub struct Ownerless {
 /// What is granted on a database.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Held {
-    /// The grants that cover it, those of trusted accounts aside.
+    /// The grants that cover it, those of trusted accounts aside; of several rows of an account that
+    /// cover it, the one in force comes first.
     pub grants: Vec<Grant>,
     /// Rows without an account.
     pub ownerless: Vec<Ownerless>,
@@ -173,6 +175,13 @@ pub async fn held(
             held.grants.push(Grant { grantee, target, privileges });
         }
     }
+    let flavour = session.about().flavour;
+    held.grants.sort_by(|a, b| {
+        a.grantee.cmp(&b.grantee).then_with(|| match (&a.target, &b.target) {
+            (Target::Databases(a), Target::Databases(b)) => order(flavour, a, b),
+            (a, b) => a.cmp(b),
+        })
+    });
     Ok(held)
 }
 

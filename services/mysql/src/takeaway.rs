@@ -17,8 +17,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     events::ScheduledEvent,
-    ident::{grant_text, precedence},
+    ident::grant_text,
     mysql::set_read_only,
+    precedence::comes_first,
     privileges::{Grant, Grantee, Privileges, Target, is_read},
 };
 
@@ -47,9 +48,9 @@ impl Leave {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Undo {
-    /// The grants on this database alone, as they were.
+    /// The grants on this database alone, as they were, of one account the most specific first.
     pub grants: Vec<Grant>,
-    /// The grants that cover other databases too; they stay.
+    /// The grants that cover other databases too, in the same order; they stay.
     pub patterns: Vec<Grant>,
     /// Whose rows of [`Undo::patterns`] were masked.
     pub masks: BTreeSet<Grantee>,
@@ -101,21 +102,20 @@ impl Undo {
     /// The grants that together were in force, each on this database alone: what the destination
     /// is to have.
     pub fn in_force(&self, database: &str) -> Vec<Grant> {
-        let text = grant_text(database);
-        let mut grants: Vec<Grant> = self.grants.clone();
-        for grant in &mut grants {
-            if let Target::Databases(own) = &mut grant.target {
-                own.clone_from(&text);
+        let whole = Target::Databases(grant_text(database));
+        let mut in_force: Vec<Grant> = Vec::new();
+        for grant in self.grants.iter().chain(&self.patterns) {
+            let mut grant = grant.clone();
+            if matches!(grant.target, Target::Databases(_)) {
+                grant.target.clone_from(&whole);
+            }
+            // Of several rows that cover the database, the first one of an account counts.
+            let same = |g: &Grant| g.grantee == grant.grantee && g.target == grant.target;
+            if !in_force.iter().any(same) {
+                in_force.push(grant);
             }
         }
-        for pattern in &self.patterns {
-            let target = Target::Databases(text.clone());
-            let masked = |grant: &Grant| grant.grantee == pattern.grantee && grant.target == target;
-            if !grants.iter().any(masked) {
-                grants.push(Grant { target, ..pattern.clone() });
-            }
-        }
-        grants
+        in_force
     }
 
     /// Takes up what is held now, and answers with the statements that take all but `leave` away.
@@ -129,6 +129,7 @@ impl Undo {
         let (owned, patterns): (Vec<&Grant>, Vec<&Grant>) =
             held.iter().partition(|grant| covers_only_this(&grant.target));
         let masking = !patterns.is_empty();
+        let mask = Target::Databases(grant_text(database));
         let mut statements = Vec::new();
         for pattern in patterns {
             note(&mut self.patterns, pattern);
@@ -143,7 +144,7 @@ impl Undo {
         }
         for grant in owned {
             let whole = matches!(grant.target, Target::Databases(_));
-            let is_mask = whole && self.masks.contains(&grant.grantee);
+            let is_mask = grant.target == mask && self.masks.contains(&grant.grantee);
             if !is_mask {
                 note(&mut self.grants, grant);
             }
@@ -164,10 +165,10 @@ impl Undo {
     }
 }
 
-/// Whether a row of this text comes before or beside the row of [`grant_text`], so that it must be
-/// reduced itself. For all but very long names such a row is exact, and covers this database only.
+/// Whether a row of this text may be in force in spite of a row of [`grant_text`], so that it must be
+/// reduced itself. For all but very long names such a text is exact, and covers this database only.
 pub fn cannot_be_masked(text: &str, database: &str) -> bool {
-    precedence(text) >= precedence(&grant_text(database))
+    !comes_first(&grant_text(database), text)
 }
 
 fn or_placeholder(keep: Privileges) -> Privileges {
@@ -270,5 +271,33 @@ mod tests {
         assert_eq!(undo.take(&[half], "shop", Leave::Reads).len(), 1);
         assert!(undo.take(&[], "shop", Leave::Reads).is_empty());
         assert_eq!(undo.grants, [before]);
+    }
+
+    /// A name of 64 characters, of whose wildcards none can be escaped.
+    fn long_name() -> String {
+        format!("{}_a%a", "x".repeat(60))
+    }
+
+    #[test]
+    fn a_row_beside_the_mask_of_a_very_long_name_comes_back() {
+        let database = long_name();
+        let held = [
+            grant("u", databases(&database), &["CREATE", "SHOW VIEW"]),
+            grant("u", databases("x%"), &["INSERT"]),
+        ];
+        let mut undo = Undo::default();
+        let taken = undo.take(&held, &database, Leave::Reads);
+        assert!(taken.contains(&held[0].revoke(&database).replace("CREATE, SHOW VIEW", "CREATE")));
+        assert!(undo.statements(&database).contains(&held[0].grant(&database)));
+    }
+
+    #[test]
+    fn of_rows_that_cover_the_database_the_first_is_in_force() {
+        let patterns = vec![
+            grant("u", databases("my_d%"), &["SELECT"]),
+            grant("u", databases("my%"), &["INSERT"]),
+        ];
+        let undo = Undo { patterns, ..Undo::default() };
+        assert_eq!(undo.in_force("my_db"), [grant("u", databases("my\\_db"), &["SELECT"])]);
     }
 }

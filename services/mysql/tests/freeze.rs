@@ -206,7 +206,12 @@ async fn random_round(name: String, grants: Vec<RandomGrant>) {
     let tag = format!("rnd{}", unique());
     let database: String = format!("{tag}{name}").chars().take(64).collect();
     let database = database.trim_end().to_owned();
-    let patterns = [grant_text(&database), format!("{tag}%"), database.replace('\\', "_")];
+    let patterns = [
+        grant_text(&database),
+        format!("{tag}%"),
+        database.replace('\\', "_"),
+        format!("{tag}%{}", database.chars().last().unwrap()),
+    ];
     let d = ident(&database);
     if root.query_drop(format!("CREATE DATABASE {d}")).await.is_err() {
         // Its folder's name would be too long.

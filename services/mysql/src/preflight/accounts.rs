@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
     Error, Flavour, Session,
-    ident::{covers, is_exact},
+    ident::covers,
+    precedence::is_exact,
     preflight::facts::Login,
     privileges::{self, Grantee},
 };
