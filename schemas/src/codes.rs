@@ -203,6 +203,10 @@ codes! {
     760 permanent Recalled "the migration was called back by a pause" "Nothing: it is admitted again after: drover resume.";
     761 permanent LimitsInvalid "the limits contradict each other" "Give a floor of at least 1 and a ceiling that is not below it.";
     762 permanent WindowInvalid "these are not hours, or not a date" "Write hours as 22:00-06:00 Europe/Paris, and a date as 2026-12-24.";
+    763 permanent RehearsalOnly "a rehearsal does nothing of the kind" "Nothing was done: see the page.";
+    764 permanent RehearsalUnfinished "a rehearsal has not come to its end" "Wait for it, or end it: see the page.";
+    765 permanent RehearsalTooLate "it is too late for a rehearsal" "Rehearse before the start, or while the campaign is paused.";
+    766 permanent RehearsalName "the name belongs to a campaign of rehearsals" "Give a name of at most 53 characters that does not end with -rehearsal.";
 
     // ---- sandbox
     800 permanent SandboxProgramMissing "a program that the sandbox needs is not installed" "Run ops/setup, or install the package that is named.";

@@ -128,6 +128,7 @@ pub fn migration_kind(event: &migration_event::Event) -> &'static str {
         Event::DestinationDropped(_) => "DestinationDropped",
         Event::SourceThawed(_) => "SourceThawed",
         Event::MigrationRecalled(_) => "MigrationRecalled",
+        Event::MigrationRehearsed(_) => "MigrationRehearsed",
     }
 }
 

@@ -85,6 +85,24 @@ name!(
     ServerName
 );
 
+/// What the name of a campaign of rehearsals ends with.
+const REHEARSAL: &str = "-rehearsal";
+
+impl CampaignName {
+    /// The campaign of this one's rehearsals.
+    ///
+    /// # Errors
+    /// When that name would be too long.
+    pub fn rehearsal(&self) -> Result<Self, InvalidName> {
+        format!("{self}{REHEARSAL}").parse()
+    }
+
+    /// Whether it is a campaign of rehearsals.
+    pub fn is_rehearsal(&self) -> bool {
+        self.as_str().ends_with(REHEARSAL)
+    }
+}
+
 /// The namespace under which migrations' ids are made. Never changes.
 const NAMESPACE: Uuid = Uuid::from_u128(0x0d80_7e80_4d69_4772_8174_696f_6e73_2121);
 

@@ -38,6 +38,7 @@ fn planned() -> v1::MigrationPlanned {
         wave: "cluster-3".into(),
         owner: "owner@example.org".into(),
         labels: BTreeMap::from([("plan".into(), "pro".into())]),
+        rehearsal: false,
     }
 }
 
@@ -77,7 +78,7 @@ fn migration_events() -> Vec<migration_event::Event> {
     };
     vec![
         Event::MigrationPlanned(planned()),
-        Event::MigrationAdmitted(v1::MigrationAdmitted { run: 1 }),
+        Event::MigrationAdmitted(v1::MigrationAdmitted { run: 1, rehearsal: false }),
         Event::SourceFrozen(v1::SourceFrozen {
             consistency_point: Some(point),
             frozen_at_unix_ms: 1_750_000_000_000,
@@ -135,6 +136,7 @@ fn migration_events() -> Vec<migration_event::Event> {
             by: "op@console".into(),
             reason: "the red button".into(),
         }),
+        Event::MigrationRehearsed(v1::MigrationRehearsed {}),
         Event::MigrationChecked(v1::MigrationChecked {
             blocking_codes: vec!["DRV-0240".into()],
             ignored: false,

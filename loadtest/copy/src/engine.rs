@@ -37,6 +37,7 @@ fn order(database: &str, revision: u64) -> Result<Order> {
         run: 1,
         attempt: 1,
         destination_shut: true,
+        rehearsal: false,
         max_frozen_ms: MAX_FROZEN_MS,
         job: Vec::new(),
     })

@@ -17,6 +17,8 @@
 //! 8. a person pauses and calls back what is under way. A pause that does not only keeps the
 //!    orchestrator from admitting for a while, which is among these.
 //!
+//! A rehearsal ([`Drover::rehearsal`]) is gone through in the same way; its source must never be touched.
+//!
 //! Time is not in it: what may happen after some time may happen at once. What makes the states
 //! finite is a budget of mishaps and words ([`Bounds::mishaps`]); redeliveries cost none.
 
@@ -71,6 +73,8 @@ pub struct Drover {
     pub bounds: Bounds,
     /// What it lacks.
     pub without: Without,
+    /// The migration is a rehearsal.
+    pub rehearsal: bool,
 }
 
 /// An event that a service has found, and on which revision.
@@ -161,13 +165,14 @@ impl Hash for Instant {
 }
 
 impl Instant {
-    fn first() -> Option<Self> {
+    fn first(rehearsal: bool) -> Option<Self> {
         let planned = MigrationPlanned {
             campaign: "night".into(),
             database: "db".into(),
             source: "a".into(),
             destination: "b".into(),
             host_names: vec!["db.example.net".into()],
+            rehearsal,
             ..Default::default()
         };
         let event = Event::MigrationPlanned(planned);
@@ -302,6 +307,12 @@ impl Instant {
         None
     }
 
+    /// Whether the customer is as if nothing had been done.
+    fn is_untouched(&self) -> bool {
+        let World { source, source_writes, destination_writes, switched, mark, .. } = self.world;
+        source.is_none() && source_writes && !destination_writes && !switched && mark.is_none()
+    }
+
     /// Whether a migration that has come to rest leaves its customer where they should be.
     fn is_in_order(&self) -> bool {
         let World { source_writes, destination_writes, switched, .. } = self.world;
@@ -309,8 +320,11 @@ impl Instant {
         let at_destination = !source_writes && destination_writes && switched;
         match self.migration.phase {
             Phase::Completed(_) | Phase::ExpiryFailed | Phase::Expired => at_destination,
-            Phase::Held { .. } | Phase::RolledBack | Phase::Parked { undone: true, .. } => {
-                at_source
+            Phase::Held { .. }
+            | Phase::RolledBack
+            | Phase::Rehearsed
+            | Phase::Parked { undone: true, .. } => {
+                at_source && !(self.migration.planned.rehearsal && self.world.copy.is_some())
             }
             Phase::Parked { at: At::Forward(forward), undone: false } => {
                 // After a rollback that was refused the host name may point to the source still.
@@ -318,10 +332,11 @@ impl Instant {
                 let open = !source_writes && destination_writes;
                 forward > Forward::Switch && at_destination || refused && open
             }
-            Phase::Parked { at: At::Undo(..), undone: false }
+            Phase::Parked { at: At::Undo(..) | At::Rehearsal(_), undone: false }
             | Phase::Planned { .. }
             | Phase::Doing(..)
             | Phase::Undoing(..)
+            | Phase::Rehearsing(..)
             | Phase::Settling(_) => false,
         }
     }
@@ -352,7 +367,7 @@ impl Model for Drover {
     type Action = Action;
 
     fn init_states(&self) -> Vec<Instant> {
-        Instant::first().into_iter().collect()
+        Instant::first(self.rehearsal).into_iter().collect()
     }
 
     fn actions(&self, state: &Instant, actions: &mut Vec<Action>) {
@@ -445,7 +460,7 @@ impl Model for Drover {
     }
 
     fn properties(&self) -> Vec<Property<Self>> {
-        vec![
+        let mut properties = vec![
             Property::always("1: at most one side accepts writes", |_, state: &Instant| {
                 !(state.world.source_writes && state.world.destination_writes)
             }),
@@ -475,18 +490,32 @@ impl Model for Drover {
                     end.is_some_and(|end| end.losses > 0 || end.is_in_order())
                 },
             ),
-            Property::sometimes("it completes", |_, state: &Instant| {
-                state.migration.phase == Phase::Expired
-            }),
-            Property::sometimes("a rollback is refused, and it completes", |_, state: &Instant| {
-                state.migration.rollback.refused && state.migration.phase == Phase::Expired
-            }),
+            Property::always(
+                "a rehearsal leaves the source as it is, and lets nobody in",
+                |model: &Self, state: &Instant| !model.rehearsal || state.is_untouched(),
+            ),
             Property::sometimes("it is parked, and undone", |_, state: &Instant| {
                 matches!(state.migration.phase, Phase::Parked { undone: true, .. })
             }),
-            Property::sometimes("it is deferred", |_, state: &Instant| {
-                matches!(state.migration.phase, Phase::Planned { not_before_unix_ms: 1.. })
+            Property::sometimes("it completes", |_, state: &Instant| {
+                matches!(state.migration.phase, Phase::Expired | Phase::Rehearsed)
             }),
-        ]
+        ];
+        if !self.rehearsal {
+            properties.extend(of_migrations());
+        }
+        properties
     }
+}
+
+/// What may become of a migration, and not of a rehearsal.
+fn of_migrations() -> [Property<Drover>; 2] {
+    [
+        Property::sometimes("a rollback is refused, and it completes", |_, state: &Instant| {
+            state.migration.rollback.refused && state.migration.phase == Phase::Expired
+        }),
+        Property::sometimes("it is deferred", |_, state: &Instant| {
+            matches!(state.migration.phase, Phase::Planned { not_before_unix_ms: 1.. })
+        }),
+    ]
 }

@@ -305,7 +305,9 @@ impl Default for World {
 }
 
 fn asked(job: &Job) -> Asked {
-    Asked { revision: job.revision, run: job.run, destination_shut: job.destination_shut }
+    let rehearsal = job.planned.as_ref().is_some_and(|planned| planned.rehearsal);
+    let Job { revision, run, destination_shut, .. } = *job;
+    Asked { revision, run, destination_shut, rehearsal }
 }
 
 fn allowed(act: Act, row: Option<Row>, asked: Asked, without: Without) -> Result<Move, Failure> {
@@ -330,6 +332,7 @@ fn allowed(act: Act, row: Option<Row>, asked: Asked, without: Without) -> Result
             Refusal::TooLate => Code::FrozenTooLong,
             Refusal::NotDisarmed => Code::NotDisarmed,
             Refusal::DestinationUnknown => Code::DestinationUnknown,
+            Refusal::Rehearsal => Code::RehearsalOnly,
         };
         Failure::new(code, "refused by the ledger")
     })

@@ -258,6 +258,7 @@ fn published(history: &[Recorded]) -> Result<Option<Dump>, No> {
             | Event::MigrationRolledBack(_)
             | Event::MigrationDeferred(_)
             | Event::MigrationRecalled(_)
+            | Event::MigrationRehearsed(_)
             | Event::DnsReverted(_)
             | Event::DestinationClosed(_)
             | Event::DestinationDropped(_)

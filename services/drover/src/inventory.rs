@@ -129,6 +129,7 @@ impl Checker<'_> {
             wave: take("wave"),
             owner: take("owner"),
             labels: fields,
+            rehearsal: false,
         };
         let mut faults = Vec::new();
         let mut note = |result: Result<(), Failure>| faults.extend(result.err());

@@ -42,6 +42,8 @@ enum Command {
     Plan(c::plan::Args),
     /// The pre-flight: what would fail, by code, before anything is touched.
     Doctor(c::doctor::Args),
+    /// Dumps, imports, verifies and drops again some of a campaign's databases; no customer notices.
+    Rehearse(c::rehearse::Args),
     /// Begins to admit migrations.
     Start(c::start::Args),
     /// Changes a campaign's limits while it runs: slots, rates, the order of its waves.
@@ -122,6 +124,7 @@ async fn run(cli: Cli) -> Result<(), Trouble> {
         Command::Serve(args) => c::serve::run(&config, args).await,
         Command::Plan(args) => c::plan::run(&config, args).await,
         Command::Doctor(args) => c::doctor::run(&config, args).await,
+        Command::Rehearse(args) => c::rehearse::run(&config, args).await,
         Command::Start(args) => c::start::run(&config, args).await,
         Command::Tune(args) => c::tune::run(&config, args).await,
         Command::Hosts(args) => c::hosts::run(&config, args).await,

@@ -28,9 +28,11 @@ impl Standing {
             Phase::Planned { .. } | Phase::Held { .. } | Phase::Parked { undone: true, .. } => true,
             Phase::Doing(..)
             | Phase::Undoing(..)
+            | Phase::Rehearsing(..)
             | Phase::Settling(_)
             | Phase::Parked { undone: false, .. }
             | Phase::RolledBack
+            | Phase::Rehearsed
             | Phase::Completed(_)
             | Phase::ExpiryFailed
             | Phase::Expired => false,

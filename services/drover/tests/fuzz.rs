@@ -108,7 +108,9 @@ fn event() -> impl Strategy<Value = Event> {
             ..StepFailed::default()
         })
     });
-    let admitted = numbers.prop_map(|run| Event::MigrationAdmitted(MigrationAdmitted { run }));
+    let admitted = (numbers, any::<bool>()).prop_map(|(run, rehearsal)| {
+        Event::MigrationAdmitted(MigrationAdmitted { run, rehearsal })
+    });
     prop_oneof![6 => read, 2 => failed, 1 => admitted]
 }
 

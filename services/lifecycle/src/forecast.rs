@@ -9,6 +9,8 @@
 //! 4. The campaign ends with its last source, and not before its own slots have done all the work.
 //!    Which source that was in most plays is the tail.
 
+use drover_schemas::v1;
+
 /// How often the rest is played.
 const PLAYS: usize = 200;
 /// How many of a line are played one by one.
@@ -87,6 +89,19 @@ impl Dice {
     fn of(&mut self, values: &[f64]) -> f64 {
         let at = (self.uniform() * values.len() as f64) as usize;
         values.get(at).copied().unwrap_or_default()
+    }
+}
+
+impl From<&Forecast> for v1::Forecast {
+    fn from(forecast: &Forecast) -> Self {
+        let tail =
+            |(host, share): &(String, f64)| v1::ForecastTail { host: host.clone(), share: *share };
+        Self {
+            low_seconds: forecast.low_ms / 1e3,
+            middle_seconds: forecast.middle_ms / 1e3,
+            high_seconds: forecast.high_ms / 1e3,
+            tail: forecast.tail.iter().map(tail).collect(),
+        }
     }
 }
 

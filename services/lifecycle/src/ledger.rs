@@ -12,6 +12,8 @@
 //!    refused unless its order knows that the destination was shut ([`Asked::destination_shut`]).
 //!    A log that has lost its end does not know that, and thaws nothing.
 //! 4. A copy that may be open is never dropped or replaced.
+//! 5. A rehearsal leaves its source as it is, and lets nobody in: an order for it that would do else
+//!    is refused.
 
 /// Which end of the move a row is about: one server may be both.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -113,6 +115,8 @@ pub struct Asked {
     pub run: u32,
     /// The history says that the destination was closed, or its copy dropped, in this run.
     pub destination_shut: bool,
+    /// It is for a rehearsal.
+    pub rehearsal: bool,
 }
 
 /// What is ordered.
@@ -120,7 +124,7 @@ pub struct Asked {
 pub enum Act {
     /// Take the customer's writes away.
     Freeze,
-    /// Read the frozen source. Changes nothing, and needs no lock.
+    /// Read the frozen source; in a rehearsal, the source as it is. Changes nothing, and needs no lock.
     Dump,
     /// Keep the source from thawing itself.
     Disarm,
@@ -171,6 +175,8 @@ pub enum Refusal {
     NotDisarmed,
     /// The destination may be open, and the order does not know that it was shut.
     DestinationUnknown,
+    /// It is for a rehearsal, which does nothing of the kind.
+    Rehearsal,
 }
 
 /// Whether an order is not below what the ledger has seen.
@@ -197,6 +203,9 @@ pub fn in_time(thaw_at_unix_ms: i64, now_unix_ms: i64) -> Result<(), Refusal> {
 /// # Errors
 /// Why it may do nothing.
 pub fn permit(act: Act, row: Option<Row>, asked: Asked) -> Result<Move, Refusal> {
+    if asked.rehearsal {
+        return rehearse(act, row, asked);
+    }
     match act {
         Act::Freeze => freeze(row, asked),
         Act::Dump => dump(row),
@@ -231,6 +240,18 @@ pub fn watchdog(state: State) -> Option<Move> {
         | State::Closed
         | State::Dropping
         | State::Dropped => None,
+    }
+}
+
+fn rehearse(act: Act, row: Option<Row>, asked: Asked) -> Result<Move, Refusal> {
+    match act {
+        // Nothing was ever done there for it.
+        Act::Dump => row.map_or(Ok(Move::Begin), |_| Err(Refusal::Outdated)),
+        Act::Import => import(row, asked),
+        Act::Verify => verify(row),
+        Act::Drop => drop(row),
+        Act::Freeze | Act::Disarm | Act::Retire | Act::Thaw => Err(Refusal::Rehearsal),
+        Act::Open | Act::Reopen | Act::Close => Err(Refusal::Rehearsal),
     }
 }
 

@@ -16,8 +16,8 @@ use drover_schemas::{
     v1::{
         self, DestinationOpened, DnsSwitched, DumpPublished, DumpStored, Job, MigrationAdmitted,
         MigrationChecked, MigrationCompleted, MigrationDeferred, MigrationParked, MigrationPlanned,
-        MigrationRecalled, MigrationRolledBack, Policy, RetryRequested, RollbackRequested,
-        SourceFrozen, StepFailed, migration_event::Event,
+        MigrationRecalled, MigrationRehearsed, MigrationRolledBack, Policy, RetryRequested,
+        RollbackRequested, SourceFrozen, StepFailed, migration_event::Event,
     },
 };
 
@@ -27,6 +27,7 @@ use crate::{
         after_check, after_failure, after_recall, after_retry, after_rollback, caches_empty_at,
         first, is_complete, was_written,
     },
+    rehearsal::{Ending, Rehearsal},
     steps::{Forward, Undo},
 };
 
@@ -125,7 +126,12 @@ impl Migration {
     fn next_phase(&self, fact: &Fact) -> Result<Phase, NotAllowed> {
         use Forward as F;
         let phase = match (&fact.event, &self.phase) {
-            (Event::MigrationAdmitted(_), Phase::Planned { .. }) => first(F::Freeze),
+            (Event::MigrationAdmitted(admitted), Phase::Planned { .. }) if admitted.rehearsal => {
+                Rehearsal::Dump.begun()
+            }
+            (Event::MigrationAdmitted(_), Phase::Planned { .. }) if !self.planned.rehearsal => {
+                first(F::Freeze)
+            }
             (Event::SourceFrozen(_), Phase::Doing(F::Freeze, _)) => first(F::Dump),
             (Event::DumpStored(_), Phase::Doing(F::Dump, _)) => first(F::Import),
             (Event::ImportCompleted(_), Phase::Doing(F::Import, _)) => first(F::Verify),
@@ -167,6 +173,9 @@ impl Migration {
             (Event::SourceThawed(_), Phase::Undoing(Undo::Thaw, _, goal)) => {
                 self.undone(Undo::Thaw, *goal)
             }
+            (Event::MigrationRehearsed(_), Phase::Settling(Settlement::Rehearse)) => {
+                Phase::Rehearsed
+            }
             (Event::MigrationParked(_), Phase::Settling(Settlement::Park { at, undone })) => {
                 Phase::Parked { at: *at, undone: *undone }
             }
@@ -193,6 +202,9 @@ impl Migration {
             (Event::RollbackRequested(_), phase) => {
                 after_rollback(phase).ok_or_else(|| self.not_allowed("RollbackRequested"))?
             }
+            (event, Phase::Rehearsing(rehearsal, _)) => {
+                rehearsal.after(event).ok_or_else(|| self.not_allowed(migration_kind(event)))?
+            }
             (
                 Event::MigrationPlanned(_)
                 | Event::MigrationAdmitted(_)
@@ -214,6 +226,7 @@ impl Migration {
                 | Event::SourceThawed(_)
                 | Event::MigrationParked(_)
                 | Event::MigrationRolledBack(_)
+                | Event::MigrationRehearsed(_)
                 | Event::MigrationDeferred(_),
                 Phase::Planned { .. }
                 | Phase::Held { .. }
@@ -222,6 +235,7 @@ impl Migration {
                 | Phase::Settling(_)
                 | Phase::Parked { .. }
                 | Phase::RolledBack
+                | Phase::Rehearsed
                 | Phase::Completed(_)
                 | Phase::ExpiryFailed
                 | Phase::Expired,
@@ -298,6 +312,7 @@ impl Migration {
             | Event::MigrationParked(_)
             | Event::MigrationChecked(_)
             | Event::MigrationRecalled(_)
+            | Event::MigrationRehearsed(_)
             | Event::MigrationRolledBack(_)
             | Event::SourceThawed(_) => {}
         }
@@ -309,17 +324,17 @@ impl Migration {
     /// When the command is not allowed here.
     pub fn decide(&self, command: Command) -> Result<Event, NotAllowed> {
         let (what, event) = match command {
-            Command::Admit => (
-                "admission",
-                Event::MigrationAdmitted(MigrationAdmitted { run: self.run.saturating_add(1) }),
-            ),
+            Command::Admit => {
+                let (run, rehearsal) = (self.run.saturating_add(1), self.planned.rehearsal);
+                ("admission", Event::MigrationAdmitted(MigrationAdmitted { run, rehearsal }))
+            }
             Command::Settle => ("settlement", self.settlement()?),
             Command::BreakOff => {
                 let failed = self.broken_off().ok_or_else(|| self.not_allowed("a break"))?;
                 ("a break", Event::StepFailed(failed))
             }
             Command::Recall { by, reason } => {
-                let step = self.forward().map(Forward::step).unwrap_or_default().into();
+                let step = self.step().unwrap_or_default().into();
                 let recalled = MigrationRecalled { step, by, reason };
                 ("a recall", Event::MigrationRecalled(recalled))
             }
@@ -349,6 +364,7 @@ impl Migration {
         };
         Ok(match settlement {
             Settlement::Complete => Event::MigrationCompleted(MigrationCompleted {}),
+            Settlement::Rehearse => Event::MigrationRehearsed(MigrationRehearsed {}),
             Settlement::RollBack => Event::MigrationRolledBack(MigrationRolledBack {}),
             Settlement::Defer => match self.next_deferral() {
                 Some(deferred) => Event::MigrationDeferred(deferred),
@@ -386,12 +402,14 @@ impl Migration {
         let (step, attempt) = match &self.phase {
             Phase::Doing(forward, attempt) => (forward.step(), attempt),
             Phase::Undoing(undo, attempt, _) => (undo.step(), attempt),
+            Phase::Rehearsing(rehearsal, attempt) => (rehearsal.step(), attempt),
             Phase::Completed(attempt) => (v1::Step::Expire, attempt),
             Phase::Planned { .. }
             | Phase::Held { .. }
             | Phase::Settling(_)
             | Phase::Parked { .. }
             | Phase::RolledBack
+            | Phase::Rehearsed
             | Phase::ExpiryFailed
             | Phase::Expired => return None,
         };
@@ -424,9 +442,11 @@ impl Migration {
             | Phase::Planned { .. }
             | Phase::Held { .. }
             | Phase::Doing(..)
+            | Phase::Rehearsing(..)
             | Phase::Settling(_)
             | Phase::Parked { .. }
             | Phase::RolledBack
+            | Phase::Rehearsed
             | Phase::Completed(_)
             | Phase::ExpiryFailed
             | Phase::Expired => false,
@@ -441,6 +461,9 @@ impl Migration {
     pub fn steps_back(&self) -> Result<Vec<Undo>, NotAllowed> {
         let phase = after_rollback(&self.phase).ok_or_else(|| self.not_allowed("a rollback"))?;
         let mut steps = Vec::new();
+        if let Phase::Rehearsing(Rehearsal::Drop(_), _) = phase {
+            steps.push(Undo::Drop);
+        }
         let Phase::Undoing(first, ..) = phase else { return Ok(steps) };
         let mut step = Some(first);
         while let Some(undo) = step {
@@ -454,11 +477,16 @@ impl Migration {
     pub fn goes_back(&self) -> bool {
         match &self.phase {
             Phase::Undoing(_, _, Goal::RollBack)
+            | Phase::Rehearsing(
+                Rehearsal::Drop(Ending::RollBack) | Rehearsal::Sweep(Ending::RollBack),
+                _,
+            )
             | Phase::Settling(Settlement::RollBack)
             | Phase::RolledBack => true,
             Phase::Undoing(_, _, Goal::Park | Goal::Defer | Goal::Recall)
             | Phase::Settling(
                 Settlement::Complete
+                | Settlement::Rehearse
                 | Settlement::Defer
                 | Settlement::Recall
                 | Settlement::Park { .. },
@@ -466,7 +494,9 @@ impl Migration {
             | Phase::Planned { .. }
             | Phase::Held { .. }
             | Phase::Doing(..)
+            | Phase::Rehearsing(..)
             | Phase::Parked { .. }
+            | Phase::Rehearsed
             | Phase::Completed(_)
             | Phase::ExpiryFailed
             | Phase::Expired => false,
@@ -479,11 +509,13 @@ impl Migration {
         match &self.phase {
             Phase::Doing(forward, _) => forward.is_undone_by_itself(),
             Phase::Undoing(..) => true,
+            Phase::Rehearsing(rehearsal, _) => rehearsal.holds_slot(),
             Phase::Planned { .. }
             | Phase::Held { .. }
             | Phase::Settling(_)
             | Phase::Parked { .. }
             | Phase::RolledBack
+            | Phase::Rehearsed
             | Phase::Completed(_)
             | Phase::ExpiryFailed
             | Phase::Expired => false,
@@ -495,18 +527,37 @@ impl Migration {
         after_recall(&self.phase, self.rollback).is_some()
     }
 
-    fn forward(&self) -> Option<Forward> {
-        if let Phase::Doing(forward, _) = self.phase { Some(forward) } else { None }
+    /// What it is at, on its way there.
+    fn step(&self) -> Option<v1::Step> {
+        match self.phase {
+            Phase::Doing(forward, _) => Some(forward.step()),
+            Phase::Rehearsing(rehearsal, _) => Some(rehearsal.step()),
+            Phase::Planned { .. }
+            | Phase::Held { .. }
+            | Phase::Undoing(..)
+            | Phase::Settling(_)
+            | Phase::Parked { .. }
+            | Phase::RolledBack
+            | Phase::Rehearsed
+            | Phase::Completed(_)
+            | Phase::ExpiryFailed
+            | Phase::Expired => None,
+        }
     }
 
     /// Whether nothing more will happen to the customer's database.
     pub fn has_ended(&self) -> bool {
         match &self.phase {
-            Phase::Completed(_) | Phase::ExpiryFailed | Phase::Expired | Phase::RolledBack => true,
+            Phase::Completed(_)
+            | Phase::ExpiryFailed
+            | Phase::Expired
+            | Phase::RolledBack
+            | Phase::Rehearsed => true,
             Phase::Planned { .. }
             | Phase::Held { .. }
             | Phase::Doing(..)
             | Phase::Undoing(..)
+            | Phase::Rehearsing(..)
             | Phase::Settling(_)
             | Phase::Parked { .. } => false,
         }

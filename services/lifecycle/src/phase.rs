@@ -7,6 +7,7 @@ use drover_schemas::{
 
 use crate::{
     promise::came_too_late,
+    rehearsal::{Ending, Rehearsal},
     steps::{Forward, Undo},
 };
 
@@ -27,6 +28,8 @@ pub enum Phase {
     Doing(Forward, Attempt),
     /// On its way back.
     Undoing(Undo, Attempt, Goal),
+    /// Being rehearsed.
+    Rehearsing(Rehearsal, Attempt),
     /// All its steps are done; the closing fact is to be appended.
     Settling(Settlement),
     /// A person decides.
@@ -38,6 +41,8 @@ pub enum Phase {
     },
     /// It was taken back on a person's word.
     RolledBack,
+    /// Its rehearsal came to its end, and nothing is left of it.
+    Rehearsed,
     /// The customer is at the destination; the dump waits for its end.
     Completed(Attempt),
     /// The dump could not be deleted.
@@ -84,6 +89,8 @@ pub enum Goal {
 pub enum Settlement {
     /// With [`MigrationCompleted`].
     Complete,
+    /// With [`MigrationRehearsed`].
+    Rehearse,
     /// With [`MigrationRolledBack`].
     RollBack,
     /// With [`MigrationDeferred`]; with [`MigrationParked`] when there were too many of these.
@@ -106,6 +113,8 @@ pub enum At {
     Forward(Forward),
     /// Back.
     Undo(Undo, Goal),
+    /// In a rehearsal.
+    Rehearsal(Rehearsal),
 }
 
 /// What a migration waits for.
@@ -245,10 +254,11 @@ impl Phase {
             Phase::Held { .. } => Wait::Findings,
             Phase::Doing(forward, attempt) => job(forward.step(), attempt),
             Phase::Undoing(undo, attempt, _) => job(undo.step(), attempt),
+            Phase::Rehearsing(rehearsal, attempt) => job(rehearsal.step(), attempt),
             Phase::Completed(attempt) => job(v1::Step::Expire, attempt),
             Phase::Settling(_) => Wait::Settlement,
             Phase::Parked { .. } | Phase::ExpiryFailed => Wait::Person,
-            Phase::RolledBack | Phase::Expired => Wait::Nothing,
+            Phase::RolledBack | Phase::Rehearsed | Phase::Expired => Wait::Nothing,
         }
     }
 
@@ -259,9 +269,11 @@ impl Phase {
             Self::Held { .. } => "held",
             Self::Doing(forward, _) => drover_schemas::subjects::step_name(forward.step()),
             Self::Undoing(undo, ..) => drover_schemas::subjects::step_name(undo.step()),
+            Self::Rehearsing(step, _) => drover_schemas::subjects::step_name(step.step()),
             Self::Settling(_) => "settling",
             Self::Parked { .. } => "parked",
             Self::RolledBack => "rolled back",
+            Self::Rehearsed => "rehearsed",
             Self::Completed(_) | Self::ExpiryFailed | Self::Expired => "completed",
         }
     }
@@ -307,17 +319,24 @@ pub(crate) fn after_failure(
         } else {
             Phase::Settling(Settlement::Park { at: At::Undo(*undo, *goal), undone: false })
         }),
+        Phase::Rehearsing(rehearsal, _) if rehearsal.step() == step => Some(if again {
+            Phase::Rehearsing(*rehearsal, next)
+        } else {
+            rehearsal.after_failure(failed)
+        }),
         Phase::Completed(_) if step == v1::Step::Expire => {
             Some(if again { Phase::Completed(next) } else { Phase::ExpiryFailed })
         }
         Phase::Doing(..)
         | Phase::Undoing(..)
+        | Phase::Rehearsing(..)
         | Phase::Completed(_)
         | Phase::Planned { .. }
         | Phase::Held { .. }
         | Phase::Settling(_)
         | Phase::Parked { .. }
         | Phase::RolledBack
+        | Phase::Rehearsed
         | Phase::ExpiryFailed
         | Phase::Expired => None,
     }
@@ -336,9 +355,11 @@ pub(crate) fn after_check(checked: &MigrationChecked, phase: &Phase) -> Option<P
         }
         Phase::Doing(..)
         | Phase::Undoing(..)
+        | Phase::Rehearsing(..)
         | Phase::Settling(_)
         | Phase::Parked { .. }
         | Phase::RolledBack
+        | Phase::Rehearsed
         | Phase::Completed(_)
         | Phase::ExpiryFailed
         | Phase::Expired => None,
@@ -360,6 +381,7 @@ pub(crate) fn after_recall(phase: &Phase, rollback: Rollback) -> Option<Phase> {
         Phase::Doing(forward, _) if *forward < Forward::Switch && !rollback.refused => {
             Some(Phase::Undoing(forward.first_undo(), Attempt::FIRST, Goal::Recall))
         }
+        Phase::Rehearsing(rehearsal, _) => rehearsal.back(Ending::Recall),
         Phase::Doing(..)
         | Phase::Planned { .. }
         | Phase::Held { .. }
@@ -367,6 +389,7 @@ pub(crate) fn after_recall(phase: &Phase, rollback: Rollback) -> Option<Phase> {
         | Phase::Settling(_)
         | Phase::Parked { .. }
         | Phase::RolledBack
+        | Phase::Rehearsed
         | Phase::Completed(_)
         | Phase::ExpiryFailed
         | Phase::Expired => None,
@@ -386,29 +409,38 @@ pub(crate) fn is_complete(phase: &Phase) -> bool {
         | Phase::ExpiryFailed
         | Phase::Expired => true,
         Phase::Settling(
-            Settlement::RollBack | Settlement::Defer | Settlement::Recall | Settlement::Park { .. },
+            Settlement::RollBack
+            | Settlement::Rehearse
+            | Settlement::Defer
+            | Settlement::Recall
+            | Settlement::Park { .. },
         )
         | Phase::Planned { .. }
         | Phase::Held { .. }
         | Phase::Doing(..)
         | Phase::Undoing(..)
+        | Phase::Rehearsing(..)
         | Phase::Parked { .. }
-        | Phase::RolledBack => false,
+        | Phase::RolledBack
+        | Phase::Rehearsed => false,
     }
 }
 
 pub(crate) fn after_retry(phase: &Phase) -> Option<Phase> {
     match phase {
-        Phase::Parked { undone: true, .. } | Phase::RolledBack => Some(PLANNED),
+        // A rehearsal can be given as often as one likes.
+        Phase::Parked { undone: true, .. } | Phase::RolledBack | Phase::Rehearsed => Some(PLANNED),
         Phase::Parked { at: At::Forward(forward), undone: false } => Some(first(*forward)),
         Phase::Parked { at: At::Undo(undo, goal), undone: false } => {
             Some(Phase::Undoing(*undo, Attempt::FIRST, *goal))
         }
+        Phase::Parked { at: At::Rehearsal(rehearsal), undone: false } => Some(rehearsal.begun()),
         Phase::ExpiryFailed => Some(Phase::Completed(Attempt::FIRST)),
         Phase::Planned { .. }
         | Phase::Held { .. }
         | Phase::Doing(..)
         | Phase::Undoing(..)
+        | Phase::Rehearsing(..)
         | Phase::Settling(_)
         | Phase::Completed(_)
         | Phase::Expired => None,
@@ -425,6 +457,7 @@ pub(crate) fn after_rollback(phase: &Phase) -> Option<Phase> {
         Phase::Undoing(undo, attempt, Goal::Park | Goal::Defer | Goal::Recall) => {
             Some(Phase::Undoing(*undo, *attempt, Goal::RollBack))
         }
+        Phase::Rehearsing(rehearsal, attempt) => rehearsal.rolled_back(*attempt),
         Phase::Parked { undone: true, .. }
         | Phase::Settling(
             Settlement::Defer | Settlement::Recall | Settlement::Park { undone: true, .. },
@@ -433,11 +466,14 @@ pub(crate) fn after_rollback(phase: &Phase) -> Option<Phase> {
         | Phase::Settling(Settlement::Park { at, undone: false }) => match at {
             At::Forward(forward) => back(forward.first_undo()),
             At::Undo(undo, _) => back(*undo),
+            At::Rehearsal(rehearsal) => rehearsal.rolled_back(Attempt::FIRST),
         },
         Phase::Settling(Settlement::Complete)
         | Phase::Completed(_)
         | Phase::ExpiryFailed
         | Phase::Expired => back(Undo::Revert),
-        Phase::Settling(Settlement::RollBack) | Phase::RolledBack => None,
+        Phase::Settling(Settlement::RollBack | Settlement::Rehearse)
+        | Phase::RolledBack
+        | Phase::Rehearsed => None,
     }
 }

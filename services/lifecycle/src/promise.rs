@@ -51,9 +51,11 @@ impl Migration {
             Phase::Planned { .. }
             | Phase::Held { .. }
             | Phase::Undoing(..)
+            | Phase::Rehearsing(..)
             | Phase::Settling(_)
             | Phase::Parked { .. }
             | Phase::RolledBack
+            | Phase::Rehearsed
             | Phase::Completed(_)
             | Phase::ExpiryFailed
             | Phase::Expired => None,

@@ -10,6 +10,7 @@
 //!    ([`missing`]); the last step that was begun is left to be found again by its order, as each
 //!    step can be run twice. What undid it is not known, a failure or a person's word, so the
 //!    migration is undone to its end and parked; behind the switch only a person's word undoes.
+//! 4. A rehearsal has changed nothing but its copy, so it goes on from where its log stands.
 
 use drover_schemas::{
     Code,
@@ -17,8 +18,8 @@ use drover_schemas::{
 };
 
 use crate::{
-    At, Command, Fact, Forward, Migration, Phase, Settlement, Undo, ledger::State, log_is_behind,
-    signature,
+    At, Command, Fact, Forward, Migration, Phase, Rehearsal, Settlement, Undo, ledger::State,
+    log_is_behind, signature,
 };
 
 /// How many facts a repair of one migration has at most: several runs, forth and back.
@@ -146,9 +147,11 @@ impl<'a> Shown<'a> {
             Phase::Planned { .. }
             | Phase::Held { .. }
             | Phase::Undoing(..)
+            | Phase::Rehearsing(..)
             | Phase::Settling(_)
             | Phase::Parked { .. }
             | Phase::RolledBack
+            | Phase::Rehearsed
             | Phase::Completed(_)
             | Phase::ExpiryFailed
             | Phase::Expired => false,
@@ -245,11 +248,13 @@ fn nudge(state: &Migration, shown: &Shown<'_>) -> Option<Event> {
     let step = match &state.phase {
         Phase::Doing(step, _) => step.step(),
         Phase::Undoing(undo, ..) => undo.step(),
+        Phase::Rehearsing(rehearsal, _) => rehearsal.step(),
         Phase::Planned { .. }
         | Phase::Held { .. }
         | Phase::Settling(_)
         | Phase::Parked { .. }
         | Phase::RolledBack
+        | Phase::Rehearsed
         | Phase::Completed(_)
         | Phase::ExpiryFailed
         | Phase::Expired => return None,
@@ -307,9 +312,14 @@ fn to_next_run(state: &Migration, by: &str) -> Option<Event> {
             Undo::Drop => Event::DestinationDropped(v1::DestinationDropped {}),
             Undo::Thaw => Event::SourceThawed(v1::SourceThawed::default()),
         }),
+        Phase::Rehearsing(rehearsal, _) => Some(match rehearsal {
+            Rehearsal::Dump | Rehearsal::Import | Rehearsal::Verify => undone(rehearsal.step()),
+            Rehearsal::Drop(_) => Event::DestinationDropped(v1::DestinationDropped {}),
+            Rehearsal::Sweep(_) => Event::DumpExpired(v1::DumpExpired {}),
+        }),
         Phase::Settling(_) => state.decide(Command::Settle).ok(),
-        Phase::Parked { undone: true, .. } | Phase::RolledBack => retry(by),
-        Phase::Parked { at: At::Undo(..), undone: false } => retry(by),
+        Phase::Parked { undone: true, .. } | Phase::RolledBack | Phase::Rehearsed => retry(by),
+        Phase::Parked { at: At::Undo(..) | At::Rehearsal(_), undone: false } => retry(by),
         Phase::Parked { at: At::Forward(_), undone: false }
         | Phase::Completed(_)
         | Phase::ExpiryFailed
@@ -343,9 +353,11 @@ fn within_run(state: &Migration, shown: &Shown<'_>, by: &str) -> Option<Event> {
         | Phase::Held { .. }
         | Phase::Doing(..)
         | Phase::Undoing(..)
+        | Phase::Rehearsing(..)
         | Phase::Settling(_)
         | Phase::Parked { .. }
         | Phase::RolledBack
+        | Phase::Rehearsed
         | Phase::Completed(_)
         | Phase::ExpiryFailed
         | Phase::Expired => None,
@@ -361,8 +373,13 @@ fn ended(step: Forward, by: &str) -> Event {
             discard_writes: false,
         });
     }
+    undone(step.step())
+}
+
+/// A step that was undone; the log does not know why.
+fn undone(step: Step) -> Event {
     let what = "the servers show that it was being undone; the log has lost why";
-    Event::StepFailed(failure(step.step(), Code::UndoneUnseen, what))
+    Event::StepFailed(failure(step, Code::UndoneUnseen, what))
 }
 
 #[allow(clippy::unnecessary_wraps, reason = "as the other arms give it")]
@@ -396,9 +413,11 @@ pub fn orphan(log: &Migration, is_source: bool, state: Option<State>) -> Option<
         Phase::Planned { .. }
         | Phase::Held { .. }
         | Phase::Parked { undone: true, .. }
+        | Phase::Rehearsed
         | Phase::RolledBack => true,
         Phase::Doing(..)
         | Phase::Undoing(..)
+        | Phase::Rehearsing(..)
         | Phase::Settling(_)
         | Phase::Parked { undone: false, .. }
         | Phase::Completed(_)
@@ -413,9 +432,11 @@ pub fn orphan(log: &Migration, is_source: bool, state: Option<State>) -> Option<
         Phase::Planned { .. }
         | Phase::Held { .. }
         | Phase::Undoing(..)
+        | Phase::Rehearsing(..)
         | Phase::Settling(_)
         | Phase::Parked { .. }
         | Phase::RolledBack
+        | Phase::Rehearsed
         | Phase::Expired => 0,
     };
     let needed = place_of(if is_source { Forward::Freeze } else { Forward::Import });

@@ -25,7 +25,7 @@ impl SlotTimes {
     pub fn take(&mut self, id: MigrationId, source: &str, at_unix_ms: i64, event: &Event) {
         if let Event::MigrationAdmitted(_) = event {
             self.admitted.insert(id, (source.to_owned(), at_unix_ms));
-        } else if let Event::DnsSwitched(_) = event {
+        } else if let Event::DnsSwitched(_) | Event::MigrationRehearsed(_) = event {
             if let Some((source, admitted)) = self.admitted.remove(&id) {
                 let took_ms = at_unix_ms.saturating_sub(admitted).max(1);
                 let (count, sum_ms) = self.ended.entry(source.clone()).or_default();

@@ -176,6 +176,7 @@ pub fn step_of(event: &Event) -> Option<Step> {
         | Event::MigrationParked(_)
         | Event::MigrationChecked(_)
         | Event::MigrationRecalled(_)
+        | Event::MigrationRehearsed(_)
         | Event::RetryRequested(_)
         | Event::RollbackRequested(_)
         | Event::MigrationRolledBack(_)

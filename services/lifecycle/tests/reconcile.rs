@@ -118,7 +118,9 @@ impl Places {
 }
 
 fn asked(job: &Job) -> Asked {
-    Asked { revision: job.revision, run: job.run, destination_shut: job.destination_shut }
+    let rehearsal = job.planned.as_ref().is_some_and(|planned| planned.rehearsal);
+    let Job { revision, run, destination_shut, .. } = *job;
+    Asked { revision, run, destination_shut, rehearsal }
 }
 
 struct World {

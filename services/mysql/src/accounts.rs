@@ -19,12 +19,13 @@ use serde::{Deserialize, Serialize};
 use crate::{
     Error, Flavour, Order, Server, Session, definers,
     events::ScheduledEvent,
+    freeze, guard,
     ident::{self, ident, literal},
     ledger::{self, Locked, Side, State},
     mysql,
     privileges::{Grant, Grantee, mangled},
     successors::Changes,
-    takeaway::Undo,
+    takeaway::{Leave, Undo},
 };
 
 /// Errors of CREATE USER that mean that this server has no such account: unknown plugin, a hash
@@ -136,13 +137,20 @@ impl Accounts {
     }
 }
 
-/// Reads the accounts of a frozen database.
+/// Reads the accounts of a frozen database. In a rehearsal: of the database as it is, after the looks
+/// of a freeze, and without what an account proves itself by, as none is made.
 ///
 /// # Errors
+/// In a rehearsal those that a freeze would have before it changes anything; otherwise
 /// `NotFrozen` when this migration has not frozen it; `AccountUnsupported` for an account whose
 /// definition cannot be read.
 pub async fn accounts(server: &Server, order: &Order) -> Result<Accounts, Error> {
     let mut session = server.session().await?;
+    if order.rehearsal {
+        let found = as_it_is(&mut session, &order.database).await?;
+        session.end().await?;
+        return Ok(found);
+    }
     let entry = ledger::read(&mut session, order.migration, Side::Source).await?;
     let frozen = entry.filter(|e| {
         matches!(e.state, State::Freezing | State::Frozen | State::Retiring | State::Retired)
@@ -154,6 +162,21 @@ pub async fn accounts(server: &Server, order: &Order) -> Result<Accounts, Error>
         .map_err(|e| session.unexpected("reading the ledger", e.to_string()))?;
     let found = gather(&mut session, &undo, &order.database).await?;
     session.end().await?;
+    Ok(found)
+}
+
+async fn as_it_is(session: &mut Session, database: &str) -> Result<Accounts, Error> {
+    freeze::check_there(session, database).await?;
+    let held = freeze::read(session, database).await?;
+    guard::check(session, database).await?;
+    let mut undo = Undo::default();
+    // The statements that would take it away are of no use here.
+    let _ = undo.take(&held.grants, database, Leave::Reads);
+    let mut found = gather(session, &undo, database).await?;
+    for account in &mut found.accounts {
+        account.login.clear();
+        account.definition.clear();
+    }
     Ok(found)
 }
 

@@ -9,13 +9,15 @@
 //! 4. The order is such that nothing is made before what it needs: views that are broken already,
 //!    sequences, tables, rows, routines, views, triggers, events. Foreign keys may go round in circles, as they are not
 //!    checked.
-//! 5. A freeze disables the scheduled events, so the dump has them disabled. The last frame
+//! 5. A rehearsal's source is not frozen, and goes on being written to: all is read in one snapshot on
+//!    one session, and no table is held longer than it is read.
+//! 6. A freeze disables the scheduled events, so the dump has them disabled. The last frame
 //!    enables those that were enabled, for customers; Drover's own import leaves it out: there they
 //!    are enabled when the destination opens.
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use drover_lifecycle::ledger::{Act, Refusal, fence, permit};
+use drover_lifecycle::ledger::{Act, fence, permit};
 use drover_schemas::Code;
 use tokio::{io::AsyncWrite, sync::mpsc};
 
@@ -49,8 +51,8 @@ const HISTORY_SINCE: (u16, u16, u16) = (10, 11, 0);
 /// AUTO_INCREMENT columns, and every date that a table may hold.
 pub(crate) const LOADING_MODE: &str = "NO_AUTO_VALUE_ON_ZERO,ALLOW_INVALID_DATES";
 
-/// Dumps a database that this migration has frozen to `to`. `enabled` are the scheduled events
-/// that were enabled before.
+/// Dumps a database that this migration has frozen, or that it rehearses, to `to`. `enabled` are the
+/// scheduled events that were enabled before the freeze.
 ///
 /// # Errors
 /// `NotFrozen` or `WatchdogFired`, also when the source was thawed meanwhile; `DumpRefused`, `TableElsewhere`, `ViewBroken` for what
@@ -65,6 +67,11 @@ pub async fn dump(
     let mut session = server.session().await?;
     let frozen_at = frozen(&mut session, order).await?;
     let mut writer = Writer::new(server, form, to)?;
+    let facts = match &frozen_at {
+        Some(entry) => facts(server, entry)?,
+        None => freeze::Facts { at_unix_ms: session.now_unix_ms().await?, ..Default::default() },
+    };
+    let failed = |error| failed(error, order);
     let (found, digests) = read(&mut session, order, &mut writer).await.map_err(failed)?;
     writer.client("\n");
     writer.statement(format!("SET NAMES utf8mb4, sql_mode = '{LOADING_MODE}'").as_bytes());
@@ -74,26 +81,32 @@ pub async fn dump(
     writer.client("-- This dump is complete.\n");
     writer.end(FrameKind::Trailer, "").await?;
     session.run("ending the snapshot", "ROLLBACK").await.map_err(failed)?;
-    if frozen(&mut session, order).await?.revision != frozen_at.revision {
+    let revision = |entry: &Option<Entry>| entry.as_ref().map(|entry| entry.revision);
+    if revision(&frozen(&mut session, order).await?) != revision(&frozen_at) {
         let what = format!("{} was frozen anew during the dump", order.migration);
         return Err(server.found(Code::NotFrozen, what));
     }
     session.end().await?;
-    let source = source(server, &found, &frozen_at)?;
+    let source = source(&found, facts);
     let description = found.description(&digests);
     Ok(Contents { description, source, form, frames: writer.finish() })
 }
 
+/// Errors that come from a customer's change to what is just being read: no such table; its definition
+/// has changed; no such routine.
+const CHANGED_MEANWHILE: [u16; 3] = [1146, 1412, 1305];
+
 /// A session that is lost during a dump, or a statement that fails for a moment, is a dump to be
-/// made again.
-fn failed(error: Error) -> Error {
+/// made again; also one that met a change of its rehearsal's source.
+fn failed(error: Error, order: &Order) -> Error {
     match error {
         Error::Unreachable { server, doing, reason } => {
             let what = format!("{doing}: {reason}");
             Error::Found { code: Code::DumpFailed, server, what }
         }
         Error::Statement { server, doing, number, text } => {
-            let transient = crate::error::is_transient(number);
+            let changed = order.rehearsal && CHANGED_MEANWHILE.contains(&number);
+            let transient = changed || crate::error::is_transient(number);
             let code = if transient { Code::DumpFailed } else { Code::DumpRefused };
             Error::Found { code, server, what: format!("{doing}: error {number}: {text}") }
         }
@@ -101,33 +114,36 @@ fn failed(error: Error) -> Error {
     }
 }
 
-/// The ledger's row by which this migration's source is frozen.
-async fn frozen(session: &mut Session, order: &Order) -> Result<Entry, Error> {
+/// The ledger's row by which this migration's source is frozen; none in a rehearsal.
+async fn frozen(session: &mut Session, order: &Order) -> Result<Option<Entry>, Error> {
     let server = session.server().clone();
     let entry = ledger::read(session, order.migration, Side::Source).await?;
     let (row, asked) = (entry.as_ref().map(Entry::row), order.asked());
     let permitted = permit(Act::Dump, row, asked).and_then(|_| fence(row, asked));
     match (permitted, entry) {
-        (Ok(()), Some(entry)) => Ok(entry),
-        (Ok(()), None) => Err(ledger::refused(&server, order, None, Refusal::NotFrozen)),
+        (Ok(()), entry) => Ok(entry),
         (Err(refusal), entry) => Err(ledger::refused(&server, order, entry.as_ref(), refusal)),
     }
 }
 
-/// What the manifest says of the server.
-fn source(server: &Server, found: &Found, frozen_at: &Entry) -> Result<Source, Error> {
-    let facts: freeze::Facts = serde_json::from_str(&frozen_at.facts).map_err(|e| {
+/// What the freeze found.
+fn facts(server: &Server, frozen_at: &Entry) -> Result<freeze::Facts, Error> {
+    serde_json::from_str(&frozen_at.facts).map_err(|e| {
         let server = server.name().to_string();
         Error::Unexpected { server, doing: "reading the ledger", what: e.to_string() }
-    })?;
-    Ok(Source {
+    })
+}
+
+/// What the manifest says of the server.
+fn source(found: &Found, facts: freeze::Facts) -> Source {
+    Source {
         sql_mode: found.lists.sql_mode.clone(),
         charset: found.lists.charset_server.clone(),
         gtid: facts.gtid,
         binlog_file: facts.binlog_file,
         binlog_position: facts.binlog_position,
         at_unix_ms: facts.at_unix_ms,
-    })
+    }
 }
 
 /// Reads all that there is, in one snapshot, and writes it.
@@ -137,6 +153,10 @@ async fn read<W: AsyncWrite + Unpin + Send>(
     writer: &mut Writer<'_, W>,
 ) -> Result<(Found, Digests), Error> {
     session.run("beginning a snapshot", &snapshot()).await?;
+    if order.rehearsal {
+        // Before anything is read: an engine that knows no savepoints takes none once it takes part.
+        session.run("beginning a snapshot", "SAVEPOINT drover").await?;
+    }
     let found = Found::read(session, &order.database).await?;
     refuse(session, &found)?;
     prologue(session, &found, writer);
@@ -152,7 +172,7 @@ async fn read<W: AsyncWrite + Unpin + Send>(
     session.run("dumping", "SET SESSION character_set_results = 'utf8mb4'").await?;
     programs::routines(session, &found.lists, writer).await?;
     views.write(&found.lists, writer).await?;
-    programs::triggers_and_events(session, &found.lists, writer).await?;
+    programs::triggers_and_events(session, &found.lists, order.rehearsal, writer).await?;
     Ok((found, digests))
 }
 
@@ -258,7 +278,9 @@ async fn all_rows<W: AsyncWrite + Unpin + Send>(
     let settings = format!("SET NAMES binary, autocommit = {}", u8::from(by_statement));
     writer.statement(settings.as_bytes());
     writer.end(FrameKind::RowsBegin, "").await?;
-    let digests = if slices::are_large(tables) {
+    let digests = if order.rehearsal {
+        in_one_snapshot(session, tables, writer).await?
+    } else if slices::are_large(tables) {
         side_by_side(session, order, tables, writer).await?
     } else {
         one_by_one(session, tables, writer).await?
@@ -278,6 +300,23 @@ async fn one_by_one<W: AsyncWrite + Unpin + Send>(
     let mut digests = Digests::new();
     for part in slices::packets(tables.iter().collect()) {
         rows::read(session, &part, &mut digests, &mut Rows::new(writer)).await?;
+    }
+    Ok(digests)
+}
+
+/// While the source is written to: on one session, as others would have other snapshots. It would hold
+/// every table that it has read until its transaction ends; a customer's ALTER TABLE would wait for
+/// that, and everybody behind it. So each packet's are let go, which leaves the snapshot as it is.
+async fn in_one_snapshot<W: AsyncWrite + Unpin + Send>(
+    session: &mut Session,
+    tables: &BTreeMap<String, Relation>,
+    writer: &mut Writer<'_, W>,
+) -> Result<Digests, Error> {
+    let mut digests = Digests::new();
+    let back = "ROLLBACK TO SAVEPOINT drover";
+    for part in slices::packets(tables.iter().collect()) {
+        rows::read(session, &part, &mut digests, &mut Rows::new(writer)).await?;
+        session.run("letting tables go", back).await?;
     }
     Ok(digests)
 }

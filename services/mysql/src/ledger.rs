@@ -484,6 +484,7 @@ pub(crate) fn refused(
         Refusal::Lapsed => of(Code::WatchdogFired, "its time was over before it was disarmed"),
         Refusal::TooLate => of(Code::FrozenTooLong, "its time is over"),
         Refusal::NotDisarmed => of(Code::NotDisarmed, "it was not disarmed"),
+        Refusal::Rehearsal => of(Code::RehearsalOnly, "it is being rehearsed only"),
         Refusal::DestinationUnknown => {
             of(Code::DestinationUnknown, "it was disarmed, and the destination was not shut since")
         }

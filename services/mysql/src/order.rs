@@ -23,6 +23,8 @@ pub struct Order {
     pub attempt: u32,
     /// The history says that the destination was closed, or its copy dropped, in this run.
     pub destination_shut: bool,
+    /// It is for a rehearsal: the source stays as it is, and nobody is let in at the destination.
+    pub rehearsal: bool,
     /// After how long the source thaws itself unless it was disarmed, in milliseconds.
     pub max_frozen_ms: u32,
     /// The job as it came, encoded: the ledger keeps the last one, so that a log that has lost its
@@ -33,8 +35,8 @@ pub struct Order {
 impl Order {
     /// What the ledger's rules look at.
     pub(crate) fn asked(&self) -> Asked {
-        let Self { revision, run, destination_shut, .. } = *self;
-        Asked { revision, run, destination_shut }
+        let Self { revision, run, destination_shut, rehearsal, .. } = *self;
+        Asked { revision, run, destination_shut, rehearsal }
     }
 }
 
@@ -52,6 +54,7 @@ impl TryFrom<&v1::Job> for Order {
             run: job.run,
             attempt: job.attempt,
             destination_shut: job.destination_shut,
+            rehearsal: planned.rehearsal,
             max_frozen_ms: max_frozen_ms(job.policy.as_ref()),
             job: job.encode_to_vec(),
         })

@@ -33,19 +33,21 @@ pub(crate) async fn routines<W: AsyncWrite + Unpin>(
         })
         .map(|(kind, name)| (*kind, name.as_str()))
         .collect();
-    write(session, lists, writer, FrameKind::Routine, &some).await
+    write(session, lists, writer, FrameKind::Routine, (&some, false)).await
 }
 
-/// Writes the triggers, in their order, and the scheduled events.
+/// Writes the triggers, in their order, and the scheduled events; of a source that was not frozen, as if
+/// they were disabled, so that none runs at the destination.
 pub(crate) async fn triggers_and_events<W: AsyncWrite + Unpin>(
     session: &mut Session,
     lists: &Lists,
+    disable: bool,
     writer: &mut Writer<'_, W>,
 ) -> Result<(), Error> {
     let some: Vec<_> = lists.triggers.iter().map(|name| (Kind::Trigger, name.as_str())).collect();
-    write(session, lists, writer, FrameKind::Trigger, &some).await?;
+    write(session, lists, writer, FrameKind::Trigger, (&some, false)).await?;
     let some: Vec<_> = lists.events.iter().map(|name| (Kind::Event, name.as_str())).collect();
-    write(session, lists, writer, FrameKind::Event, &some).await
+    write(session, lists, writer, FrameKind::Event, (&some, disable)).await
 }
 
 async fn write<W: AsyncWrite + Unpin>(
@@ -53,7 +55,7 @@ async fn write<W: AsyncWrite + Unpin>(
     lists: &Lists,
     writer: &mut Writer<'_, W>,
     frame: FrameKind,
-    some: &[(Kind, &str)],
+    (some, disable): (&[(Kind, &str)], bool),
 ) -> Result<(), Error> {
     if some.is_empty() {
         return Ok(());
@@ -64,11 +66,12 @@ async fn write<W: AsyncWrite + Unpin>(
         .iter()
         .map(|(kind, name)| format!("SHOW CREATE {} {}", kind.word(), ident(name)))
         .collect();
+    let server = session.server().clone();
     for ((kind, name), rows) in some.iter().zip(ask(session, doing, &shows).await?) {
         let program = rows.first().and_then(|row| Program::read(*kind, row));
         let unreadable = || {
             let what = format!("the text of {} {} cannot be read", kind.word(), ident(name));
-            session.server().found(Code::DumpRefused, what)
+            server.found(Code::DumpRefused, what)
         };
         let mut program = program.ok_or_else(unreadable)?;
         let head = match is_unicode(program.charset) {
@@ -89,10 +92,43 @@ async fn write<W: AsyncWrite + Unpin>(
             let whole = [said.as_slice(), &program.statement[head.len()..]].concat();
             program.statement = Cow::Owned(whole);
         }
+        if disable {
+            let disabled = disabled(&program.statement).ok_or_else(unreadable)?;
+            program.statement = Cow::Owned(disabled);
+        }
         program.write(writer, &lists.defaults.collation);
         writer.end(frame, name).await?;
     }
     session.run(doing, "SET SESSION character_set_results = 'utf8mb4'").await
+}
+
+/// A scheduled event's CREATE, with the event disabled; none where that cannot be read. What says so
+/// stands before the comment and the body, behind names and times in quotes.
+fn disabled(statement: &[u8]) -> Option<Vec<u8>> {
+    const BEFORE: &[u8] = b" PRESERVE ";
+    const ENABLE: &[u8] = b"ENABLE";
+    let (mut quote, mut escaped) = (None, false);
+    for (at, byte) in statement.iter().enumerate() {
+        match quote {
+            Some(_) if escaped => escaped = false,
+            Some(b'\'') if *byte == b'\\' => escaped = true,
+            // A doubled quote closes and opens again, which comes to the same.
+            Some(open) if *byte == open => quote = None,
+            Some(_) => {}
+            None if matches!(byte, b'\'' | b'`' | b'"') => quote = Some(*byte),
+            None => {
+                let Some(rest) = statement.get(at..)?.strip_prefix(BEFORE) else { continue };
+                return match rest.strip_prefix(ENABLE) {
+                    Some(rest) => {
+                        let begin = statement.get(..at + BEFORE.len())?;
+                        Some([begin, b"DISABLE", rest].concat())
+                    }
+                    None => rest.starts_with(b"DISABLE").then(|| statement.to_vec()),
+                };
+            }
+        }
+    }
+    None
 }
 
 /// The answer of SHOW CREATE.
@@ -176,5 +212,26 @@ impl<'a> Program<'a> {
         if other {
             writer.statement(alter(collation).as_bytes());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::disabled;
+
+    #[test]
+    fn an_event_is_disabled_where_it_says_so_itself() {
+        let begin = "CREATE DEFINER=`a PRESERVE ENABLE`@`%` EVENT `e``` ON SCHEDULE EVERY 1 DAY \
+                     STARTS '2026-01-01 00:00:00' ON COMPLETION NOT PRESERVE";
+        let end = "COMMENT 'x' DO SELECT ' PRESERVE ENABLE'";
+        for (was, becomes) in [
+            ("ENABLE", "DISABLE"),
+            ("DISABLE", "DISABLE"),
+            ("DISABLE ON SLAVE", "DISABLE ON SLAVE"),
+        ] {
+            let found = disabled(format!("{begin} {was} {end}").as_bytes()).unwrap();
+            assert_eq!(String::from_utf8(found).unwrap(), format!("{begin} {becomes} {end}"));
+        }
+        assert_eq!(disabled(b"CREATE EVENT `e` DO SELECT ' PRESERVE ENABLE'"), None);
     }
 }

@@ -19,9 +19,7 @@ use drover_lifecycle::{
 };
 use drover_schemas::{
     CampaignName, MigrationId, ServerName,
-    v1::{
-        self, CampaignPaused, CampaignStatus, ForecastTail, Job, campaign_event, migration_event,
-    },
+    v1::{self, CampaignPaused, CampaignStatus, Job, campaign_event, migration_event},
 };
 
 mod entry;
@@ -425,19 +423,9 @@ impl Board {
             sequence: herd.sequence,
             in_flight: self.admission.in_flight(name),
             admitting: herd.live && herd.is_running(),
-            forecast: herd.forecast.as_ref().map(told),
+            forecast: herd.forecast.as_ref().map(v1::Forecast::from),
         };
         self.herds.iter().map(status).collect()
-    }
-}
-
-fn told(forecast: &Forecast) -> v1::Forecast {
-    let tail = |(host, share): &(String, f64)| ForecastTail { host: host.clone(), share: *share };
-    v1::Forecast {
-        low_seconds: forecast.low_ms / 1e3,
-        middle_seconds: forecast.middle_ms / 1e3,
-        high_seconds: forecast.high_ms / 1e3,
-        tail: forecast.tail.iter().map(tail).collect(),
     }
 }
 

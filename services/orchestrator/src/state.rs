@@ -115,9 +115,14 @@ impl State {
 /// Whether nothing is done with it for a while, and nothing but what is packed is kept of it.
 fn rests(migration: &Migration) -> bool {
     let waits = match migration.phase {
-        Phase::Planned { .. } | Phase::Held { .. } | Phase::Completed(_) | Phase::Expired => true,
+        Phase::Planned { .. }
+        | Phase::Held { .. }
+        | Phase::Rehearsed
+        | Phase::Completed(_)
+        | Phase::Expired => true,
         Phase::Doing(..)
         | Phase::Undoing(..)
+        | Phase::Rehearsing(..)
         | Phase::Settling(_)
         | Phase::Parked { .. }
         | Phase::RolledBack

@@ -239,7 +239,7 @@ impl Note {
             | Event::RetryRequested(_)
             | Event::MigrationRolledBack(_) => Self::Onward,
             Event::MigrationDeferred(_) => Self::Deferred,
-            Event::MigrationCompleted(_) => Self::Completed,
+            Event::MigrationCompleted(_) | Event::MigrationRehearsed(_) => Self::Completed,
             Event::StepFailed(failed) => Self::Failed(failed.clone()),
             Event::MigrationParked(parked) => {
                 Self::Parked { code: parked.code.clone(), signature: parked.signature.clone() }

@@ -6,7 +6,8 @@
 //! and what is in memory is always just what a row gives back.
 
 use drover_lifecycle::{
-    At, Attempt, Forward, Goal, Migration, Phase, Rollback, Settlement, Undo, Wait,
+    At, Attempt, Ending, Forward, Goal, Migration, Phase, Rehearsal, Rollback, Settlement, Undo,
+    Wait,
 };
 use drover_schemas::{
     subjects::step_name,
@@ -100,14 +101,16 @@ pub(crate) fn waits_for(migration: &Migration) -> &'static str {
 /// Which attempt at its step it is in; 0 where there is none.
 pub(crate) fn attempt(phase: &Phase) -> u32 {
     match phase {
-        Phase::Doing(_, attempt) | Phase::Undoing(_, attempt, _) | Phase::Completed(attempt) => {
-            attempt.number
-        }
+        Phase::Doing(_, attempt)
+        | Phase::Undoing(_, attempt, _)
+        | Phase::Rehearsing(_, attempt)
+        | Phase::Completed(attempt) => attempt.number,
         Phase::Planned { .. }
         | Phase::Held { .. }
         | Phase::Settling(_)
         | Phase::Parked { .. }
         | Phase::RolledBack
+        | Phase::Rehearsed
         | Phase::ExpiryFailed
         | Phase::Expired => 0,
     }
@@ -142,6 +145,10 @@ fn write(phase: &Phase) -> String {
             let (step, attempt) = (step_name(undo.step()), write_attempt(*attempt));
             format!("undoing {step} {attempt} {}", write_goal(*goal))
         }
+        Phase::Rehearsing(rehearsal, attempt) => {
+            format!("rehearsing {} {}", write_rehearsal(*rehearsal), write_attempt(*attempt))
+        }
+        Phase::Settling(Settlement::Rehearse) => "settling rehearse".to_owned(),
         Phase::Settling(Settlement::Complete) => "settling complete".to_owned(),
         Phase::Settling(Settlement::Defer) => "settling defer".to_owned(),
         Phase::Settling(Settlement::Recall) => "settling recall".to_owned(),
@@ -151,6 +158,7 @@ fn write(phase: &Phase) -> String {
         }
         Phase::Parked { at, undone } => format!("parked {} {undone}", write_at(*at)),
         Phase::RolledBack => "rolledback".to_owned(),
+        Phase::Rehearsed => "rehearsed".to_owned(),
         Phase::Completed(attempt) => format!("completed {}", write_attempt(*attempt)),
         Phase::ExpiryFailed => "expiryfailed".to_owned(),
         Phase::Expired => "expired".to_owned(),
@@ -174,6 +182,26 @@ fn write_at(at: At) -> String {
     match at {
         At::Forward(forward) => format!("forward {}", step_name(forward.step())),
         At::Undo(undo, goal) => format!("undo {} {}", step_name(undo.step()), write_goal(goal)),
+        At::Rehearsal(rehearsal) => format!("rehearsal {}", write_rehearsal(rehearsal)),
+    }
+}
+
+fn write_rehearsal(rehearsal: Rehearsal) -> String {
+    match rehearsal {
+        Rehearsal::Dump => "dump".to_owned(),
+        Rehearsal::Import => "import".to_owned(),
+        Rehearsal::Verify => "verify".to_owned(),
+        Rehearsal::Drop(ending) => format!("drop {}", write_ending(ending)),
+        Rehearsal::Sweep(ending) => format!("sweep {}", write_ending(ending)),
+    }
+}
+
+fn write_ending(ending: Ending) -> &'static str {
+    match ending {
+        Ending::Rehearsed => "rehearsed",
+        Ending::Park => "park",
+        Ending::Recall => "recall",
+        Ending::RollBack => "rollback",
     }
 }
 
@@ -188,7 +216,9 @@ fn read(text: &str) -> Option<Phase> {
             read_attempt(&mut words)?,
             read_goal(&mut words)?,
         ),
+        "rehearsing" => Phase::Rehearsing(read_rehearsal(&mut words)?, read_attempt(&mut words)?),
         "settling" => Phase::Settling(match words.next()? {
+            "rehearse" => Settlement::Rehearse,
             "complete" => Settlement::Complete,
             "rollback" => Settlement::RollBack,
             "defer" => Settlement::Defer,
@@ -200,6 +230,7 @@ fn read(text: &str) -> Option<Phase> {
         }),
         "parked" => Phase::Parked { at: read_at(&mut words)?, undone: words.next()?.parse().ok()? },
         "rolledback" => Phase::RolledBack,
+        "rehearsed" => Phase::Rehearsed,
         "completed" => Phase::Completed(read_attempt(&mut words)?),
         "expiryfailed" => Phase::ExpiryFailed,
         "expired" => Phase::Expired,
@@ -227,8 +258,25 @@ fn read_at<'a>(words: &mut impl Iterator<Item = &'a str>) -> Option<At> {
     match words.next()? {
         "forward" => Some(At::Forward(read_forward(words)?)),
         "undo" => Some(At::Undo(read_undo(words)?, read_goal(words)?)),
+        "rehearsal" => Some(At::Rehearsal(read_rehearsal(words)?)),
         _ => None,
     }
+}
+
+fn read_rehearsal<'a>(words: &mut impl Iterator<Item = &'a str>) -> Option<Rehearsal> {
+    match words.next()? {
+        "dump" => Some(Rehearsal::Dump),
+        "import" => Some(Rehearsal::Import),
+        "verify" => Some(Rehearsal::Verify),
+        "drop" => Some(Rehearsal::Drop(read_ending(words)?)),
+        "sweep" => Some(Rehearsal::Sweep(read_ending(words)?)),
+        _ => None,
+    }
+}
+
+fn read_ending<'a>(words: &mut impl Iterator<Item = &'a str>) -> Option<Ending> {
+    let word = words.next()?;
+    Ending::ALL.into_iter().find(|ending| write_ending(*ending) == word)
 }
 
 fn read_forward<'a>(words: &mut impl Iterator<Item = &'a str>) -> Option<Forward> {
@@ -256,10 +304,22 @@ mod tests {
         prop::sample::select(vec![Goal::Park, Goal::Defer, Goal::Recall, Goal::RollBack])
     }
 
+    fn rehearsals() -> impl Strategy<Value = Rehearsal> {
+        let endings = || prop::sample::select(&Ending::ALL[..]);
+        prop_oneof![
+            Just(Rehearsal::Dump),
+            Just(Rehearsal::Import),
+            Just(Rehearsal::Verify),
+            endings().prop_map(Rehearsal::Drop),
+            endings().prop_map(Rehearsal::Sweep),
+        ]
+    }
+
     fn ats() -> impl Strategy<Value = At> {
         prop_oneof![
             prop::sample::select(&Forward::ALL[..]).prop_map(At::Forward),
             (prop::sample::select(&Undo::ALL[..]), goals()).prop_map(|(u, g)| At::Undo(u, g)),
+            rehearsals().prop_map(At::Rehearsal),
         ]
     }
 
@@ -280,6 +340,9 @@ mod tests {
             (ats(), any::<bool>()).prop_map(|(at, undone)| Phase::Parked { at, undone }),
             Just(Phase::RolledBack),
             attempts().prop_map(Phase::Completed),
+            (rehearsals(), attempts()).prop_map(|(r, a)| Phase::Rehearsing(r, a)),
+            Just(Phase::Settling(Settlement::Rehearse)),
+            Just(Phase::Rehearsed),
             Just(Phase::ExpiryFailed),
             Just(Phase::Expired),
         ]

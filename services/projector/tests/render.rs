@@ -187,7 +187,7 @@ fn migration_events() -> Vec<(Event, &'static str)> {
             }),
             "a\\u{a}b from s to d, shop.example.net",
         ),
-        (Event::MigrationAdmitted(v1::MigrationAdmitted { run: 2 }), "run 2"),
+        (Event::MigrationAdmitted(v1::MigrationAdmitted { run: 2, rehearsal: false }), "run 2"),
         (
             frozen(point("", "bin.1")),
             "1 account, 0 sessions ended, 2 scheduled events stopped, at bin.1:4, \

@@ -204,7 +204,8 @@ async fn an_answer_that_is_sent_into_a_history_is_no_event() {
     let operator = world.bus(&User::Operator).await;
     let aggregate =
         Aggregate::Migration(MigrationId::new(&world.campaign, &server("src-1"), "shop"));
-    let event = migration_event::Event::MigrationAdmitted(MigrationAdmitted { run: 1 });
+    let event =
+        migration_event::Event::MigrationAdmitted(MigrationAdmitted { run: 1, rehearsal: false });
     let event = CloudEvent::migration(event, "drover/test/1", Utc::now());
     operator.append(&world.campaign, aggregate, 0, &event).await.unwrap();
 

@@ -83,7 +83,7 @@ fn aggregate(campaign: &CampaignName, database: &str) -> Aggregate {
 
 /// An event that tells itself apart by its number.
 fn event(number: u32) -> CloudEvent {
-    let event = Event::MigrationAdmitted(MigrationAdmitted { run: number });
+    let event = Event::MigrationAdmitted(MigrationAdmitted { run: number, rehearsal: false });
     CloudEvent::migration(event, "drover/test/1", Utc::now())
 }
 

@@ -59,7 +59,7 @@ impl Stage {
         let permit = self.gate.acquire().await.unwrap();
         permit.forget();
         self.running.fetch_sub(1, SeqCst);
-        Ok(Event::MigrationAdmitted(MigrationAdmitted { run: 77 }))
+        Ok(Event::MigrationAdmitted(MigrationAdmitted { run: 77, rehearsal: false }))
     }
 
     fn work(

@@ -1,15 +1,35 @@
 //! `drover forecast`: when a campaign will have come to its end, as an interval, and its tail by name.
 //!
-//! The active orchestrator foresees it from the running campaign's own times.
+//! The active orchestrator foresees it from the running campaign's own times. Before its start it is
+//! foreseen here, from those of its rehearsal, in which a database takes about as long: what it lacks
+//! (freeze, opening, switch) is short beside the copy, and it drops the copy again.
 
-use std::path::Path;
+use std::{
+    collections::{BTreeMap, HashMap},
+    path::Path,
+};
 
+use chrono::Utc;
+use drover_bus::{From, Item};
+use drover_lifecycle::{
+    Phase,
+    forecast::forecast,
+    slot_times::SlotTimes,
+    step_times::{Size, StepTimes},
+};
 use drover_projector::render;
-use drover_schemas::{CampaignName, Code, Failure};
+use drover_schemas::{
+    CampaignName, Code, Failure, subjects::Aggregate, v1, v1::migration_event::Event,
+};
+use futures::TryStreamExt as _;
 use serde_json::json;
 
 use super::{pause::answering, print, print_json};
-use crate::{context::Context, report::Trouble};
+use crate::{
+    context::{Context, campaign_state},
+    report::Trouble,
+    standing::standing,
+};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -20,34 +40,151 @@ pub struct Args {
     json: bool,
 }
 
+/// What is foreseen, and from what.
+struct Foreseen {
+    forecast: v1::Forecast,
+    /// From a rehearsal: how long its steps took; empty from the running campaign.
+    rehearsed: Vec<Size>,
+}
+
 pub async fn run(config: &Path, args: Args) -> Result<(), Trouble> {
     let Args { campaign, json } = args;
     let context = Context::of(config, "forecast", &campaign).await?;
-    let silent = || Failure::new(Code::NoAnswer, "no orchestrator is running");
-    let status = answering(&context.bus).await?.ok_or_else(silent)?;
-    let known = status.campaigns.into_iter().find(|known| known.campaign == campaign.as_str());
-    let forecast = known.and_then(|known| known.forecast);
+    let running = of_running(&context, &campaign).await?;
+    let foreseen = match running {
+        Some(forecast) => Some(Foreseen { forecast, rehearsed: Vec::new() }),
+        None => of_rehearsal(&context, &campaign).await?,
+    };
     if json {
-        let tail = |tail: &drover_schemas::v1::ForecastTail| json!({ "host": tail.host, "share": tail.share });
-        return print_json(&forecast.map(|forecast| {
-            json!({
-                "low_seconds": forecast.low_seconds,
-                "middle_seconds": forecast.middle_seconds,
-                "high_seconds": forecast.high_seconds,
-                "tail": forecast.tail.iter().map(tail).collect::<Vec<_>>(),
-            })
-        }));
+        return print_json(&foreseen.map(|foreseen| document(&foreseen)));
     }
-    let Some(forecast) = forecast else {
-        print(&format!("{campaign}: nothing is foreseen yet, or it does not run\n"));
+    let Some(Foreseen { forecast, rehearsed }) = foreseen else {
+        print(&format!(
+            "{campaign}: nothing is foreseen: it does not run yet, and was not rehearsed\n"
+        ));
         return Ok(());
     };
     let duration = |seconds: f64| render::duration(seconds.ceil() as u64);
     let (low, high) = (duration(forecast.low_seconds), duration(forecast.high_seconds));
     let middle = duration(forecast.middle_seconds);
-    print(&format!("{campaign}: ends in {low} to {high} (9 of 10 times), most likely {middle}\n"));
+    let basis = if rehearsed.is_empty() { "" } else { ", as rehearsed" };
+    print(&format!(
+        "{campaign}: ends in {low} to {high} (9 of 10 times), most likely {middle}{basis}\n"
+    ));
     for tail in &forecast.tail {
         print(&format!("  last may be {} ({:.0} %)\n", tail.host, 100.0 * tail.share));
     }
+    for size in &rehearsed {
+        print(&line(size));
+    }
     Ok(())
+}
+
+/// What the active orchestrator foresees.
+async fn of_running(
+    context: &Context,
+    campaign: &CampaignName,
+) -> Result<Option<v1::Forecast>, Failure> {
+    let Some(status) = answering(&context.bus).await? else { return Ok(None) };
+    let known = status.campaigns.into_iter().find(|known| known.campaign == campaign.as_str());
+    Ok(known.and_then(|known| known.forecast))
+}
+
+/// What the rehearsal lets foresee of what still waits for its turn.
+async fn of_rehearsal(
+    context: &Context,
+    campaign: &CampaignName,
+) -> Result<Option<Foreseen>, Failure> {
+    let Ok(rehearsal) = campaign.rehearsal() else { return Ok(None) };
+    let bus = &context.bus;
+    if !bus.campaigns().await?.contains(&rehearsal) {
+        return Ok(None);
+    }
+    let (mut slots, mut steps) = (SlotTimes::default(), StepTimes::default());
+    let mut sources = HashMap::new();
+    let mut items = bus.replay(&rehearsal, From::Start, None);
+    while let Some(item) = items.try_next().await? {
+        let Item::Event(recorded) = item else { continue };
+        let Aggregate::Migration(id) = recorded.aggregate else { continue };
+        let event = recorded.event.decode_migration();
+        let event =
+            event.map_err(|error| Failure::new(Code::EventUndecodable, error.to_string()))?;
+        let at_unix_ms = recorded.event.time.timestamp_millis();
+        if let Event::MigrationPlanned(planned) = &event {
+            sources.insert(id, planned.source.clone());
+        }
+        let source = sources.get(&id).map_or("", String::as_str);
+        slots.take(id, source, at_unix_ms, &event);
+        steps.take(id, at_unix_ms, &event);
+    }
+    let mut in_flight_max = campaign_state(bus, campaign).await?.in_flight_max;
+    if in_flight_max == 0 {
+        in_flight_max = campaign_state(bus, &rehearsal).await?.in_flight_max;
+    }
+    let now = Utc::now().timestamp_millis();
+    let rest = slots.rest(waiting(context, campaign).await?, in_flight_max, now);
+    let rehearsed = steps.by_size();
+    let foreseen = forecast(&rest, now.unsigned_abs());
+    Ok(foreseen.map(|foreseen| Foreseen { forecast: (&foreseen).into(), rehearsed }))
+}
+
+/// The sources that have something to do: how many wait at each, and its slots.
+async fn waiting(
+    context: &Context,
+    campaign: &CampaignName,
+) -> Result<Vec<(String, u64, u32)>, Failure> {
+    let per_source_max = campaign_state(&context.bus, campaign).await?.limits.per_source_max;
+    let slots_of = |name: &str| {
+        let servers = context.config.servers.iter();
+        let mut own = servers.filter(|(known, _)| known.as_str() == name);
+        let own = own.next().map_or(1, |(_, server)| server.slots_as_source);
+        if per_source_max == 0 { own } else { own.min(per_source_max) }
+    };
+    let mut counts: BTreeMap<String, u64> = BTreeMap::new();
+    for one in standing(&context.bus, campaign).await? {
+        if let Phase::Planned { .. } = one.migration.phase {
+            *counts.entry(one.migration.planned.source).or_default() += 1;
+        }
+    }
+    let line = |(source, count): (String, u64)| {
+        let slots = slots_of(&source);
+        (source, count, slots)
+    };
+    Ok(counts.into_iter().map(line).collect())
+}
+
+fn document(foreseen: &Foreseen) -> serde_json::Value {
+    let Foreseen { forecast, rehearsed } = foreseen;
+    let tail = |tail: &v1::ForecastTail| json!({ "host": tail.host, "share": tail.share });
+    let size = |size: &Size| {
+        json!({
+            "bytes_max": size.bytes_max,
+            "databases": size.databases,
+            "dump_ms": size.dump_ms,
+            "import_ms": size.import_ms,
+            "verify_ms": size.verify_ms,
+        })
+    };
+    json!({
+        "low_seconds": forecast.low_seconds,
+        "middle_seconds": forecast.middle_seconds,
+        "high_seconds": forecast.high_seconds,
+        "tail": forecast.tail.iter().map(tail).collect::<Vec<_>>(),
+        "rehearsed": rehearsed.iter().map(size).collect::<Vec<_>>(),
+    })
+}
+
+/// How long the steps of dumps of a size took.
+fn line(size: &Size) -> String {
+    let Size { bytes_max, databases, dump_ms, import_ms, verify_ms } = size;
+    let bytes = match bytes_max {
+        Some(max) if *max < 1_000_000 => format!("up to {} kB", max / 1_000),
+        Some(max) => format!("up to {} MB", max / 1_000_000),
+        None => "larger".to_owned(),
+    };
+    let [dump, import, verify] =
+        [dump_ms, import_ms, verify_ms].map(|ms| format!("{:.1} s", *ms as f64 / 1e3));
+    format!(
+        "  rehearsed, dumps {bytes}: {databases}; dump {dump}, import {import}, verify {verify}\n"
+    )
 }

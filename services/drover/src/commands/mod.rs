@@ -10,6 +10,7 @@ pub mod init;
 pub mod pause;
 pub mod plan;
 pub mod reconcile;
+pub mod rehearse;
 pub mod retry;
 pub mod rollback;
 pub mod sandbox;

@@ -12,7 +12,7 @@ use drover_schemas::{
     CampaignName, Code, Failure, MigrationId,
     envelope::CloudEvent,
     subjects::Aggregate,
-    v1::{CampaignCreated, MigrationPlanned, campaign_event, migration_event},
+    v1::{CampaignCreated, MigrationPlanned, Policy, campaign_event, migration_event},
 };
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 
@@ -39,6 +39,9 @@ pub struct Args {
 
 pub async fn run(config: &Path, args: Args) -> Result<(), Trouble> {
     let Args { campaign, inventory } = args;
+    if campaign.is_rehearsal() {
+        return Err(Failure::new(Code::RehearsalName, format!("campaign {campaign}")).into());
+    }
     let context = Context::open(config, "plan").await?;
     let text = std::fs::read(&inventory).map_err(|error| {
         Failure::new(Code::InventoryUnreadable, format!("{}: {error}", inventory.display()))
@@ -56,7 +59,8 @@ pub async fn run(config: &Path, args: Args) -> Result<(), Trouble> {
         return Err(Trouble::Faults(faults));
     }
     warn_of_watchdogs(&context.config, &rows).await?;
-    let new = record(&context, &campaign, rows).await?;
+    let policy = (&context.config.campaign).into();
+    let new = record(&context.bus, &campaign, policy, rows).await?;
     print(&format!("{campaign}: {new} migrations planned, {} were planned before\n", total - new));
     Ok(())
 }
@@ -138,16 +142,17 @@ async fn warn_of_watchdogs(config: &Config, rows: &[Row]) -> Result<(), Failure>
     Ok(())
 }
 
-async fn record(
-    context: &Context,
+/// Records a campaign, where it is new, and its rows: how many of these are new.
+pub(super) async fn record(
+    bus: &Bus,
     campaign: &CampaignName,
+    policy: Policy,
     rows: Vec<Row>,
 ) -> Result<usize, Failure> {
-    let bus = &context.bus;
     let source = format!("drover/cli/{}", operator());
     bus.ensure_campaign(campaign).await?;
-    let policy = Some((&context.config.campaign).into());
-    let created = campaign_event::Event::CampaignCreated(CampaignCreated { policy });
+    let created = CampaignCreated { policy: Some(policy) };
+    let created = campaign_event::Event::CampaignCreated(created);
     let created = CloudEvent::campaign(created, &source, Utc::now());
     match bus.append(campaign, Aggregate::Campaign, 0, &created).await {
         Ok(_) | Err(BusError::Conflict { .. }) => {}

@@ -7,7 +7,7 @@ use drover_lifecycle::{self as lifecycle, campaign::Command};
 use drover_schemas::{CampaignName, Code, Failure};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 
-use super::{pause::answering, print};
+use super::{pause::answering, print, rehearse::check_finished};
 use crate::{
     context::{Context, command_campaign, command_migration, operator},
     report::Trouble,
@@ -32,6 +32,7 @@ pub struct Args {
 pub async fn run(config: &Path, args: Args) -> Result<(), Trouble> {
     let Args { campaign, max_in_flight: in_flight_max, ignore_findings } = args;
     let context = Context::of(config, "start", &campaign).await?;
+    check_finished(&context.bus, &campaign).await?;
     let mut held = standing(&context.bus, &campaign).await?;
     held.retain(Standing::is_held);
     if ignore_findings {

@@ -14,6 +14,7 @@ mod input;
 mod pause;
 mod promise;
 mod reconcile;
+mod rehearsal;
 mod rollback;
 mod secrets;
 mod undo;

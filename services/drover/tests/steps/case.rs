@@ -66,6 +66,23 @@ impl Case {
         case
     }
 
+    /// From here on it is about a rehearsal of the same database, admitted.
+    pub async fn rehearse(&mut self) {
+        self.campaign = self.campaign.rehearsal().unwrap();
+        self.lane.bus.ensure_campaign(&self.campaign).await.unwrap();
+        self.id = MigrationId::new(&self.campaign, &"src-1".parse().unwrap(), &self.site.database);
+        let planned = MigrationPlanned {
+            campaign: self.campaign.to_string(),
+            database: self.site.database.clone(),
+            source: "src-1".into(),
+            destination: "dst-1".into(),
+            rehearsal: true,
+            ..Default::default()
+        };
+        self.append(0, Event::MigrationPlanned(planned)).await;
+        self.command(Command::Admit).await;
+    }
+
     async fn append(&self, revision: u64, event: Event) {
         let event = CloudEvent::migration(event, "test", Utc::now());
         let aggregate = Aggregate::Migration(self.id);

@@ -92,6 +92,7 @@ async fn each_step_may_end_anywhere() {
         each_is_undone(),
         each_undo_sleeps(),
         each_refusal_comes_to_its_end(),
+        each_rehearsal_leaves_nothing(),
     ];
     run(parts.into_iter().flatten().collect()).await;
 }
@@ -250,4 +251,44 @@ async fn refused(case: &mut Case, random: &mut StdRng, dies: &'static str, name:
     case.roll_back(true).await;
     let steps = case.all(|| place(name, random)).await;
     assert_eq!(steps, [Undo::Revert, Undo::Close, Undo::Thaw].map(Undo::step));
+}
+
+/// The steps of a rehearsal, in order.
+const REHEARSED: [Step; 5] = [Step::Dump, Step::Import, Step::Verify, Step::Drop, Step::Expire];
+
+/// A rehearsal comes to its end wherever its services die, and whatever breaks it off; its source is
+/// as it was at any time.
+fn each_rehearsal_leaves_nothing() -> Vec<(String, Part)> {
+    let mut parts: Vec<(String, Part)> = Vec::new();
+    for name in PLACES {
+        parts.push((
+            format!("rehearsed, {name}"),
+            Box::new(move |case, random| rehearsed(case, random, name).boxed()),
+        ));
+    }
+    for step in [Step::Dump, Step::Import, Step::Verify] {
+        for name in ["midway", "after effect"] {
+            parts.push((
+                format!("{step:?} of a rehearsal broken off {name}"),
+                Box::new(move |case, random| broken_off(case, random, step, name).boxed()),
+            ));
+        }
+    }
+    parts
+}
+
+async fn rehearsed(case: &mut Case, random: &mut StdRng, name: &'static str) {
+    case.rehearse().await;
+    assert_eq!(case.all(|| place(name, random)).await, REHEARSED);
+    case.check_log().await;
+    // Once more, as another run.
+    case.retry().await;
+    assert_eq!(case.all(|| Place::Calm).await, REHEARSED);
+    case.check_log().await;
+}
+
+async fn broken_off(case: &mut Case, random: &mut StdRng, step: Step, name: &'static str) {
+    case.rehearse().await;
+    undone(case, random, step, name).await;
+    case.check_log().await;
 }

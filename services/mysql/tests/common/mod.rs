@@ -79,6 +79,7 @@ pub fn order_in(campaign: &str, database: &str, revision: u64) -> Order {
         run: 1,
         attempt: 1,
         destination_shut: true,
+        rehearsal: false,
         max_frozen_ms: 300_000,
         job: Vec::new(),
     }

@@ -115,7 +115,10 @@ fn an_admission_that_failed_stands_in_line_again_once() {
 fn what_another_orchestrator_admitted_counts() {
     let mut log = Log::new(2, 1);
     let (first, _) = (log.plan(1), log.plan(2));
-    log.migration(&first, Event::MigrationAdmitted(v1::MigrationAdmitted { run: 1 }));
+    log.migration(
+        &first,
+        Event::MigrationAdmitted(v1::MigrationAdmitted { run: 1, rehearsal: false }),
+    );
     assert_eq!(log.board.admit(0), None, "the campaign has one slot");
     let action = log.board.action(&first, 0);
     assert!(matches!(action, Some(Action::Order(job)) if job.step() == Step::Freeze));

@@ -80,7 +80,10 @@ fn of_migration(event: &MigrationEvent) -> String {
             }
             text
         }
-        MigrationEvent::MigrationAdmitted(admitted) => format!("run {}", admitted.run),
+        MigrationEvent::MigrationAdmitted(admitted) => {
+            let what = if admitted.rehearsal { ", a rehearsal" } else { "" };
+            format!("run {}{what}", admitted.run)
+        }
         MigrationEvent::SourceFrozen(frozen) => {
             let mut text = format!(
                 "{}, {} ended",
@@ -131,6 +134,7 @@ fn of_migration(event: &MigrationEvent) -> String {
             }
         }
         MigrationEvent::MigrationCompleted(_)
+        | MigrationEvent::MigrationRehearsed(_)
         | MigrationEvent::DumpExpired(_)
         | MigrationEvent::MigrationRolledBack(_)
         | MigrationEvent::DestinationDropped(_) => String::new(),

@@ -98,7 +98,7 @@ impl Counts {
             ("planned", false) => &mut self.planned,
             ("held", false) => &mut self.held,
             ("parked", false) => &mut self.parked,
-            ("completed", false) => &mut self.completed,
+            ("completed" | "rehearsed", false) => &mut self.completed,
             ("rolled back", false) => &mut self.rolled_back,
             (_, false) => &mut self.finishing,
         };
