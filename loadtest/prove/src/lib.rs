@@ -1,7 +1,8 @@
 //! The proof: the real lifecycle, against every order of deaths, delays and a person's words.
 //!
-//! A state is the log of one migration, the jobs that were ever ordered, the events that services
-//! have found and not yet appended, and the world outside ([`World`]). From each, everything that
+//! A state ([`Instant`]) is what the log of one migration makes of it, the jobs that were ever
+//! ordered, the events that services have found and not yet appended, and the world outside
+//! ([`World`]). From each, everything that
 //! may happen next is tried:
 //!
 //! 1. any job that was ever ordered is done, once more, late, or out of order; or its service dies
@@ -22,20 +23,14 @@
 //! Time is not in it: what may happen after some time may happen at once. What makes the states
 //! finite is a budget of mishaps and words ([`Bounds::mishaps`]); redeliveries cost none.
 
+mod instant;
 mod world;
 
-use std::hash::{Hash, Hasher};
-
-use drover_lifecycle::{
-    At, Command, Fact, Forward, Goal, Migration, Phase, Settlement, Undo, Wait, conclude,
-};
-use drover_schemas::{
-    CampaignName, Code, Failure, MigrationId,
-    envelope::migration_kind,
-    v1::{Job, MigrationPlanned, Policy, RetryPolicy, Step, migration_event::Event},
-};
+use drover_lifecycle::{Command, Phase, Wait, ledger::Move};
+use drover_schemas::v1::{Job, Step};
 use stateright::{Model, Property};
 
+pub use instant::Instant;
 pub use world::World;
 
 /// How far the states are followed.
@@ -75,27 +70,6 @@ pub struct Drover {
     pub without: Without,
     /// The migration is a rehearsal.
     pub rehearsal: bool,
-}
-
-/// An event that a service has found, and on which revision.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Found {
-    revision: u64,
-    event: Event,
-}
-
-/// Everything at one instant.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Instant {
-    log: Vec<Fact>,
-    migration: Migration,
-    jobs: Vec<Job>,
-    found: Vec<Found>,
-    world: World,
-    mishaps: u8,
-    losses: u8,
-    /// The last fact's number, also of those that were lost.
-    highest: u64,
 }
 
 /// What happens.
@@ -140,228 +114,6 @@ pub enum Action {
     },
 }
 
-/// More steps than any life has in which nothing goes wrong.
-const CALM_STEPS_MAX: usize = 120;
-
-impl Eq for Instant {}
-
-impl Hash for Instant {
-    fn hash<H: Hasher>(&self, to: &mut H) {
-        let Self { log, migration, jobs, found, world, mishaps, losses, highest } = self;
-        for fact in log {
-            (fact.revision, migration_kind(&fact.event)).hash(to);
-        }
-        (migration.phase, migration.run, migration.destination_shut).hash(to);
-        (migration.rollback, migration.opened.is_some(), migration.published.is_some()).hash(to);
-        (migration.switched.is_some(), migration.dump.as_ref().map(|dump| dump.tables)).hash(to);
-        for job in jobs {
-            (job.step, job.revision, job.keep_writes).hash(to);
-        }
-        for found in found {
-            (found.revision, migration_kind(&found.event)).hash(to);
-        }
-        (world, mishaps, losses, highest).hash(to);
-    }
-}
-
-impl Instant {
-    fn first(rehearsal: bool) -> Option<Self> {
-        let planned = MigrationPlanned {
-            campaign: "night".into(),
-            database: "db".into(),
-            source: "a".into(),
-            destination: "b".into(),
-            host_names: vec!["db.example.net".into()],
-            rehearsal,
-            ..Default::default()
-        };
-        let event = Event::MigrationPlanned(planned);
-        let fact = Fact { revision: 1, at_unix_ms: 1, event };
-        Some(Self {
-            log: vec![fact.clone()],
-            migration: Migration::begin(fact).ok()?,
-            jobs: Vec::new(),
-            found: Vec::new(),
-            world: World::new(),
-            mishaps: 0,
-            losses: 0,
-            highest: 1,
-        })
-    }
-
-    /// Everything outside the log.
-    pub fn world(&self) -> &World {
-        &self.world
-    }
-
-    /// The job that the migration waits for.
-    fn job(&self) -> Option<Job> {
-        let campaign: CampaignName = "night".parse().ok()?;
-        let id = MigrationId::new(&campaign, &"a".parse().ok()?, "db");
-        let retry = RetryPolicy { attempts_max: 2, backoff_base_ms: 1, backoff_max_ms: 1 };
-        let policy = Policy { retry: Some(retry), max_frozen_ms: 1, ..Policy::default() };
-        self.migration.job(&campaign, id, &policy, 1)
-    }
-
-    /// Appends, if the log still ends there; a fact that is not allowed is set aside.
-    fn append(&mut self, on: u64, event: Event, without: Without) -> bool {
-        if on != self.migration.revision && without != Without::Revisions {
-            return false;
-        }
-        let fact = Fact { revision: self.highest + 1, at_unix_ms: 1, event };
-        let before = self.migration.phase;
-        if self.migration.evolve(fact.clone()).is_err() {
-            return false;
-        }
-        self.highest += 1;
-        self.log.push(fact);
-        if without == Without::UndoOfTheStep {
-            self.migration.phase = begin_undo_too_late(before, self.migration.phase);
-        }
-        // On another revision they are appended no more, unless numbers are given out twice.
-        let revision = self.migration.revision;
-        if without != Without::Revisions {
-            self.found.retain(|found| found.revision >= revision);
-        }
-        true
-    }
-
-    fn command(&mut self, command: Command, without: Without) -> bool {
-        match self.migration.decide(command) {
-            Ok(event) => self.append(self.migration.revision, event, without),
-            Err(_) => false,
-        }
-    }
-
-    fn order(&mut self) -> bool {
-        let Some(job) = self.job() else { return false };
-        let known = self.jobs.iter().any(|known| known.revision == job.revision);
-        if !known {
-            self.jobs.push(job);
-        }
-        !known
-    }
-
-    fn work(&mut self, n: usize, dies: bool, without: Without) -> bool {
-        let Some(job) = self.jobs.get(n).cloned() else { return false };
-        let before = self.world.clone();
-        let outcome = self.world.work(&job, dies, without);
-        if dies {
-            return self.world != before;
-        }
-        let found = Found { revision: job.revision, event: conclude(&job, outcome, 1, 0.0) };
-        let can_be_appended =
-            found.revision >= self.migration.revision || without == Without::Revisions;
-        let new = can_be_appended && !self.found.contains(&found);
-        if new {
-            self.found.push(found);
-            self.found.sort_by_key(|found| (found.revision, migration_kind(&found.event)));
-        }
-        new || self.world != before
-    }
-
-    fn fail(&mut self, transient: bool, without: Without) -> bool {
-        let Some(job) = self.job().filter(|job| self.jobs.contains(job)) else { return false };
-        let back = Undo::ALL.map(Undo::step).contains(&job.step()) || job.step() == Step::Expire;
-        if back && !transient {
-            return false;
-        }
-        let code = if transient { Code::ServerFailed } else { Code::ServerRefused };
-        let event = conclude(&job, Err(Failure::new(code, "as it happens")), 1, 0.0);
-        self.append(job.revision, event, without)
-    }
-
-    fn lose(&mut self, facts: usize, reuse: bool) -> bool {
-        let Some(left) = self.log.len().checked_sub(facts).filter(|left| *left > 0) else {
-            return false;
-        };
-        self.log.truncate(left);
-        let Ok(Some(migration)) = Migration::replay(self.log.clone()) else { return false };
-        self.migration = migration;
-        if reuse {
-            self.highest = self.migration.revision;
-        }
-        true
-    }
-
-    /// From here on nothing goes wrong: how it ends; none when it does not.
-    fn calm(&self, without: Without) -> Option<Self> {
-        let mut then = self.clone();
-        for _ in 0..CALM_STEPS_MAX {
-            match then.migration.wait() {
-                Wait::Admission { .. } => {
-                    then.command(Command::Admit, without);
-                }
-                Wait::Settlement => {
-                    then.command(Command::Settle, without);
-                }
-                Wait::Job { .. } => {
-                    let job = then.job()?;
-                    let outcome = then.world.work(&job, false, without);
-                    let event = conclude(&job, outcome, 1, 0.0);
-                    then.append(job.revision, event, without);
-                }
-                Wait::Findings | Wait::Person | Wait::Nothing => return Some(then),
-            }
-        }
-        None
-    }
-
-    /// Whether the customer is as if nothing had been done.
-    fn is_untouched(&self) -> bool {
-        let World { source, source_writes, destination_writes, switched, mark, .. } = self.world;
-        source.is_none() && source_writes && !destination_writes && !switched && mark.is_none()
-    }
-
-    /// Whether a migration that has come to rest leaves its customer where they should be.
-    fn is_in_order(&self) -> bool {
-        let World { source_writes, destination_writes, switched, .. } = self.world;
-        let at_source = source_writes && !destination_writes && !switched;
-        let at_destination = !source_writes && destination_writes && switched;
-        match self.migration.phase {
-            Phase::Completed(_) | Phase::ExpiryFailed | Phase::Expired => at_destination,
-            Phase::Held { .. }
-            | Phase::RolledBack
-            | Phase::Rehearsed
-            | Phase::Parked { undone: true, .. } => {
-                at_source && !(self.migration.planned.rehearsal && self.world.copy.is_some())
-            }
-            Phase::Parked { at: At::Forward(forward), undone: false } => {
-                // After a rollback that was refused the host name may point to the source still.
-                let refused = self.migration.rollback.refused;
-                let open = !source_writes && destination_writes;
-                forward > Forward::Switch && at_destination || refused && open
-            }
-            Phase::Parked { at: At::Undo(..) | At::Rehearsal(_), undone: false }
-            | Phase::Planned { .. }
-            | Phase::Doing(..)
-            | Phase::Undoing(..)
-            | Phase::Rehearsing(..)
-            | Phase::Settling(_) => false,
-        }
-    }
-}
-
-/// What an undo would be that leaves out the step in progress.
-fn begin_undo_too_late(before: Phase, after: Phase) -> Phase {
-    let (Phase::Doing(forward, _), Phase::Undoing(undo, attempt, goal)) = (before, after) else {
-        return after;
-    };
-    if undo != forward.first_undo() {
-        return after;
-    }
-    let earlier = Forward::ALL.into_iter().rfind(|earlier| *earlier < forward);
-    match (earlier, goal) {
-        (Some(earlier), _) => Phase::Undoing(earlier.first_undo(), attempt, goal),
-        (None, Goal::RollBack) => Phase::Settling(Settlement::RollBack),
-        (None, Goal::Defer) => Phase::Settling(Settlement::Defer),
-        (None, Goal::Recall) => Phase::Settling(Settlement::Recall),
-        (None, Goal::Park) => {
-            Phase::Settling(Settlement::Park { at: At::Undo(Undo::Thaw, goal), undone: true })
-        }
-    }
-}
-
 impl Model for Drover {
     type State = Instant;
     type Action = Action;
@@ -372,19 +124,19 @@ impl Model for Drover {
 
     fn actions(&self, state: &Instant, actions: &mut Vec<Action>) {
         actions.extend([Action::Order, Action::Orchestrate]);
-        actions.extend((0..state.jobs.len()).map(Action::Work));
+        actions.extend((0..state.jobs().len()).map(Action::Work));
         actions.extend((0..state.found.len()).map(Action::Append));
         // Nothing asks what was written before the way back has begun: a write that comes earlier
         // leads to the same as one that comes then.
         let is_way_back = |job: &Job| matches!(job.step(), Step::Revert | Step::Close);
-        if state.jobs.iter().any(is_way_back) {
+        if state.jobs().any(is_way_back) {
             actions.push(Action::Write);
         }
-        if state.world.watchdog_may() == Some(drover_lifecycle::ledger::Move::GoOn) {
+        if state.world.watchdog_may() == Some(Move::GoOn) {
             actions.push(Action::Watch);
         }
         if state.mishaps < self.bounds.mishaps {
-            actions.extend((0..state.jobs.len()).map(Action::Die));
+            actions.extend((0..state.jobs().len()).map(Action::Die));
             actions.extend([true, false].map(|transient| Action::Fail { transient }));
             actions.extend([true, false].map(|discard_writes| Action::RollBack { discard_writes }));
             actions.extend([Action::BreakOff, Action::Recall, Action::Retry, Action::Watch]);
@@ -398,40 +150,40 @@ impl Model for Drover {
 
     fn next_state(&self, state: &Instant, action: Action) -> Option<Instant> {
         let mut next = state.clone();
-        let without = self.without;
         let (by, reason) = ("a person".to_owned(), String::new());
         let mut mishap = 0;
         let changed = match action {
             Action::Order => next.order(),
             Action::Orchestrate => match next.migration.wait() {
-                Wait::Admission { .. } => next.command(Command::Admit, without),
-                Wait::Settlement => next.command(Command::Settle, without),
+                Wait::Admission { .. } => next.command(Command::Admit, self),
+                Wait::Settlement => next.command(Command::Settle, self),
                 Wait::Job { .. } | Wait::Findings | Wait::Person | Wait::Nothing => false,
             },
-            Action::Work(n) => next.work(n, false, without),
+            Action::Work(n) => next.work(n, false, self),
             Action::Append(n) => {
                 let found = next.found.remove(n);
-                next.append(found.revision, found.event, without)
+                next.append(found.revision, found.event, self)
             }
             Action::Die(n) => {
                 mishap = 1;
-                next.work(n, true, without)
+                next.work(n, true, self)
             }
             Action::Fail { transient } => {
                 mishap = 1;
-                next.fail(transient, without)
+                next.fail(transient, self)
             }
             Action::BreakOff => {
                 mishap = 1;
-                next.command(Command::BreakOff, without)
+                next.command(Command::BreakOff, self)
             }
             Action::Recall => {
                 mishap = 1;
-                next.command(Command::Recall { by, reason }, without)
+                next.command(Command::Recall { by, reason }, self)
             }
             Action::RollBack { discard_writes } => {
                 mishap = 1;
-                next.command(Command::RollBack { by, reason, discard_writes }, without)
+                next.world.let_go |= discard_writes;
+                next.command(Command::RollBack { by, reason, discard_writes }, self)
             }
             Action::Write => {
                 next.world.write();
@@ -441,19 +193,14 @@ impl Model for Drover {
                 mishap = 1;
                 // The next run replaces a copy that a rollback has kept: that is what was said.
                 next.world.precious &= next.world.switched;
-                next.command(Command::Retry { by }, without)
+                next.command(Command::Retry { by }, self)
             }
             Action::Watch => {
-                mishap = u8::from(
-                    next.world.watchdog_may() == Some(drover_lifecycle::ledger::Move::Begin),
-                );
+                mishap = u8::from(next.world.watchdog_may() == Some(Move::Begin));
                 next.world.watch();
                 next.world != state.world
             }
-            Action::Lose { facts, reuse } => {
-                next.losses += 1;
-                next.lose(facts, reuse)
-            }
+            Action::Lose { facts, reuse } => next.lose(facts, reuse, self),
         };
         next.mishaps += mishap;
         changed.then_some(next)
@@ -485,7 +232,7 @@ impl Model for Drover {
             Property::always(
                 "4: from everywhere it comes to an end",
                 |model: &Self, state: &Instant| {
-                    let end = state.calm(model.without);
+                    let end = state.calm(model);
                     // Where the log has lost its end it may stop for a person.
                     end.is_some_and(|end| end.losses > 0 || end.is_in_order())
                 },

@@ -12,11 +12,12 @@ use stateright::{Checker as _, Model as _};
 /// service that works on the lost history while the shortened log goes on; so a log that has lost
 /// its end is reconciled before anything goes on.
 /// A rehearsal's life is short, so that more befalls it.
-const FULL: [(bool, Bounds); 4] = [
-    (false, Bounds { mishaps: 3, losses: 0, lost_facts_max: 0 }),
-    (false, Bounds { mishaps: 1, losses: 1, lost_facts_max: 1 }),
-    (true, Bounds { mishaps: 4, losses: 0, lost_facts_max: 0 }),
-    (true, Bounds { mishaps: 2, losses: 1, lost_facts_max: 1 }),
+const FULL: [(bool, Bounds); 5] = [
+    (false, Bounds { mishaps: 4, losses: 0, lost_facts_max: 0 }),
+    (false, Bounds { mishaps: 3, losses: 1, lost_facts_max: 1 }),
+    (false, Bounds { mishaps: 1, losses: 2, lost_facts_max: 1 }),
+    (true, Bounds { mishaps: 5, losses: 0, lost_facts_max: 0 }),
+    (true, Bounds { mishaps: 4, losses: 1, lost_facts_max: 1 }),
 ];
 
 fn main() -> ExitCode {
@@ -47,8 +48,9 @@ fn main() -> ExitCode {
             proved &= holds;
             println!("  {} {name}", if holds { "holds  " } else { "BROKEN " });
             if let Some(path) = found.filter(|_| !holds) {
-                for action in path.into_actions() {
-                    println!("    {action:?}");
+                for (state, action) in path.into_vec() {
+                    let what = action.map(|action| state.tell(action)).unwrap_or_default();
+                    println!("    {what}");
                 }
             }
         }

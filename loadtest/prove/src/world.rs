@@ -45,8 +45,10 @@ pub struct World {
     pub switched: bool,
     /// The copy has been pointed to, so that it may hold writes that are nowhere else.
     pub precious: bool,
-    /// The destination has taken writes that are nowhere else, and nobody has let them go.
+    /// The destination has taken writes that are nowhere else.
     pub written: bool,
+    /// A person said that they may be lost.
+    pub let_go: bool,
     /// The source was thawed all the same.
     pub forgot_writes: bool,
     /// A copy that was pointed to was dropped.
@@ -71,6 +73,7 @@ impl World {
             switched: false,
             precious: false,
             written: false,
+            let_go: false,
             forgot_writes: false,
             lost_writes: false,
             opened_other: false,
@@ -102,6 +105,33 @@ impl World {
             Step::Expire => Ok(Event::DumpExpired(v1::DumpExpired {})),
             Step::Unspecified => Err(Failure::new(Code::JobIncomplete, "no step")),
         }
+    }
+
+    /// The same, with other revisions in its ledgers and in the mark.
+    pub(crate) fn map_revisions(&self, mut to: impl FnMut(u64) -> u64) -> Self {
+        let mut world = self.clone();
+        for row in [&mut world.source, &mut world.destination].into_iter().flatten() {
+            row.revision = to(row.revision);
+        }
+        if let Some(mark) = &mut world.mark {
+            mark.revision = to(mark.revision);
+        }
+        world
+    }
+
+    /// Whether a job can change nothing here any more: something later has acted where it would.
+    pub(crate) fn is_past(&self, job: &Job, without: Without) -> bool {
+        let acted = match job.step() {
+            Step::Freeze | Step::Dump | Step::Disarm | Step::Retire | Step::Thaw => {
+                self.source.map(|row| row.revision)
+            }
+            Step::Import | Step::Verify | Step::Open | Step::Close | Step::Drop => {
+                self.destination.map(|row| row.revision)
+            }
+            Step::Switch | Step::Revert => self.mark.map(|mark| mark.revision),
+            Step::Publish | Step::Announce | Step::Expire | Step::Unspecified => return true,
+        };
+        without != Without::Ledgers && acted.is_some_and(|revision| revision > job.revision)
     }
 
     /// A customer writes where the host name points to.
@@ -165,7 +195,7 @@ impl World {
             Act::Thaw => {
                 self.source = done(if whole && dies { State::Thawing } else { State::Thawed });
                 if whole {
-                    self.forgot_writes |= self.written;
+                    self.forgot_writes |= self.written && !self.let_go;
                     self.source_opens();
                 }
                 Event::SourceThawed(v1::SourceThawed::default())
@@ -185,8 +215,9 @@ impl World {
         Ok(match act {
             Act::Import => {
                 if whole {
+                    self.lost_writes |= self.precious && self.copy.is_some();
                     (self.copy, self.verified, self.precious) = (None, false, false);
-                    self.written = false;
+                    (self.written, self.let_go) = (false, false);
                     self.destination = done(State::Importing);
                     if !dies {
                         let dump = job.dump.as_ref().map_or(u32::MAX, |dump| dump.tables);
@@ -238,8 +269,8 @@ impl World {
                     let rests = row.filter(|_| allowed == Move::Rest).map(|row| row.state);
                     self.destination = done(rests.unwrap_or(State::Closed));
                     self.destination_writes &= !whole;
-                    // On a person's word, or because the move failed.
-                    self.written &= job.keep_writes;
+                    // It was compared, and holds nothing that is nowhere else.
+                    self.precious &= !job.keep_writes;
                 }
                 Event::DestinationClosed(v1::DestinationClosed::default())
             }

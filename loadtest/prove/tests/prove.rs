@@ -46,18 +46,18 @@ fn broken(without: Without, bounds: Bounds) -> Vec<&'static str> {
 
 #[test]
 fn the_rules_hold_in_every_state() {
-    holds(Bounds { mishaps: 2, losses: 0, lost_facts_max: 0 }, false);
+    holds(Bounds { mishaps: 3, losses: 0, lost_facts_max: 0 }, false);
 }
 
 #[test]
 fn the_rules_hold_when_the_log_loses_its_end() {
-    holds(Bounds { mishaps: 1, losses: 1, lost_facts_max: 1 }, false);
+    holds(Bounds { mishaps: 2, losses: 1, lost_facts_max: 1 }, false);
 }
 
 #[test]
 fn a_rehearsal_touches_nobody_and_leaves_nothing() {
-    holds(Bounds { mishaps: 3, losses: 0, lost_facts_max: 0 }, true);
-    holds(Bounds { mishaps: 1, losses: 1, lost_facts_max: 1 }, true);
+    holds(Bounds { mishaps: 4, losses: 0, lost_facts_max: 0 }, true);
+    holds(Bounds { mishaps: 2, losses: 1, lost_facts_max: 1 }, true);
 }
 
 #[test]

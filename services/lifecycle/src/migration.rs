@@ -433,13 +433,16 @@ impl Migration {
         })
     }
 
-    /// Whether what is undone now is undone on the word of a person who did not say that the
-    /// destination's writes may be lost.
+    /// Whether the destination may have taken writes that nobody said may be lost: it is undone on the
+    /// word of a person who did not say so, or by itself although the host names pointed to it. A
+    /// switch that failed may have been seen all the same.
     fn keeps_writes(&self) -> bool {
         match &self.phase {
             Phase::Undoing(_, _, Goal::RollBack) => !self.rollback.discard_writes,
-            Phase::Undoing(_, _, Goal::Park | Goal::Defer | Goal::Recall)
-            | Phase::Planned { .. }
+            Phase::Undoing(_, _, Goal::Park | Goal::Defer | Goal::Recall) => {
+                self.switched.is_some()
+            }
+            Phase::Planned { .. }
             | Phase::Held { .. }
             | Phase::Doing(..)
             | Phase::Rehearsing(..)

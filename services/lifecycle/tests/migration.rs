@@ -8,7 +8,7 @@
 #![allow(clippy::unwrap_used, reason = "a failed test may panic anywhere")]
 
 use drover_lifecycle::{
-    Command, Fact, Migration, Phase, Undo, Wait, conclude, promise::DEFERRALS_MAX,
+    Command, Fact, Migration, Phase, Settlement, Undo, Wait, conclude, promise::DEFERRALS_MAX,
 };
 use drover_schemas::{
     CampaignName, Code, Failure, MigrationId,
@@ -465,6 +465,39 @@ fn a_copy_is_kept_also_when_only_the_revert_tells_that_it_was_switched_to() {
     happens(Event::DnsReverted(v1::DnsReverted { changes }));
     let phase = happens(event_of(Step::Close));
     assert!(matches!(phase, Phase::Undoing(Undo::Thaw, ..)), "{phase:?}");
+}
+
+#[test]
+fn a_switch_that_failed_but_was_seen_loses_no_writes() {
+    let mut world = World::new();
+    world.orchestrate().unwrap();
+    while world.job(0).unwrap().step() != Step::Switch {
+        world.happen(Happening::Done(0)).unwrap();
+        world.orchestrate().unwrap();
+    }
+    let (campaign, id) = ids();
+    for seen in [true, false] {
+        let mut state = world.state.clone();
+        let mut happens = |event: Result<Event, Failure>| {
+            let job = state.job(&campaign, id, &policy(), 0).unwrap();
+            let event = conclude(&job, event, 0, 0.5);
+            state.evolve(Fact { revision: state.revision + 1, at_unix_ms: 0, event }).unwrap();
+            (state.phase, state.job(&campaign, id, &policy(), 0))
+        };
+        happens(Err(Failure::new(Code::DnsRefused, "one of the servers")));
+        let changes = vec![v1::DnsChange::default(); usize::from(seen)];
+        let (_, close) = happens(Ok(Event::DnsReverted(v1::DnsReverted { changes })));
+        assert_eq!(close.unwrap().keep_writes, seen);
+        if seen {
+            // The customer has written: they stay where they are, also when the switch fails again.
+            let (_, open) = happens(Err(Failure::new(Code::DestinationWritten, "2 rows")));
+            assert_eq!(open.unwrap().step(), Step::Open);
+            happens(Ok(event_of(Step::Open)));
+            let (phase, _) = happens(Err(Failure::new(Code::DnsRefused, "one of the servers")));
+            let stays = matches!(phase, Phase::Settling(Settlement::Park { undone: false, .. }));
+            assert!(stays, "{phase:?}");
+        }
+    }
 }
 
 #[test]
