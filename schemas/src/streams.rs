@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::{
     names::CampaignName,
-    subjects::{self, Host},
+    subjects::{self, Aggregate, Host},
     v1::Step,
 };
 
@@ -121,17 +121,20 @@ pub fn signals() -> Stream {
     }
 }
 
-/// A durable consumer of the work queue: one a service and host, its slots the bus's backpressure.
+/// A durable consumer: of a work queue one a service and host, its slots the bus's backpressure; of a
+/// campaign's stream, the operators'.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Consumer {
     /// The durable's name.
     pub name: String,
-    /// The queue: its stream.
+    /// Its stream: the queue, or a history.
     pub queue: String,
     /// The subjects of its jobs; no two consumers' overlap.
     pub filter: String,
     /// `max_ack_pending`: how many of the host's jobs are in work at once, over all instances.
     pub slots: u32,
+    /// What was acknowledged is known over the server's restart.
+    pub kept: bool,
 }
 
 /// The consumer from which `service` takes its jobs at `host`.
@@ -141,6 +144,22 @@ pub fn consumer(service: Service, host: &Host, slots: u32) -> Consumer {
         queue: queue_of(host),
         filter: subjects::jobs_of(service, host),
         slots,
+        kept: false,
+    }
+}
+
+/// The name of the consumers by which the operators are told.
+pub const OPERATORS: &str = "notify_operators";
+
+/// The consumer by which the operators are told of a campaign: of its own facts, and of none of its
+/// migrations'.
+pub fn operators(campaign: &CampaignName) -> Consumer {
+    Consumer {
+        name: OPERATORS.to_owned(),
+        queue: events_name(campaign),
+        filter: subjects::event(campaign, Aggregate::Campaign),
+        slots: 1,
+        kept: true,
     }
 }
 

@@ -10,6 +10,7 @@
 //!
 //! What subjects cannot say, and what stands in the way instead:
 //!
+//! - The service that tells the operators may list the campaigns, and take their own facts.
 //! - An event's subject names its migration, not its servers. A service of one host may append to
 //!   any migration's history: what is not allowed there in that state is refused by the fold, and
 //!   the servers' ledgers refuse what is out of date. To a campaign's own history it may not.
@@ -85,7 +86,10 @@ pub fn rights(user: &User) -> Rights {
         }
         User::Console => rights.read_histories(),
         User::Dns => rights.work(Service::Dns, &Host::Dns),
-        User::Notify => rights.work(Service::Notify, &Host::Notify),
+        User::Notify => {
+            rights.work(Service::Notify, &Host::Notify);
+            rights.hear_campaigns();
+        }
         User::Dump(server) => rights.work(Service::Dump, &Host::Server(server.clone())),
         User::Import(server) => rights.work(Service::Import, &Host::Server(server.clone())),
     }
@@ -149,6 +153,17 @@ impl Rights {
         }
         self.publish(EVENTS);
         self.deny(CAMPAIGN_EVENTS);
+    }
+
+    /// Takes campaigns' own facts, one after the other, and none of their migrations'.
+    fn hear_campaigns(&mut self) {
+        const NAME: &str = streams::OPERATORS;
+        self.publish(format!("{API}.STREAM.NAMES"));
+        self.publish(format!("{API}.CONSUMER.INFO.*.{NAME}"));
+        self.publish(format!("{API}.CONSUMER.CREATE.*.{NAME}.{CAMPAIGN_EVENTS}"));
+        self.publish(format!("{API}.CONSUMER.MSG.NEXT.*.{NAME}"));
+        self.publish(format!("$JS.ACK.*.{NAME}.>"));
+        self.publish(format!("$JS.ACK.*.*.*.{NAME}.>"));
     }
 
     /// Answers requests of people's commands.

@@ -10,6 +10,7 @@
 //! | `jobs` | orders onto the work queue |
 //! | `repair` | a log that has lost its end: its sequence raised, or begun anew |
 //! | `worker` | the loop that does jobs |
+//! | `hear` | the facts of one history, each handed out until it was taken |
 //! | `running` | the jobs that a worker has begun |
 //! | `lease` | the one active instance |
 //! | `control` | requests to running services; signals |
@@ -23,6 +24,7 @@ mod connect;
 mod control;
 mod error;
 mod follow;
+mod hear;
 mod jobs;
 mod last;
 mod lease;

@@ -229,11 +229,11 @@ fn consumer_config(wanted: &streams::Consumer, ack_wait: Duration) -> consumer::
         // worker counts, and gives it up with an event.
         max_deliver: -1,
         filter_subject: wanted.filter.clone(),
-        // What was given out and acknowledged is kept in memory: on the disk it would be a file
+        // Of a queue, what was given out and acknowledged is kept in memory: on the disk it would be a file
         // written anew for each job and each acknowledgement, for every host. It is of no worth
         // beside the log: when it is lost, all jobs that are there are given out again, and each
         // is looked up in its history before it is begun.
-        memory_storage: true,
+        memory_storage: !wanted.kept,
         max_ack_pending: i64::from(wanted.slots),
         ..consumer::Config::default()
     }

@@ -111,7 +111,7 @@ impl Bus {
     {
         self.ensure_consumer_with(consumer, pace.ack_wait).await?;
         let slots = consumer.slots as usize;
-        let mut source = Source { bus: self.clone(), pace, consumer, pull: None, pause: PAUSE_MIN };
+        let mut source = Source::new(self, pace, consumer);
         let mut running = Running::default();
         loop {
             let free = slots.saturating_sub(running.tasks.len());
@@ -149,7 +149,7 @@ impl Bus {
 }
 
 /// Where the jobs come from, over every loss of the connection.
-struct Source<'a> {
+pub(crate) struct Source<'a> {
     bus: Bus,
     pace: Pace,
     consumer: &'a Consumer,
@@ -157,9 +157,13 @@ struct Source<'a> {
     pause: Duration,
 }
 
-impl Source<'_> {
+impl<'a> Source<'a> {
+    pub(crate) fn new(bus: &Bus, pace: Pace, consumer: &'a Consumer) -> Self {
+        Self { bus: bus.clone(), pace, consumer, pull: None, pause: PAUSE_MIN }
+    }
+
     /// The next job, once there is room for one. May be dropped while it waits.
-    async fn next(&mut self, free: usize) -> Message {
+    pub(crate) async fn next(&mut self, free: usize) -> Message {
         if free == 0 {
             future::pending::<()>().await;
         }
@@ -214,7 +218,7 @@ impl Source<'_> {
     }
 
     /// Asks for nothing more, and gives back what came and was not begun.
-    async fn close(self) {
+    pub(crate) async fn close(self) {
         let Some(pull) = self.pull else { return };
         for message in pull.rest().await {
             give_back(&message, None).await;
@@ -416,7 +420,7 @@ impl Desk {
     }
 }
 
-async fn give_back(message: &Message, delay: Option<Duration>) {
+pub(crate) async fn give_back(message: &Message, delay: Option<Duration>) {
     if let Err(error) = message.ack_with(AckKind::Nak(delay)).await {
         tracing::debug!(%error, "the job goes back by itself after the acknowledgement wait");
     }

@@ -21,6 +21,9 @@ use drover_schemas::{
 
 use crate::steps::{host_of, step_of};
 
+/// Who pauses a campaign in which too much fails: in its `CampaignPaused`.
+pub const WHO: &str = "the breaker";
+
 /// How far the window reaches back, in milliseconds: long enough for the reference rate to fill
 /// it, short enough that a morning's trouble is not the evening's.
 pub const WINDOW_MS: i64 = 10 * 60_000;

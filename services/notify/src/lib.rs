@@ -7,6 +7,8 @@
 //! 2. `announce` sends the messages, by mail and by webhook, each where it is configured.
 //! 3. `expire` deletes the dump.
 //!
+//! And the operators are told what befalls a campaign (`operators`).
+//!
 //! A message is sent at least once, as no mail server or receiver can be asked to join a
 //! transaction. Both messages carry the same key, made of the migration and the run whose dump it
 //! is, by which a receiver drops a duplicate: in the mail's `Message-ID` and as `webhook-id`. So
@@ -16,11 +18,12 @@
 mod error;
 mod mail;
 mod message;
+mod operators;
 mod options;
 mod service;
 mod templates;
 mod webhook;
 
 pub use error::Error;
-pub use options::{Options, Smtp, Tls, Webhook};
+pub use options::{Operators, Options, Smtp, Tls, Webhook};
 pub use service::Service;

@@ -1,4 +1,4 @@
-//! The customer's message, by SMTP.
+//! Messages by SMTP: the customers', and the operators'.
 
 use std::time::Duration;
 
@@ -67,7 +67,23 @@ impl Mailer {
 
     /// Sends the message to its owner. Ok: a mail server has taken responsibility for it.
     pub(crate) async fn send(&self, message: &Message, texts: &Templates) -> Result<(), Error> {
-        let mail = self.mail(message, texts)?;
+        let owner: Address = message.owner.trim().parse().map_err(|_| {
+            Error::MailRefused("the owner in the inventory is not a mail address".to_owned())
+        })?;
+        let to = [Mailbox::new(None, owner)];
+        self.tell(&message.key, &to, &texts.subject(message)?, texts.body(message)?).await
+    }
+
+    /// Sends a text; `key` is part of its `Message-ID`. Ok: a mail server has taken responsibility for
+    /// it.
+    pub(crate) async fn tell(
+        &self,
+        key: &str,
+        to: &[Mailbox],
+        subject: &str,
+        body: String,
+    ) -> Result<(), Error> {
+        let mail = self.mail(key, to, subject, body)?;
         match tokio::time::timeout(self.timeout, self.converse(&mail)).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => Err(classify(&error)),
@@ -99,15 +115,11 @@ impl Mailer {
         Ok(())
     }
 
-    fn mail(&self, message: &Message, texts: &Templates) -> Result<Mail, Error> {
-        let owner: Address = message.owner.trim().parse().map_err(|_| {
-            Error::MailRefused("the owner in the inventory is not a mail address".to_owned())
-        })?;
-        let id = format!("<{}@{}>", message.key, self.from.email.domain());
+    fn mail(&self, key: &str, to: &[Mailbox], subject: &str, body: String) -> Result<Mail, Error> {
+        let id = format!("<{key}@{}>", self.from.email.domain());
         let mut builder = Mail::builder()
             .from(self.from.clone())
-            .to(Mailbox::new(None, owner))
-            .subject(texts.subject(message)?)
+            .subject(subject)
             .message_id(Some(id))
             // Keeps holiday notes and mailing lists from answering (RFC 3834).
             .raw_header(auto_submitted())
@@ -115,7 +127,10 @@ impl Mailer {
         if let Some(reply_to) = &self.reply_to {
             builder = builder.reply_to(reply_to.clone());
         }
-        let mail = builder.body(texts.body(message)?);
+        for mailbox in to {
+            builder = builder.to(mailbox.clone());
+        }
+        let mail = builder.body(body);
         mail.map_err(|error| Error::MailRefused(format!("no mail can be made: {error}")))
     }
 }

@@ -13,6 +13,9 @@ pub struct Options {
     pub smtp: Option<Smtp>,
     /// The information system.
     pub webhook: Option<Webhook>,
+    /// Whoever runs the campaigns. Without, nobody is told when one pauses by itself or completes, or a
+    /// host is set aside.
+    pub operators: Option<Operators>,
     /// A folder with templates in place of the built-in ones: `mail.subject.txt`,
     /// `mail.body.txt`, `webhook.json`. One that is missing there is the built-in one.
     pub templates: Option<PathBuf>,
@@ -22,8 +25,18 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { smtp: None, webhook: None, templates: None, slots: 8 }
+        Self { smtp: None, webhook: None, operators: None, templates: None, slots: 8 }
     }
+}
+
+/// Whoever is told of the campaigns themselves; by one of the two ways at least.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Operators {
+    /// Mail addresses, by `[notify.smtp]`.
+    pub mail_to: Vec<String>,
+    /// By `[notify.webhook]` too.
+    pub webhook: bool,
 }
 
 /// How the way to the mail server is protected.

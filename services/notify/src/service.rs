@@ -20,6 +20,7 @@ use crate::{
     Error, Options,
     mail::Mailer,
     message::{Message, Order},
+    operators::Operators,
     templates::Templates,
     webhook::Poster,
 };
@@ -39,6 +40,7 @@ struct Inner {
     templates: Templates,
     mailer: Option<Mailer>,
     poster: Option<Poster>,
+    operators: Option<Operators>,
     slots: u32,
 }
 
@@ -53,12 +55,15 @@ impl Service {
             return Err(Error::Configuration("[notify] slots: at least 1".to_owned()));
         }
         let mailer = options.smtp.as_ref().map(Mailer::new);
+        let (mails, posts) = (options.smtp.is_some(), options.webhook.is_some());
+        let operators = options.operators.as_ref().map(|it| Operators::new(it, mails, posts));
         let inner = Inner {
             store,
             signer: Signer::open(links)?,
             templates: Templates::load(options.templates.as_deref())?,
             mailer: mailer.transpose()?,
             poster: options.webhook.as_ref().map(Poster::new).transpose()?,
+            operators: operators.transpose()?,
             slots: options.slots,
         };
         Ok(Self { inner: Arc::new(inner) })
@@ -197,7 +202,7 @@ impl Service {
         }
     }
 
-    /// Takes jobs from the queue and does them until `shutdown`. `instance` tells this process
+    /// Takes jobs from the queue and does them, and tells the operators of the campaigns, until `shutdown`. `instance` tells this process
     /// from others in the events' source.
     ///
     /// # Errors
@@ -208,11 +213,17 @@ impl Service {
         instance: &str,
         shutdown: CancellationToken,
     ) -> Result<(), Failure> {
-        let hosts = [(Host::Notify, self.inner.slots)];
+        let inner = self.inner.clone();
+        let hosts = [(Host::Notify, inner.slots)];
         let step = move |job| {
             let service = self.clone();
             async move { service.step(&job).await }
         };
-        drover_worker::run(&bus, streams::Service::Notify, instance, hosts, shutdown, step).await
+        let kind = streams::Service::Notify;
+        let steps = drover_worker::run(&bus, kind, instance, hosts, shutdown.clone(), step);
+        let Some(operators) = &inner.operators else { return steps.await };
+        let (mailer, poster) = (inner.mailer.as_ref(), inner.poster.as_ref());
+        let (steps, ()) = tokio::join!(steps, operators.run(&bus, mailer, poster, shutdown));
+        steps
     }
 }

@@ -7,7 +7,7 @@ use chrono::Utc;
 use drover_bus::{Bus, Error, Ordered};
 use drover_lifecycle::{
     Command, Migration,
-    breaker::Verdict,
+    breaker::{self, Verdict},
     campaign::{self, Campaign},
     concurrency::Change,
     forecast::Forecast,
@@ -22,8 +22,6 @@ use drover_schemas::{
 
 use crate::board::Key;
 
-/// Who pauses a campaign in which too much fails.
-const BREAKER: &str = "the breaker";
 /// Who moves a campaign's slots by what it sees.
 const CONTROLLER: &str = "the controller";
 
@@ -148,7 +146,7 @@ impl Hands {
         let (command, signal) = match verdict {
             Verdict::Pause { reason } => {
                 let signal = BreakerSignal { host: String::new(), reason: reason.clone() };
-                let by = BREAKER.to_owned();
+                let by = breaker::WHO.to_owned();
                 (campaign::Command::Pause { reason, by, recalls: false }, signal)
             }
             Verdict::Quarantine { host, reason } => {

@@ -75,8 +75,10 @@ async fn who_does_steps_takes_its_own_jobs_and_appends_to_migrations_only() {
             "drover.events.night-1.campaign",
             "$JS.API.STREAM.CREATE.DROVER_EVENTS_night-2",
             "$JS.API.CONSUMER.CREATE.DROVER_EVENTS_night-1.thief",
-            "$JS.API.STREAM.NAMES",
             "$JS.API.STREAM.MSG.GET.KV_DROVER_LEASES",
+            "$JS.API.CONSUMER.CREATE.DROVER_EVENTS_night-1.notify_operators",
+            "$JS.API.CONSUMER.CREATE.DROVER_EVENTS_night-1.notify_operators.drover.events.night-1.x",
+            "$JS.API.CONSUMER.CREATE.DROVER_EVENTS_night-1.notify_operators.drover.events.night-1.*",
             // Orders, signals, the lease, and requests to services.
             "drover.signals.night-1.failure",
             "$KV.DROVER_LEASES.orchestrator",
@@ -85,6 +87,13 @@ async fn who_does_steps_takes_its_own_jobs_and_appends_to_migrations_only() {
             "_INBOX.orchestrator.x",
             "elsewhere",
         ]));
+        if user != User::Notify {
+            // Who tells the operators takes campaigns' own facts, one after the other.
+            subjects.extend(texts([
+                "$JS.API.STREAM.NAMES",
+                "$JS.API.CONSUMER.MSG.NEXT.DROVER_EVENTS_night-1.notify_operators",
+            ]));
+        }
         subjects.extend(streams::queues().map(|it| format!("$JS.API.STREAM.MSG.GET.{}", it.name)));
         subjects.push(job(Step::Freeze, "src-1"));
         bare.may_not_say(&subjects).await;

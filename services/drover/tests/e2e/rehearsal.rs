@@ -43,7 +43,8 @@ async fn a_rehearsal_names_what_would_fail_and_no_customer_notices() {
     world.destination().execute(&writes("ON")).await.unwrap();
     let [source, destination] =
         [world.privileges(world.source()).await, world.privileges(world.destination()).await];
-    let _services = world.serve("drover", &["all"]);
+    let operators = [("DROVER_NOTIFY__OPERATORS__MAIL_TO", "['night@operators.example']")];
+    let _services = world.serve_with("drover", &["all"], &operators);
     let inventory = world.inventory();
     world.ok(&["plan", CAMPAIGN, "--inventory", inventory.to_str().unwrap()]).await;
 
@@ -99,6 +100,12 @@ async fn a_rehearsal_names_what_would_fail_and_no_customer_notices() {
     let kept: Vec<u32> = root.query("SELECT a FROM sound.kept ORDER BY a").await.unwrap();
     assert_eq!(kept, [1, 2]);
     root.disconnect().await.unwrap();
+    let mail = drover_testbed::bed::eventually(DEADLINE, || async {
+        let subjects = world.fleet.smtp.messages().into_iter().filter_map(|m| m.header("subject"));
+        let told = subjects.filter(|text| text == "Drover: campaign night has completed");
+        Ok(told.count() == 1)
+    });
+    assert!(mail.await.is_ok(), "the operators were not told\n{}", world.logs());
     customer.disconnect().await.unwrap();
 }
 

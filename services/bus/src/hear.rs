@@ -1,0 +1,93 @@
+//! The facts of one history, handed out one after the other over every restart: each until it was
+//! taken, and no more after that.
+//!
+//! The server keeps what was taken ([`streams::Consumer::kept`](Consumer)), so that whoever hears need keep
+//! nothing. Whoever dies between taking a fact and saying so is handed it once more.
+
+use std::time::Duration;
+
+use drover_schemas::streams::Consumer;
+use tokio::time::{Instant, interval_at, sleep};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    Bus, Error, Recorded, metrics, record,
+    worker::{Pace, Source, give_back},
+};
+
+impl Bus {
+    /// Hands out what `consumer`, which it makes where it is missing, has not handed out yet, until
+    /// `shutdown`. `take` is idempotent; where it gives a time, the fact is handed out again after
+    /// that, before any that follows.
+    ///
+    /// # Errors
+    /// One of the first creation of the consumer; afterwards it waits for the bus as long as it takes.
+    pub async fn hear<T, F>(
+        &self,
+        consumer: &Consumer,
+        shutdown: CancellationToken,
+        take: T,
+    ) -> Result<(), Error>
+    where
+        T: Fn(Recorded) -> F,
+        F: Future<Output = Result<(), Duration>>,
+    {
+        let pace = Pace::new(self.ack_wait());
+        self.ensure_consumer_with(consumer, pace.ack_wait).await?;
+        let mut source = Source::new(self, pace, consumer);
+        let ended = async {
+            shutdown.cancelled().await;
+            sleep(pace.shutdown_grace).await;
+        };
+        tokio::pin!(ended);
+        loop {
+            let message = tokio::select! {
+                biased;
+                () = shutdown.cancelled() => break,
+                message = source.next(1) => message,
+            };
+            let place = message.info().map_or(0, |info| info.stream_sequence);
+            let (subject, headers) = (&message.subject, message.headers.as_ref());
+            let recorded = match record::decode(subject, place, headers, &message.payload) {
+                Ok(recorded) => recorded,
+                Err(error) => {
+                    metrics::undecodable("event");
+                    tracing::error!(%error, "set aside");
+                    acknowledge(&message).await;
+                    continue;
+                }
+            };
+            let every = pace.ack_wait / 3;
+            let mut signs = interval_at(Instant::now() + every, every);
+            let taking = take(recorded);
+            tokio::pin!(taking);
+            let taken = loop {
+                tokio::select! {
+                    taken = &mut taking => break Some(taken),
+                    () = &mut ended => break None,
+                    _ = signs.tick() => {
+                        let sign = message.ack_with(async_nats::jetstream::AckKind::Progress);
+                        if let Err(error) = sign.await {
+                            tracing::debug!(%error, "no sign of life could be given");
+                        }
+                    }
+                }
+            };
+            match taken {
+                Some(Ok(())) => acknowledge(&message).await,
+                Some(Err(after)) => give_back(&message, Some(after)).await,
+                None => break,
+            }
+        }
+        source.close().await;
+        Ok(())
+    }
+}
+
+/// Says that a fact was taken, and waits for the server's word: one whose acknowledgement is lost is
+/// handed out again.
+async fn acknowledge(message: &async_nats::jetstream::Message) {
+    if let Err(error) = message.double_ack().await {
+        tracing::warn!(%error, "what was taken may be handed out again");
+    }
+}
