@@ -6,6 +6,7 @@ pub mod events;
 pub mod failures;
 pub mod forecast;
 pub mod hosts;
+pub mod in_flight;
 pub mod init;
 pub mod pause;
 pub mod plan;

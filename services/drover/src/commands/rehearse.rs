@@ -12,7 +12,7 @@ use drover_bus::Bus;
 use drover_lifecycle::{
     Command, Phase,
     campaign::{self, Campaign},
-    limits::{Adjust, range},
+    limits::Adjust,
 };
 use drover_schemas::{
     CampaignName, Code, Failure, MigrationId, ServerName,
@@ -165,7 +165,8 @@ async fn again(
     Ok(())
 }
 
-/// The load is the night's; its hours, its canary, and the order of its waves are not.
+/// The load is the night's; its hours, its canary, and the order of its waves are not. How many are best is
+/// seen by steps that a rehearsal does not have: so their number is fixed.
 fn as_in(limits: &Limits) -> Adjust {
     Adjust {
         per_source_max: Some(limits.per_source_max),
@@ -175,7 +176,6 @@ fn as_in(limits: &Limits) -> Adjust {
         wave_failures_max: Some(limits.wave_failures_max),
         source_failures_max: Some(limits.source_failures_max),
         destination_failures_max: Some(limits.destination_failures_max),
-        auto: Some(range(limits)),
         ..Adjust::default()
     }
 }

@@ -3,17 +3,24 @@
 use std::path::Path;
 
 use drover_bus::Bus;
-use drover_lifecycle::{self as lifecycle, campaign::Command};
+use drover_lifecycle::{self as lifecycle, campaign::Command, concurrency::Range, limits::Adjust};
 use drover_schemas::{CampaignName, Code, Failure};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 
-use super::{pause::answering, print, rehearse::check_finished};
+use super::{
+    in_flight::{InFlight, Wanted},
+    pause::answering,
+    print,
+    rehearse::check_finished,
+};
 use crate::{
     context::{Context, command_campaign, command_migration, operator},
     report::Trouble,
     standing::{Standing, standing},
 };
 
+/// How many migrations are in flight where nothing is said.
+const IN_FLIGHT: u32 = 400;
 /// How many migrations are released side by side.
 const AT_ONCE: usize = 64;
 
@@ -21,16 +28,17 @@ const AT_ONCE: usize = 64;
 pub struct Args {
     /// The campaign's name.
     pub campaign: CampaignName,
-    /// How many migrations are in flight at once.
-    #[arg(long, default_value_t = 400, value_parser = clap::value_parser!(u32).range(1..=100_000))]
-    pub max_in_flight: u32,
+    /// Without --max-in-flight: 400.
+    #[command(flatten)]
+    pub in_flight: Wanted,
     /// Also what the pre-flight found something against that blocks.
     #[arg(long)]
     pub ignore_findings: bool,
 }
 
 pub async fn run(config: &Path, args: Args) -> Result<(), Trouble> {
-    let Args { campaign, max_in_flight: in_flight_max, ignore_findings } = args;
+    let Args { campaign, in_flight, ignore_findings } = args;
+    let (auto, in_flight_max) = (in_flight.auto()?, first(&in_flight)?);
     let context = Context::of(config, "start", &campaign).await?;
     check_finished(&context.bus, &campaign).await?;
     let mut held = standing(&context.bus, &campaign).await?;
@@ -40,8 +48,16 @@ pub async fn run(config: &Path, args: Args) -> Result<(), Trouble> {
     }
     let command = Command::Start { in_flight_max, by: operator() };
     let decided = command_campaign(&context.bus, &campaign, command).await?;
+    let adjust = Adjust { auto, ..Adjust::default() };
+    let reason = "as it was started".to_owned();
+    let limit = Command::Limit { adjust, reason, by: operator() };
+    command_campaign(&context.bus, &campaign, limit).await?;
+    let moves = match auto.flatten() {
+        Some(Range { floor, ceiling }) => format!(", by itself between {floor} and {ceiling}"),
+        None => String::new(),
+    };
     print(&if decided.changed {
-        format!("{campaign}: started, at most {in_flight_max} in flight\n")
+        format!("{campaign}: started, at most {in_flight_max} in flight{moves}\n")
     } else {
         format!("{campaign}: was started already\n")
     });
@@ -58,6 +74,19 @@ pub async fn run(config: &Path, args: Args) -> Result<(), Trouble> {
         print("no orchestrator answers: start one with drover serve orchestrator\n");
     }
     Ok(())
+}
+
+/// With how many it begins. Between a floor and a ceiling: as far from one as from the other, by factor.
+fn first(wanted: &Wanted) -> Result<u32, Failure> {
+    let Range { floor, ceiling } = wanted.range()?;
+    Ok(match wanted.max_in_flight {
+        Some(InFlight::Fixed(number)) => number,
+        Some(InFlight::Auto) => {
+            let middle = (f64::from(floor) * f64::from(ceiling)).sqrt();
+            (middle as u32).clamp(floor, ceiling)
+        }
+        None => IN_FLIGHT,
+    })
 }
 
 /// Releases what the pre-flight holds back.

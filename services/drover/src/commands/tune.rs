@@ -2,45 +2,23 @@
 //!
 //! Each change is an event with its reason and who made it; what is not named stays as it is.
 
-use std::{path::Path, str::FromStr};
+use std::path::Path;
 
 use drover_lifecycle::{
     campaign::Command,
-    concurrency::Range,
     limits::{Adjust, words},
     window::Windows,
 };
 use drover_schemas::{CampaignName, Code, Failure};
 
-use super::print;
+use super::{
+    in_flight::{InFlight, Wanted},
+    print,
+};
 use crate::{
     context::{Context, campaign_state, command_campaign, operator},
     report::Trouble,
 };
-
-/// The most that may be in flight.
-const IN_FLIGHT_MAX: u32 = 100_000;
-
-/// How many migrations are in flight at once.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum InFlight {
-    /// At most so many.
-    Fixed(u32),
-    /// As many as is best, by what is seen.
-    Auto,
-}
-
-impl FromStr for InFlight {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text.parse() {
-            Ok(number) if (1..=IN_FLIGHT_MAX).contains(&number) => Ok(Self::Fixed(number)),
-            Err(_) if text == "auto" => Ok(Self::Auto),
-            Ok(_) | Err(_) => Err(format!("a number from 1 to {IN_FLIGHT_MAX}, or auto")),
-        }
-    }
-}
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -56,16 +34,8 @@ pub struct Args {
 #[derive(Debug, clap::Args)]
 #[group(required = true, multiple = true)]
 struct Which {
-    /// How many migrations are in flight at once from now on; what is in flight beyond it finishes.
-    /// With auto as many as is best by the servers' latency, between --floor and --ceiling.
-    #[arg(long, value_name = "N|auto")]
-    max_in_flight: Option<InFlight>,
-    /// The fewest that auto allows.
-    #[arg(long, value_name = "N", default_value_t = 20, requires = "max_in_flight")]
-    floor: u32,
-    /// The most that auto allows.
-    #[arg(long, value_name = "N", default_value_t = 800, requires = "max_in_flight")]
-    ceiling: u32,
+    #[command(flatten)]
+    in_flight: Wanted,
     /// Of this campaign at once from one source, never more than its own slots; 0 for those.
     #[arg(long, value_name = "N")]
     per_source: Option<u32>,
@@ -109,11 +79,7 @@ struct Which {
 
 pub async fn run(config: &Path, args: Args) -> Result<(), Trouble> {
     let Args { campaign, reason, which } = args;
-    if which.floor < 1 || which.floor > which.ceiling || which.ceiling > IN_FLIGHT_MAX {
-        let message = format!("--floor {} --ceiling {}", which.floor, which.ceiling);
-        return Err(Failure::new(Code::LimitsInvalid, message).into());
-    }
-    let adjust = which.adjust();
+    let adjust = which.adjust()?;
     let [windows, dates] = [&adjust.windows, &adjust.dates_left_out].map(Option::as_deref);
     Windows::new(windows.unwrap_or_default(), dates.unwrap_or_default())
         .map_err(|error| Failure::new(Code::WindowInvalid, error.to_string()))?;
@@ -121,7 +87,7 @@ pub async fn run(config: &Path, args: Args) -> Result<(), Trouble> {
     let bus = &context.bus;
     let limit = Command::Limit { adjust, reason: reason.clone(), by: operator() };
     let mut changed = command_campaign(bus, &campaign, limit).await?.changed;
-    if let Some(InFlight::Fixed(in_flight_max)) = which.max_in_flight {
+    if let Some(InFlight::Fixed(in_flight_max)) = which.in_flight.max_in_flight {
         let tune = Command::Tune { in_flight_max, reason, by: operator() };
         changed |= command_campaign(bus, &campaign, tune).await?.changed;
     }
@@ -133,9 +99,8 @@ pub async fn run(config: &Path, args: Args) -> Result<(), Trouble> {
 }
 
 impl Which {
-    fn adjust(&self) -> Adjust {
-        let range = Range { floor: self.floor, ceiling: self.ceiling };
-        Adjust {
+    fn adjust(&self) -> Result<Adjust, Failure> {
+        Ok(Adjust {
             per_source_max: self.per_source,
             per_destination_max: self.per_destination,
             per_wave_max: self.per_wave,
@@ -148,11 +113,8 @@ impl Which {
             wave_failures_max: self.wave_failures,
             source_failures_max: self.source_failures,
             destination_failures_max: self.destination_failures,
-            auto: self.max_in_flight.map(|wanted| match wanted {
-                InFlight::Fixed(_) => None,
-                InFlight::Auto => Some(range),
-            }),
-        }
+            auto: self.in_flight.auto()?,
+        })
     }
 }
 

@@ -24,7 +24,7 @@ use tokio::{
 };
 
 use crate::{
-    commands::{init, plan, print, sandbox::Args, start, status::Bars},
+    commands::{in_flight::Wanted, init, plan, print, sandbox::Args, start, status::Bars},
     context::Context,
     report::Trouble,
     sandbox::herd::Herd,
@@ -106,7 +106,7 @@ async fn migrate(
     plan::run(config, planned).await.map_err(one)?;
     let started = start::Args {
         campaign: name.clone(),
-        max_in_flight: args.max_in_flight,
+        in_flight: Wanted::fixed(args.max_in_flight),
         ignore_findings: false,
     };
     start::run(config, started).await.map_err(one)?;

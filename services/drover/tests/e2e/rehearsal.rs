@@ -132,5 +132,12 @@ async fn a_campaign_does_not_begin_while_it_is_rehearsed() {
     let nobody = world.drover(&["rehearse", CAMPAIGN, "--wave", "other"]).await;
     assert!(nobody.code == 1, "{nobody:?}");
     world.ok(&["pause", REHEARSAL]).await;
-    world.ok(&["start", CAMPAIGN]).await;
+    // As many as is best, from the start.
+    let auto = ["--max-in-flight", "auto", "--floor", "2", "--ceiling", "8"];
+    let said = world.ok(&[&["start", CAMPAIGN], &auto[..]].concat()).await;
+    assert!(said.contains("at most 4 in flight, by itself between 2 and 8"), "{said}");
+    let said = world.ok(&["tune", CAMPAIGN, "--per-source", "1"]).await;
+    assert!(said.contains("in flight between 2 and 8 by itself"), "{said}");
+    let refused = ["start", CAMPAIGN, "--max-in-flight", "auto", "--floor", "9", "--ceiling", "8"];
+    assert!(world.drover(&refused).await.err.contains("DRV-0761"));
 }
