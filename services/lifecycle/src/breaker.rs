@@ -1,7 +1,7 @@
 //! When a campaign is to stop by itself, and when a single host is set aside.
 //!
 //! 1. What is judged are runs of migrations in a sliding window of time: one that reached its
-//!    switch, or one in which a step failed, each counted once. So a migration that fails at each
+//!    switch, or the end of its rehearsal, or one in which a step failed, each counted once. So a migration that fails at each
 //!    of ten attempts weighs as much as one that goes through.
 //! 2. The breaker opens when at least a share of a minimum count has failed: something that all
 //!    have in common is wrong, and each further admission makes one more customer wait for it.
@@ -112,7 +112,7 @@ impl Breaker {
                     let host = self.hosts.entry(host.token().to_owned()).or_default();
                     *host = Host { heard_unix_ms: at_unix_ms, ..Host::default() };
                 }
-                if let Event::DnsSwitched(_) = event
+                if let Event::DnsSwitched(_) | Event::MigrationRehearsed(_) = event
                     && !self.failing.remove(&id)
                 {
                     self.push(Run { at_unix_ms, migration: id, failed: None });

@@ -27,7 +27,7 @@ mod herd;
 
 use self::{
     entry::{Entry, Slot, route},
-    herd::{Herd, observe},
+    herd::{Herd, SEEN_MS},
 };
 use crate::state::State;
 
@@ -104,12 +104,12 @@ impl Board {
         herd.sequence = herd.sequence.max(revision);
         match &event {
             campaign_event::Event::CampaignResumed(_) => {
-                herd.breaker.reset();
-                herd.budgets.reset();
+                herd.seen.breaker.reset();
+                herd.seen.budgets.reset();
             }
             campaign_event::Event::HostReleased(released) => {
-                herd.breaker.release(&released.host);
-                herd.budgets.release(&released.host);
+                herd.seen.breaker.release(&released.host);
+                herd.seen.budgets.release(&released.host);
             }
             campaign_event::Event::CampaignCreated(_)
             | campaign_event::Event::CampaignStarted(_)
@@ -167,6 +167,8 @@ impl Board {
         at_unix_ms: i64,
         event: migration_event::Event,
     ) -> Result<(), Refused> {
+        let in_flight = self.admission.in_flight(&key.0);
+        let since_unix_ms = self.now_unix_ms.saturating_sub(SEEN_MS);
         let herd = self.herds.entry(key.0.clone()).or_default();
         herd.sequence = herd.sequence.max(revision);
         let fact = Fact { revision, at_unix_ms, event };
@@ -183,15 +185,14 @@ impl Board {
             }
             std::collections::hash_map::Entry::Occupied(occupied) => {
                 let entry = occupied.into_mut();
-                if herd.live {
-                    let planned = &entry.state.migration().planned;
-                    herd.breaker.take(key.1, planned, at_unix_ms, &fact.event);
-                    let before_unix_ms = entry.state.migration().at_unix_ms;
-                    herd.times.take(key.1, &planned.source, at_unix_ms, &fact.event);
-                    if let migration_event::Event::MigrationParked(parked) = &fact.event {
-                        herd.budgets.take(planned, parked);
+                if let migration_event::Event::MigrationParked(parked) = &fact.event {
+                    herd.seen.budgets.take(&entry.state.migration().planned, parked);
+                }
+                if herd.live || at_unix_ms >= since_unix_ms {
+                    herd.seen.take(key.1, &entry.state.migration(), at_unix_ms, &fact.event);
+                    if let Some(campaign) = herd.campaign.as_ref().filter(|_| !herd.live) {
+                        herd.seen.relearn(campaign, at_unix_ms, in_flight);
                     }
-                    observe(&mut herd.controller, before_unix_ms, at_unix_ms, &fact.event);
                 }
                 let ends = |state: &State| {
                     let migration = state.migration();
@@ -404,7 +405,7 @@ impl Board {
         let rest = |(name, herd): (&CampaignName, &Herd)| {
             let slots = herd.campaign.as_ref()?.in_flight_max;
             let waiting = self.admission.waiting(name);
-            Some((name.clone(), herd.times.rest(waiting, slots, now_unix_ms)))
+            Some((name.clone(), herd.seen.times.rest(waiting, slots, now_unix_ms)))
         };
         running.filter_map(rest).collect()
     }

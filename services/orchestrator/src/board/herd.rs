@@ -34,18 +34,26 @@ pub(crate) struct Herd {
     pub(crate) ended: u64,
     pub(crate) rolled_back: u64,
     pub(crate) sequence: u64,
-    /// Of what was heard since the log was read to its end.
-    pub(crate) breaker: Breaker,
-    /// The same.
-    pub(crate) budgets: Budgets,
-    /// The same.
-    pub(crate) times: SlotTimes,
-    /// The same.
-    pub(crate) controller: Option<Controller>,
+    pub(crate) seen: Seen,
     /// When it will have come to its end, as it was last foreseen.
     pub(crate) forecast: Option<Forecast>,
     pub(crate) waves: BTreeMap<Wave, WaveCount>,
     pub(crate) turns: Turns,
+}
+
+/// How far back what decides on the flow reaches, in milliseconds: several windows of the breaker and of
+/// the controller. An orchestrator that takes over derives from the log what the one before it had
+/// seen; what is older would cost time then, and say nothing.
+pub(crate) const SEEN_MS: i64 = 3_600_000;
+
+/// What was seen of a campaign's migrations of late, and decides on its flow.
+#[derive(Debug, Default)]
+pub(crate) struct Seen {
+    pub(crate) breaker: Breaker,
+    /// Of all that was parked, however long ago.
+    pub(crate) budgets: Budgets,
+    pub(crate) times: SlotTimes,
+    pub(crate) controller: Option<Controller>,
 }
 
 /// How many migrations a wave has, and how many of them completed.
@@ -144,9 +152,9 @@ impl Herd {
             quarantined: campaign.quarantined.clone(),
         };
         if range(&campaign.limits).is_none() {
-            self.controller = None;
-        } else if self.controller.is_none() {
-            self.controller = Some(Controller::new(campaign.in_flight_max));
+            self.seen.controller = None;
+        } else if self.seen.controller.is_none() {
+            self.seen.controller = Some(Controller::new(campaign.in_flight_max));
         }
         admission.limit(name, limit);
     }
@@ -162,7 +170,7 @@ impl Herd {
         let Limits { windows, dates_left_out, .. } = &campaign.limits;
         // Before anything is known of it, it may take as long as it is allowed to.
         let allowed_ms = || i64::from(max_frozen_ms(Some(&campaign.policy)));
-        let takes_ms = self.times.p95_ms().unwrap_or_else(allowed_ms);
+        let takes_ms = self.seen.times.p95_ms().unwrap_or_else(allowed_ms);
         // What cannot be read is of a newer version: then nothing is begun.
         Windows::new(windows, dates_left_out)
             .is_ok_and(|windows| windows.lets_begin(now_unix_ms, takes_ms))
@@ -172,8 +180,8 @@ impl Herd {
     pub(crate) fn judge(&self) -> Option<Verdict> {
         let campaign = self.campaign.as_ref()?;
         let is_set_aside = |name: &str| campaign.quarantined.iter().any(|h| h.as_str() == name);
-        let spent = || self.budgets.judge(&campaign.limits, is_set_aside);
-        self.breaker.judge(&campaign.quarantined).or_else(spent)
+        let spent = || self.seen.budgets.judge(&campaign.limits, is_set_aside);
+        self.seen.breaker.judge(&campaign.quarantined).or_else(spent)
     }
 
     /// The wave that has to succeed before the rest, as long as it has not.
@@ -197,23 +205,41 @@ impl Herd {
         }
         let campaign = self.campaign.as_ref()?;
         let range = range(&campaign.limits)?;
-        self.controller.as_mut()?.decide(range, now_unix_ms, in_flight, campaign.in_flight_max)
+        self.seen.controller.as_mut()?.decide(range, now_unix_ms, in_flight, campaign.in_flight_max)
     }
 }
 
-/// Takes in how long a step took whose work is the same for every database, or that one failed.
-pub(crate) fn observe(
-    controller: &mut Option<Controller>,
-    before_unix_ms: i64,
-    at_unix_ms: i64,
-    event: &Event,
-) {
-    let Some(controller) = controller else { return };
-    if let Event::SourceDisarmed(_) | Event::DestinationOpened(_) = event {
-        controller.take(at_unix_ms, Some(at_unix_ms.saturating_sub(before_unix_ms)));
-    } else if let Event::StepFailed(failed) = event
-        && Forward::ALL.iter().any(|f| *f < Forward::Switch && f.step() == failed.step())
-    {
-        controller.take(at_unix_ms, None);
+impl Seen {
+    /// Takes in a fact of a migration, as it stood before that.
+    pub(crate) fn take(
+        &mut self,
+        id: MigrationId,
+        before: &Migration,
+        at_unix_ms: i64,
+        event: &Event,
+    ) {
+        self.breaker.take(id, &before.planned, at_unix_ms, event);
+        self.times.take(id, &before.planned.source, at_unix_ms, event);
+        self.observe(before.at_unix_ms, at_unix_ms, event);
+    }
+
+    /// Lets the controller learn what one that ran at that time had learned. What it decided then
+    /// stands in the log.
+    pub(crate) fn relearn(&mut self, campaign: &Campaign, at_unix_ms: i64, in_flight: u32) {
+        if let (Some(controller), Some(range)) = (&mut self.controller, range(&campaign.limits)) {
+            let _ = controller.decide(range, at_unix_ms, in_flight, campaign.in_flight_max);
+        }
+    }
+
+    /// Takes in how long a step took whose work is the same for every database, or that one failed.
+    fn observe(&mut self, before_unix_ms: i64, at_unix_ms: i64, event: &Event) {
+        let Some(controller) = &mut self.controller else { return };
+        if let Event::SourceDisarmed(_) | Event::DestinationOpened(_) = event {
+            controller.take(at_unix_ms, Some(at_unix_ms.saturating_sub(before_unix_ms)));
+        } else if let Event::StepFailed(failed) = event
+            && Forward::ALL.iter().any(|f| *f < Forward::Switch && f.step() == failed.step())
+        {
+            controller.take(at_unix_ms, None);
+        }
     }
 }
