@@ -153,6 +153,10 @@ codes! {
     406 permanent SealUnreadable "the accounts' seal cannot be opened" "Check seal_to and seal_identity_file of the destination.";
     407 permanent ReachableEarly "an account at the destination reaches the database before it opens" "Revoke the grant that the message names.";
     408 permanent DestinationWritten "the destination has taken writes since it opened" "See what would be lost: drover rollback names it. To go on all the same: drover rollback --discard-writes.";
+    409 permanent NotBroughtBack "this migration cannot be brought back" "See the message: a migration is brought back once it is completed; before that, drover rollback takes it back.";
+    410 permanent BroughtBack "this migration is brought back by another one" "Follow, retry or roll back the migration that the message names, in its own campaign.";
+    411 permanent WayBackClosed "a server is not set up for the way back" "Set in its part of the configuration what the message names, run drover init, and start its services again.";
+    412 permanent NotRetired "the old source does not hold the database as the migration has retired it" "See the page: the message says what the server's ledger shows.";
     413 permanent DumpDamaged "the stored dump is not what its manifest says" "See whether something else writes to the store; the migration starts again with: drover retry.";
     420 permanent DefinerTaken "a definer at the destination is somebody else" "Change the definer at the source, or rename the account at the destination; then: drover retry.";
     435 permanent SyntaxUnknown "the destination does not understand a statement of the dump" "Choose a destination of the source's version or a newer one.";
@@ -200,6 +204,7 @@ codes! {
     719 permanent HistoryUnknown "what cannot be known from servers, zone, store and queue" "See the page for what to do about each.";
     720 transient ProjectionFailed "the projections' file failed" "Check the disk under [projector] database; the file can be deleted, it is rebuilt from the log.";
     721 permanent ProjectionForeign "the projections' file belongs to another program" "Name another file in [projector] database.";
+    750 permanent AsideDiffers "what was set aside is not as it was" "See the page: nothing is lost, and the message names what differs.";
     760 permanent Recalled "the migration was called back by a pause" "Nothing: it is admitted again after: drover resume.";
     761 permanent LimitsInvalid "the limits contradict each other" "Give a floor of at least 1 and a ceiling that is not below it.";
     762 permanent WindowInvalid "these are not hours, or not a date" "Write hours as 22:00-06:00 Europe/Paris, and a date as 2026-12-24.";

@@ -120,6 +120,7 @@ pub fn migration_kind(event: &migration_event::Event) -> &'static str {
         Event::MigrationParked(_) => "MigrationParked",
         Event::RetryRequested(_) => "RetryRequested",
         Event::RollbackRequested(_) => "RollbackRequested",
+        Event::BringBackRequested(_) => "BringBackRequested",
         Event::MigrationRolledBack(_) => "MigrationRolledBack",
         Event::MigrationDeferred(_) => "MigrationDeferred",
         Event::MigrationChecked(_) => "MigrationChecked",

@@ -39,6 +39,7 @@ fn planned() -> v1::MigrationPlanned {
         owner: "owner@example.org".into(),
         labels: BTreeMap::from([("plan".into(), "pro".into())]),
         rehearsal: false,
+        brings_back: "00000000-0000-5000-8000-000000000000".into(),
     }
 }
 
@@ -123,6 +124,12 @@ fn migration_events() -> Vec<migration_event::Event> {
             discard_writes: true,
         }),
         Event::MigrationRolledBack(v1::MigrationRolledBack {}),
+        Event::BringBackRequested(v1::BringBackRequested {
+            by: "op@console".into(),
+            reason: "the customer asked".into(),
+            campaign: "night-1-back".into(),
+            migration_id: "00000000-0000-5000-8000-000000000000".into(),
+        }),
         Event::MigrationDeferred(v1::MigrationDeferred {
             step: v1::Step::Dump.into(),
             code: "DRV-0704".into(),

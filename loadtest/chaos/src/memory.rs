@@ -49,7 +49,7 @@ pub async fn run(args: Args) -> Result<bool> {
     let options = ["--innodb-flush-log-at-trx-commit=2", "--sync-binlog=0"];
     let more_options = options.map(str::to_owned).to_vec();
     let settings = Settings { relaxed_durability: false, more_options };
-    let plan = Plan { sources: 1, destinations: 1, slots: SLOTS, settings };
+    let plan = Plan { sources: 1, destinations: 1, slots: SLOTS, both_ways: false, settings };
     println!("sowing {} databases, and one of {} MB", args.databases, args.large_mb);
     let fleet = Fleet::start(Bed::new()?, &plan, |sources| herd.records(sources)).await?;
     herd.sow(&fleet).await?;

@@ -147,7 +147,13 @@ impl World {
             relaxed_durability: false,
             more_options: options.map(str::to_owned).to_vec(),
         };
-        let plan = Plan { sources: SERVERS, destinations: SERVERS, slots: SLOTS, settings };
+        let plan = Plan {
+            sources: SERVERS,
+            destinations: SERVERS,
+            slots: SLOTS,
+            both_ways: false,
+            settings,
+        };
         let bed = Bed::new()?;
         let records = |sources: &[IpAddr]| herd.records(sources);
         let (fleet, cluster) = if is_cluster {

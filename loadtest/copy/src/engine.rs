@@ -38,6 +38,7 @@ fn order(database: &str, revision: u64) -> Result<Order> {
         attempt: 1,
         destination_shut: true,
         rehearsal: false,
+        brings_back: None,
         max_frozen_ms: MAX_FROZEN_MS,
         job: Vec::new(),
     })

@@ -39,7 +39,7 @@ impl Stage {
             relaxed_durability: false,
             more_options: SERVER_OPTIONS.map(str::to_owned).to_vec(),
         };
-        let plan = Plan { sources: 1, destinations: 1, slots: SLOTS, settings };
+        let plan = Plan { sources: 1, destinations: 1, slots: SLOTS, both_ways: false, settings };
         let records = host_names.iter().map(|name| format!("{name}.{ZONE}. 1 IN CNAME src-1"));
         let records: Vec<String> = records.collect();
         let fleet = Fleet::start(Bed::new()?, &plan, |_| records).await?;

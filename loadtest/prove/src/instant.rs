@@ -96,8 +96,10 @@ impl Hash for Instant {
 fn hash_migration(migration: &Migration, to: &mut impl Hasher) {
     let Migration {
         revision: _,
-        // The model has no time, and one inventory row.
+        // The model has no time, one inventory row, and no other migration that brings this one back:
+        // that is done to one at rest, which takes no order from then on.
         at_unix_ms: _,
+        brought_back: _,
         planned: _,
         phase,
         run,

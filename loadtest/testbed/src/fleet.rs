@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::Result;
-use drover_schemas::users::User;
+use drover_schemas::{ServerName, users::User};
 use futures::future::try_join_all;
 
 use crate::{
@@ -33,6 +33,8 @@ pub struct Plan {
     pub destinations: usize,
     /// Slots of each.
     pub slots: u32,
+    /// Each of them can be the other end too: databases can be brought back.
+    pub both_ways: bool,
     /// How the MySQL servers are started.
     pub settings: Settings,
 }
@@ -52,6 +54,7 @@ pub struct Fleet {
     /// Where the console listens.
     pub console: SocketAddr,
     pub(crate) slots: u32,
+    pub(crate) both_ways: bool,
     /// The folder and the network. Last, so that the others have ended when it goes.
     pub bed: Bed,
 }
@@ -60,10 +63,14 @@ pub struct Fleet {
 fn users(plan: &Plan) -> Result<Vec<User>> {
     let mut users = User::COMMON.to_vec();
     for n in 1..=plan.sources {
-        users.push(User::Dump(format!("src-{n}").parse()?));
+        let name: ServerName = format!("src-{n}").parse()?;
+        users.extend(plan.both_ways.then(|| User::Import(name.clone())));
+        users.push(User::Dump(name));
     }
     for n in 1..=plan.destinations {
-        users.push(User::Import(format!("dst-{n}").parse()?));
+        let name: ServerName = format!("dst-{n}").parse()?;
+        users.extend(plan.both_ways.then(|| User::Dump(name.clone())));
+        users.push(User::Import(name));
     }
     Ok(users)
 }
@@ -104,8 +111,8 @@ impl Fleet {
         let records: Vec<&str> = records.iter().map(String::as_str).collect();
         let bind = Bind::start(&bed, ZONE, &records)?;
         let console = (bed.address()?, CONSOLE_PORT).into();
-        let slots = plan.slots;
-        Ok(Self { nats, sources, destinations, bind, smtp, console, slots, bed })
+        let Plan { slots, both_ways, .. } = *plan;
+        Ok(Self { nats, sources, destinations, bind, smtp, console, slots, both_ways, bed })
     }
 
     /// Writes the configuration and its secrets into the bed's folder; the file's path.

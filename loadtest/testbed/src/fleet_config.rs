@@ -56,20 +56,21 @@ pub(crate) fn write(fleet: &Fleet) -> Result<PathBuf> {
     set(&mut zone, &["key_file"], dns_key);
     set(&mut config, &["dns", "zones"], vec![Value::Table(zone)]);
     for server in fleet.servers() {
-        set(&mut config, &["servers", server.name()], entry(folder, server, fleet.slots)?);
+        set(&mut config, &["servers", server.name()], entry(folder, server, fleet)?);
     }
     let file = folder.join("drover.toml");
     write_private(&file, &toml::to_string_pretty(&config)?)?;
     Ok(file)
 }
 
-fn entry(folder: &Path, server: &Mariadb, slots: u32) -> Result<Table> {
+fn entry(folder: &Path, server: &Mariadb, fleet: &Fleet) -> Result<Table> {
     let name = server.name();
-    let is_source = name.starts_with("src");
-    let slots = i64::from(slots);
+    let is_source = fleet.both_ways || name.starts_with("src");
+    let is_destination = fleet.both_ways || !name.starts_with("src");
+    let slots = i64::from(fleet.slots);
     let mut entry = Table::new();
     set(&mut entry, &["slots_as_source"], if is_source { slots } else { 0 });
-    set(&mut entry, &["slots_as_destination"], if is_source { 0 } else { slots });
+    set(&mut entry, &["slots_as_destination"], if is_destination { slots } else { 0 });
     set(&mut entry, &["mysql", "host"], server.address().to_string());
     set(&mut entry, &["mysql", "port"], i64::from(server.port()));
     set(&mut entry, &["mysql", "user"], server.drover_user());
@@ -79,7 +80,7 @@ fn entry(folder: &Path, server: &Mariadb, slots: u32) -> Result<Table> {
     set(&mut entry, &["mysql", "trusted_accounts"], trusted);
     set(&mut entry, &["dns", "dns_name"], format!("{name}.{ZONE}"));
     set(&mut entry, &["dns", "ipv4"], vec![Value::from(server.address().to_string())]);
-    if !is_source {
+    if is_destination {
         let identity = Identity::generate();
         let file = folder.join(format!("{name}.age"));
         write_private(&file, identity.to_string().expose_secret())?;

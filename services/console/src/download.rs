@@ -255,6 +255,7 @@ fn published(history: &[Recorded]) -> Result<Option<Dump>, No> {
             | Event::MigrationChecked(_)
             | Event::RetryRequested(_)
             | Event::RollbackRequested(_)
+            | Event::BringBackRequested(_)
             | Event::MigrationRolledBack(_)
             | Event::MigrationDeferred(_)
             | Event::MigrationRecalled(_)

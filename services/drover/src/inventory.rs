@@ -130,6 +130,7 @@ impl Checker<'_> {
             owner: take("owner"),
             labels: fields,
             rehearsal: false,
+            brings_back: String::new(),
         };
         let mut faults = Vec::new();
         let mut note = |result: Result<(), Failure>| faults.extend(result.err());

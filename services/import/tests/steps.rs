@@ -48,7 +48,7 @@ fn sealed(fleet: &Fleet, name: &str) -> seal::Options {
 impl World {
     async fn new() -> Self {
         let settings = Settings { relaxed_durability: true, ..Settings::default() };
-        let plan = Plan { sources: 1, destinations: 1, slots: 1, settings };
+        let plan = Plan { sources: 1, destinations: 1, slots: 1, both_ways: false, settings };
         let fleet = Fleet::start(Bed::new().unwrap(), &plan, |_| Vec::new()).await.unwrap();
         let site = Site { has_event: true, ..Site::new("steps", Shape::Shop, 3) };
         seed::sow(&fleet.sources[0], std::slice::from_ref(&site)).await.unwrap();

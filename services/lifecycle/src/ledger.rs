@@ -14,6 +14,8 @@
 //! 4. A copy that may be open is never dropped or replaced.
 //! 5. A rehearsal leaves its source as it is, and lets nobody in: an order for it that would do else
 //!    is refused.
+//! 6. A source that was set aside for the migration that brings this one back takes no order of this
+//!    one: only a history that has lost its end gives one.
 
 /// Which end of the move a row is about: one server may be both.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -76,6 +78,9 @@ states! {
     Retiring "retiring",
     /// Source: out of the customer's reach.
     Retired "retired",
+    /// Source: retired, and set aside under another name for the migration that brings this one
+    /// back. Nothing of this one may be done here any more.
+    Aside "aside",
     /// Destination: the copy is being loaded.
     Importing "importing",
     /// Destination: the copy is there, out of the customer's reach.
@@ -232,6 +237,7 @@ pub fn watchdog(state: State) -> Option<Move> {
         | State::Thawed
         | State::Retiring
         | State::Retired
+        | State::Aside
         | State::Importing
         | State::Imported
         | State::Opening
@@ -268,6 +274,7 @@ fn freeze(row: Option<Row>, asked: Asked) -> Result<Move, Refusal> {
         | State::Thawed
         | State::Retiring
         | State::Retired
+        | State::Aside
         | State::Importing
         | State::Imported
         | State::Opening
@@ -285,7 +292,7 @@ fn dump(row: Option<Row>) -> Result<Move, Refusal> {
         State::Frozen => Ok(Move::Begin),
         State::Lapsing | State::Lapsed => Err(Refusal::Lapsed),
         // Later steps were done: the order is of a history that has lost its end.
-        State::Disarmed | State::Retiring | State::Retired => Err(Refusal::Outdated),
+        State::Disarmed | State::Retiring | State::Retired | State::Aside => Err(Refusal::Outdated),
         State::Freezing
         | State::Thawing
         | State::Thawed
@@ -313,6 +320,7 @@ fn disarm(row: Option<Row>, asked: Asked) -> Result<Move, Refusal> {
         | State::Thawed
         | State::Retiring
         | State::Retired
+        | State::Aside
         | State::Importing
         | State::Imported
         | State::Opening
@@ -330,6 +338,7 @@ fn retire(row: Option<Row>) -> Result<Move, Refusal> {
         State::Disarmed => Ok(Move::Begin),
         State::Retiring => Ok(Move::GoOn),
         State::Retired => Ok(Move::Again),
+        State::Aside => Err(Refusal::Outdated),
         State::Frozen => Err(Refusal::NotDisarmed),
         State::Lapsing | State::Lapsed => Err(Refusal::Lapsed),
         State::Freezing
@@ -355,7 +364,8 @@ fn thaw(row: Option<Row>, asked: Asked) -> Result<Move, Refusal> {
         }
         State::Disarmed | State::Retiring | State::Retired => Err(Refusal::DestinationUnknown),
         State::Thawed | State::Lapsed => Ok(Move::Again),
-        State::Importing
+        State::Aside
+        | State::Importing
         | State::Imported
         | State::Opening
         | State::Open
@@ -387,7 +397,8 @@ fn import(row: Option<Row>, asked: Asked) -> Result<Move, Refusal> {
         | State::Thawing
         | State::Thawed
         | State::Retiring
-        | State::Retired => Err(Refusal::Outdated),
+        | State::Retired
+        | State::Aside => Err(Refusal::Outdated),
     }
 }
 
@@ -405,6 +416,7 @@ fn verify(row: Option<Row>) -> Result<Move, Refusal> {
             | State::Thawed
             | State::Retiring
             | State::Retired
+            | State::Aside
             | State::Importing
             | State::Opening
             | State::Open
@@ -432,6 +444,7 @@ fn open(row: Option<Row>) -> Result<Move, Refusal> {
             | State::Thawed
             | State::Retiring
             | State::Retired
+            | State::Aside
             | State::Importing
             | State::Closing
             | State::Closed
@@ -456,6 +469,7 @@ fn reopen(row: Option<Row>) -> Result<Move, Refusal> {
             | State::Thawed
             | State::Retiring
             | State::Retired
+            | State::Aside
             | State::Importing
             | State::Imported
             | State::Closed
@@ -482,7 +496,8 @@ fn close(row: Option<Row>) -> Result<Move, Refusal> {
             | State::Thawing
             | State::Thawed
             | State::Retiring
-            | State::Retired,
+            | State::Retired
+            | State::Aside,
         ) => Err(Refusal::Outdated),
     }
 }
@@ -505,7 +520,8 @@ fn drop(row: Option<Row>) -> Result<Move, Refusal> {
             | State::Thawing
             | State::Thawed
             | State::Retiring
-            | State::Retired,
+            | State::Retired
+            | State::Aside,
         ) => Err(Refusal::Outdated),
     }
 }

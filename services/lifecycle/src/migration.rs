@@ -14,18 +14,19 @@ use drover_schemas::{
     CampaignName, MigrationId,
     envelope::migration_kind,
     v1::{
-        self, DestinationOpened, DnsSwitched, DumpPublished, DumpStored, Job, MigrationAdmitted,
-        MigrationChecked, MigrationCompleted, MigrationDeferred, MigrationParked, MigrationPlanned,
-        MigrationRecalled, MigrationRehearsed, MigrationRolledBack, Policy, RetryRequested,
-        RollbackRequested, SourceFrozen, StepFailed, migration_event::Event,
+        self, BringBackRequested, DestinationOpened, DnsSwitched, DumpPublished, DumpStored, Job,
+        MigrationAdmitted, MigrationChecked, MigrationCompleted, MigrationDeferred,
+        MigrationParked, MigrationPlanned, MigrationRecalled, MigrationRehearsed,
+        MigrationRolledBack, Policy, RetryRequested, RollbackRequested, SourceFrozen, StepFailed,
+        migration_event::Event,
     },
 };
 
 use crate::{
     phase::{
         At, Attempt, Command, Fact, Goal, NotAllowed, PLANNED, Phase, Rollback, Settlement, Wait,
-        after_check, after_failure, after_recall, after_retry, after_rollback, caches_empty_at,
-        first, is_complete, was_written,
+        after_bring_back, after_check, after_failure, after_recall, after_retry, after_rollback,
+        caches_empty_at, first, is_complete, was_written,
     },
     rehearsal::{Ending, Rehearsal},
     steps::{Forward, Undo},
@@ -58,6 +59,8 @@ pub struct Migration {
     pub published: Option<DumpPublished>,
     /// Of this run: what a person said of taking it back.
     pub rollback: Rollback,
+    /// Which other migration brings it back; nothing but the dump's end is done for this one then.
+    pub brought_back: Option<BringBackRequested>,
     /// The last failure that stopped a step for good.
     pub failure: Option<StepFailed>,
     /// The last deferral, since a person said to try again.
@@ -87,6 +90,7 @@ impl Migration {
             switched: None,
             published: None,
             rollback: Rollback::default(),
+            brought_back: None,
             failure: None,
             deferred: None,
         })
@@ -199,8 +203,11 @@ impl Migration {
             (Event::RetryRequested(_), phase) => {
                 after_retry(phase).ok_or_else(|| self.not_allowed("RetryRequested"))?
             }
-            (Event::RollbackRequested(_), phase) => {
-                after_rollback(phase).ok_or_else(|| self.not_allowed("RollbackRequested"))?
+            (Event::RollbackRequested(_), _) => {
+                self.after_rollback().ok_or_else(|| self.not_allowed("RollbackRequested"))?
+            }
+            (Event::BringBackRequested(_), phase) if self.brought_back.is_none() => {
+                after_bring_back(phase).ok_or_else(|| self.not_allowed("BringBackRequested"))?
             }
             (event, Phase::Rehearsing(rehearsal, _)) => {
                 rehearsal.after(event).ok_or_else(|| self.not_allowed(migration_kind(event)))?
@@ -227,6 +234,7 @@ impl Migration {
                 | Event::MigrationParked(_)
                 | Event::MigrationRolledBack(_)
                 | Event::MigrationRehearsed(_)
+                | Event::BringBackRequested(_)
                 | Event::MigrationDeferred(_),
                 Phase::Planned { .. }
                 | Phase::Held { .. }
@@ -294,6 +302,7 @@ impl Migration {
             }
             Event::MigrationDeferred(deferred) => self.deferred = Some(deferred),
             Event::RetryRequested(_) => self.deferred = None,
+            Event::BringBackRequested(requested) => self.brought_back = Some(requested),
             Event::RollbackRequested(requested) => {
                 self.rollback = Rollback {
                     discard_writes: requested.discard_writes,
@@ -350,6 +359,11 @@ impl Migration {
             Command::RollBack { by, reason, discard_writes } => {
                 let requested = RollbackRequested { by, reason, discard_writes };
                 ("a rollback", Event::RollbackRequested(requested))
+            }
+            Command::BringBack { by, reason, campaign, migration } => {
+                let (campaign, migration_id) = (campaign.to_string(), migration.to_string());
+                let requested = BringBackRequested { by, reason, campaign, migration_id };
+                ("bringing it back", Event::BringBackRequested(requested))
             }
         };
         let fact =
@@ -462,7 +476,7 @@ impl Migration {
     /// # Errors
     /// When a rollback is not allowed here.
     pub fn steps_back(&self) -> Result<Vec<Undo>, NotAllowed> {
-        let phase = after_rollback(&self.phase).ok_or_else(|| self.not_allowed("a rollback"))?;
+        let phase = self.after_rollback().ok_or_else(|| self.not_allowed("a rollback"))?;
         let mut steps = Vec::new();
         if let Phase::Rehearsing(Rehearsal::Drop(_), _) = phase {
             steps.push(Undo::Drop);
@@ -474,6 +488,17 @@ impl Migration {
             step = undo.next(self.switched.is_some());
         }
         Ok(steps)
+    }
+
+    /// What is brought back by another migration is not undone by this one: its source is not what
+    /// it was.
+    fn after_rollback(&self) -> Option<Phase> {
+        if self.brought_back.is_some() { None } else { after_rollback(&self.phase) }
+    }
+
+    /// A word for where it stands, for messages and tables.
+    pub fn name(&self) -> &'static str {
+        if self.brought_back.is_some() { "brought back" } else { self.phase.name() }
     }
 
     /// Whether it is being taken back on a person's word, or was.
@@ -572,6 +597,6 @@ impl Migration {
     }
 
     fn not_allowed(&self, what: &'static str) -> NotAllowed {
-        NotAllowed { what, phase: self.phase.name().to_owned() }
+        NotAllowed { what, phase: self.name().to_owned() }
     }
 }

@@ -1,7 +1,7 @@
 //! Where a migration stands, and where failure and a person's word lead from there.
 
 use drover_schemas::{
-    Code,
+    CampaignName, Code, MigrationId,
     v1::{self, DnsSwitched, MigrationChecked, StepFailed, migration_event::Event},
 };
 
@@ -183,6 +183,17 @@ pub enum Command {
         reason: String,
         /// What the destination has taken in since it opened may be lost.
         discard_writes: bool,
+    },
+    /// Bring it back, with what its destination holds now, by another migration.
+    BringBack {
+        /// Who says so.
+        by: String,
+        /// Why.
+        reason: String,
+        /// The campaign of the migration that does it.
+        campaign: CampaignName,
+        /// That migration.
+        migration: MigrationId,
     },
 }
 
@@ -444,6 +455,23 @@ pub(crate) fn after_retry(phase: &Phase) -> Option<Phase> {
         | Phase::Settling(_)
         | Phase::Completed(_)
         | Phase::Expired => None,
+    }
+}
+
+/// Only what is at rest is brought back by another migration: its source is retired, and nothing is
+/// under way for it but the dump's end.
+pub(crate) fn after_bring_back(phase: &Phase) -> Option<Phase> {
+    match phase {
+        Phase::Completed(_) | Phase::ExpiryFailed | Phase::Expired => Some(*phase),
+        Phase::Planned { .. }
+        | Phase::Held { .. }
+        | Phase::Doing(..)
+        | Phase::Undoing(..)
+        | Phase::Rehearsing(..)
+        | Phase::Rehearsed
+        | Phase::Settling(_)
+        | Phase::Parked { .. }
+        | Phase::RolledBack => None,
     }
 }
 

@@ -19,7 +19,7 @@ use drover_schemas::{
 
 use crate::{
     At, Command, Fact, Forward, Migration, Phase, Rehearsal, Settlement, Undo, ledger::State,
-    log_is_behind, signature,
+    log_is_behind, phase::after_bring_back, signature,
 };
 
 /// How many facts a repair of one migration has at most: several runs, forth and back.
@@ -82,7 +82,7 @@ impl Sighting {
                 State::Frozen | State::Lapsing | State::Lapsed => done(Forward::Freeze),
                 State::Disarmed => done(Forward::Disarm),
                 State::Retiring => begun(Forward::Retire),
-                State::Retired => done(Forward::Retire),
+                State::Retired | State::Aside => done(Forward::Retire),
                 State::Importing => begun(Forward::Import),
                 State::Imported => done(Forward::Import),
                 State::Opening => begun(Forward::Open),
@@ -162,6 +162,12 @@ impl<'a> Shown<'a> {
     fn told(&self, step: Step) -> Option<Event> {
         let mut told = self.sightings.iter().flat_map(|sighting| &sighting.tells);
         told.find(|event| crate::steps::step_of(event) == Some(step)).cloned()
+    }
+
+    /// That it is brought back, as the old source's ledger tells: it was set aside for that.
+    fn bring_back(&self) -> Option<Event> {
+        let mut told = self.sightings.iter().flat_map(|sighting| &sighting.tells);
+        told.find(|event| matches!(event, Event::BringBackRequested(_))).cloned()
     }
 
     fn known<T>(&self, of: impl Fn(&Job) -> Option<T>) -> Option<T> {
@@ -329,6 +335,12 @@ fn to_next_run(state: &Migration, by: &str) -> Option<Event> {
 
 fn within_run(state: &Migration, shown: &Shown<'_>, by: &str) -> Option<Event> {
     let refused = state.failure.as_ref().is_some_and(log_is_behind);
+    if state.brought_back.is_none()
+        && after_bring_back(&state.phase).is_some()
+        && let Some(asked) = shown.bring_back()
+    {
+        return Some(asked);
+    }
     match &state.phase {
         // What it found is known nowhere: it is done again, unless it was being undone.
         Phase::Doing(step, _) if place_of(*step) < shown.forth => {
@@ -448,7 +460,8 @@ pub fn orphan(log: &Migration, is_source: bool, state: Option<State>) -> Option<
             | State::Disarmed
             | State::Lapsing
             | State::Retiring
-            | State::Retired,
+            | State::Retired
+            | State::Aside,
         ) => at_rest.then_some(Orphan::Frozen),
         // A copy that was switched to is kept, closed, by a rollback.
         Some(State::Importing | State::Imported | State::Opening | State::Open) => {

@@ -179,6 +179,7 @@ pub fn step_of(event: &Event) -> Option<Step> {
         | Event::MigrationRehearsed(_)
         | Event::RetryRequested(_)
         | Event::RollbackRequested(_)
+        | Event::BringBackRequested(_)
         | Event::MigrationRolledBack(_)
         | Event::MigrationDeferred(_) => None,
     }

@@ -334,17 +334,18 @@ pub(crate) async fn has_global_rights(
 }
 
 /// Makes an account or role at the destination, or finds the same one there, and notes that this
-/// migration uses it.
+/// migration uses it. `own`: that of this name is the customer's, of the retired database.
 pub(crate) async fn make(
     locked: &mut Locked,
     grantee: &Grantee,
     account: Option<&Account>,
+    own: bool,
 ) -> Result<(), Error> {
     let order = locked.order().clone();
     let session = locked.session();
     let lock = ledger::account_lock(&grantee.sql());
     ledger::lock(session, &lock, &order).await?;
-    make_locked(session, order.migration, grantee, account).await?;
+    make_locked(session, order.migration, grantee, (account, own)).await?;
     ledger::unlock(session, &lock).await
 }
 
@@ -352,7 +353,7 @@ async fn make_locked(
     session: &mut Session,
     migration: MigrationId,
     grantee: &Grantee,
-    account: Option<&Account>,
+    (account, own): (Option<&Account>, bool),
 ) -> Result<(), Error> {
     let name = grantee.sql();
     let there = stored(session, grantee).await?;
@@ -365,11 +366,11 @@ async fn make_locked(
     let same = match (&there, account) {
         (None, _) => false,
         (Some(stored), Some(account)) if stored.open => {
-            stored.login == account.login && !used.is_empty()
+            stored.login == account.login && (own || !used.is_empty())
         }
         (Some(stored), Some(account)) => stored.login == account.login,
-        // A role has no password: it is the same when Drover made it.
-        (Some(_), None) => !used.is_empty(),
+        // A role has no password: it is the same when Drover made it, or it was the customer's.
+        (Some(_), None) => own || !used.is_empty(),
     };
     if there.is_some() && !same {
         return Err(session.server().found(Code::AccountTaken, name));

@@ -40,7 +40,8 @@ const STATEMENTS_AT_ONCE: usize = 100;
 /// opening that comes late. With `opened_with`, only where the copy is still what it was then.
 ///
 /// # Errors
-/// `DestinationWritten` where it is not: then the customer is in again, as before.
+/// `DatabaseHeld` where another migration has frozen or retired it since: what would be taken away
+/// and given back here is that one's. `DestinationWritten` where it is not: then the customer is in again, as before.
 pub async fn close(
     server: &Server,
     order: &Order,
@@ -56,7 +57,7 @@ async fn close_locked(
     opened_with: Option<&Description>,
 ) -> Result<v1::DestinationClosed, Error> {
     match (locked.permit(Act::Close)?, locked.state()) {
-        (Move::Begin | Move::GoOn, _) => {}
+        (Move::Begin | Move::GoOn, _) => locked.check_not_moved_on().await?,
         (Move::Again, _) => {
             let accounts: u32 = locked.facts()?.unwrap_or_default();
             locked.write(State::Closed, &accounts).await?;

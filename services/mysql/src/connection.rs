@@ -231,6 +231,16 @@ impl Session {
         first.ok_or_else(|| self.unexpected(doing, "no row".to_owned()))
     }
 
+    /// Says again what a session depends on, after what a customer's definition needed.
+    pub(crate) async fn settle(&mut self) -> Result<(), Error> {
+        let sql = format!(
+            "{}; SET NAMES utf8mb4; SET SESSION timestamp = DEFAULT, foreign_key_checks = DEFAULT, \
+             unique_checks = DEFAULT",
+            settings(self.about.flavour)
+        );
+        self.run("settling a session", &sql).await
+    }
+
     /// The server's clock, in milliseconds since 1970.
     pub async fn now_unix_ms(&mut self) -> Result<i64, Error> {
         let (now,): (i64,) = self

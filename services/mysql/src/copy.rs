@@ -17,7 +17,7 @@ use drover_schemas::{Code, v1};
 use uuid::Uuid;
 
 use crate::{
-    Error, Locked, Order, Server, finish,
+    Error, Locked, Order, Server, aside, finish,
     ident::{ident, literal},
     ledger::{self, Side, State},
     slices::SIDE_BY_SIDE_MAX,
@@ -159,6 +159,7 @@ async fn drop_in(locked: &mut Locked) -> Result<v1::DestinationDropped, Error> {
     }
     let sql = format!("DELETE FROM drover.copy WHERE migration = '{}'", locked.order().migration);
     locked.session().run("writing the ledger", &sql).await?;
+    aside::put_back(locked).await?;
     locked.write_clean(State::Dropped, &()).await?;
     Ok(v1::DestinationDropped {})
 }

@@ -209,6 +209,11 @@ impl<'a, W: AsyncWrite + Unpin> Writer<'a, W> {
         Ok(())
     }
 
+    /// How many frames were written so far.
+    pub(crate) fn written(&self) -> usize {
+        self.frames.len()
+    }
+
     /// The frames that were written.
     pub(crate) fn finish(self) -> Vec<Frame> {
         self.frames

@@ -24,6 +24,7 @@ use crate::{
     ident::{account, covers, ident, literal, literals},
     mysql,
     privileges::{self, Grantee},
+    takeaway::is_masked,
 };
 
 /// The bits of `access` in `mysql.global_priv` by which an account may write to any database, or
@@ -351,11 +352,18 @@ pub(crate) async fn foreign_keys(
 }
 
 /// Refuses a database at the destination that an account could already reach: by a row of the grant
-/// tables that covers its name, or by a global right to write.
-pub async fn not_reachable(session: &mut Session, database: &str) -> Result<(), Error> {
+/// tables that covers its name, or by a global right to write. Where a retired database had the name,
+/// the rows that mask others may stay.
+pub async fn not_reachable(
+    session: &mut Session,
+    database: &str,
+    masks_may_stay: bool,
+) -> Result<(), Error> {
     let trusted = privileges::trusted(session);
     let held = privileges::held(session, database, &trusted).await?;
-    let by = match (held.grants.first(), held.ownerless.first()) {
+    let mut reaching = held.grants.iter();
+    let reaching = reaching.find(|it| !(masks_may_stay && is_masked(it, &held.grants, database)));
+    let by = match (reaching, held.ownerless.first()) {
         (Some(grant), _) => {
             format!("{} ON {}", grant.grantee.sql(), grant.target.sql(database))
         }

@@ -14,7 +14,7 @@ use tokio::io::AsyncRead;
 use uuid::Uuid;
 
 use crate::{
-    Contents, Description, Error, Flavour, Locked, Order, Server,
+    Contents, Description, Error, Flavour, Locked, Order, Server, aside,
     copy::{self, Copy},
     finish, guard,
     ident::{ident, literal},
@@ -58,7 +58,8 @@ async fn import_in(
         return Ok(completed);
     }
     let database = locked.order().database.clone();
-    guard::not_reachable(locked.session(), &database).await?;
+    let brings_back = locked.order().brings_back.is_some();
+    guard::not_reachable(locked.session(), &database, brings_back).await?;
     let definers = match successors {
         Some(successors) => successors.decide(locked.session(), &contents.description).await?,
         None => Changes::new(),
@@ -80,6 +81,7 @@ async fn begin(locked: &mut Locked) -> Result<bool, Error> {
     locked.check_not_held().await?;
     locked.write(State::Importing, &()).await?;
     copy::end_loader(locked).await?;
+    aside::set_aside(locked).await?;
     match copy::look(locked).await? {
         Copy::Absent => {}
         Copy::Own => copy::drop_own(locked).await?,

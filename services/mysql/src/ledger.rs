@@ -252,6 +252,26 @@ impl Locked {
         );
         let held: Vec<(String, String, String)> =
             self.session.rows("reading the ledger", &sql).await?;
+        self.refuse_held(held)
+    }
+
+    /// Whether no other migration has moved the copy on, or is about to. (The one that this order
+    /// brings back does not count: it was set aside.)
+    pub async fn check_not_moved_on(&mut self) -> Result<(), Error> {
+        let own = [Some(self.order.migration), self.order.brings_back];
+        let own: Vec<String> = own.iter().flatten().map(|id| format!("'{id}'")).collect();
+        let sql = format!(
+            "SELECT migration, campaign, state FROM drover.ledger WHERE database_name = {} \
+             AND side = 'source' AND migration NOT IN ({}) AND state <> 'thawed' LIMIT 1",
+            literal(&self.order.database),
+            own.join(","),
+        );
+        let held: Vec<(String, String, String)> =
+            self.session.rows("reading the ledger", &sql).await?;
+        self.refuse_held(held)
+    }
+
+    fn refuse_held(&self, held: Vec<(String, String, String)>) -> Result<(), Error> {
         match held.into_iter().next() {
             None => Ok(()),
             Some((migration, campaign, state)) => Err(self.session.server().found(
@@ -373,12 +393,17 @@ impl Locked {
         )
     }
 
-    async fn wrote(&mut self, state: State, undo: String, facts: String) -> Result<(), Error> {
-        // Where commits are not on disk by themselves, a power cut could keep the change that
-        // follows and lose this row.
+    /// Sees to it that what was committed is on disk: where commits are not by themselves, a power
+    /// cut could keep the change that follows and lose the row that tells of it.
+    pub(crate) async fn flush(&mut self) -> Result<(), Error> {
         if !self.session.about().durable {
             self.session.run("writing the ledger to disk", "FLUSH ENGINE LOGS").await?;
         }
+        Ok(())
+    }
+
+    async fn wrote(&mut self, state: State, undo: String, facts: String) -> Result<(), Error> {
+        self.flush().await?;
         let Order { revision, run, attempt, .. } = self.order;
         self.entry = Some(Entry { state, revision, run, attempt, undo, facts });
         Ok(())

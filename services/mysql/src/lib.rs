@@ -8,6 +8,7 @@
 //! at the destination. What passes is an object of compressed SQL, and its [`Contents`].
 
 pub mod accounts;
+pub mod aside;
 mod bodies;
 mod broken;
 mod clause;

@@ -11,15 +11,15 @@ use serde::{Deserialize, Serialize};
 use crate::{
     Accounts, Error, Order, Server, Session,
     accounts::{Account, make},
-    definers,
+    aside, definers,
     freeze::check_there,
     given,
     guard::not_reachable,
     ident::ident,
     ledger::{Locked, Side, State},
-    privileges::{Grantee, Target},
+    privileges::{self, Grantee, Target},
     successors::Changes,
-    takeaway::Undo,
+    takeaway::{Undo, unmask},
 };
 
 /// How many statements go to the server at once.
@@ -68,10 +68,11 @@ async fn open_locked(
     accounts: &Accounts,
 ) -> Result<v1::DestinationOpened, Error> {
     let database = locked.order().database.clone();
+    let brings_back = locked.order().brings_back.is_some();
     match locked.permit(Act::Open)? {
         Move::Begin => {
             check_copy(locked).await?;
-            not_reachable(locked.session(), &database).await?;
+            not_reachable(locked.session(), &database, brings_back).await?;
         }
         Move::GoOn => {}
         Move::Again | Move::Rest => {
@@ -93,7 +94,10 @@ async fn open_locked(
     make_all(locked, accounts).await?;
     let session = locked.session();
     grant_all(session, accounts, &database).await?;
-    given::check(session, &database, accounts).await?;
+    if brings_back {
+        take_masks(session, accounts, &database).await?;
+    }
+    given::check(session, &database, accounts, brings_back).await?;
     let opened_at_unix_ms = session.now_unix_ms().await?;
     let made = u32::try_from(accounts.accounts.len()).unwrap_or(u32::MAX);
     let facts = Facts { accounts: made, opened_at_unix_ms, definers };
@@ -118,12 +122,14 @@ async fn check_copy(locked: &mut Locked) -> Result<(), Error> {
 }
 
 async fn make_all(locked: &mut Locked, accounts: &Accounts) -> Result<(), Error> {
+    let owners = aside::owners(locked).await?;
     for role in &accounts.roles {
         let grantee = Grantee { user: role.clone(), host: String::new(), role: true };
-        make(locked, &grantee, None).await?;
+        make(locked, &grantee, None, owners.contains(&grantee)).await?;
     }
     for account in &accounts.accounts {
-        make(locked, &account.grantee, Some(account)).await?;
+        let own = owners.contains(&account.grantee);
+        make(locked, &account.grantee, Some(account), own).await?;
     }
     let mut statements = Vec::new();
     for member in &accounts.members {
@@ -150,6 +156,18 @@ async fn grant_all(
     let grants = parts.into_iter().chain(whole).map(|grant| grant.grant(database));
     let statements: Vec<String> = grants.chain(accounts.enable_events(database)).collect();
     run(session, &statements).await
+}
+
+/// Where the retired database has left rows that mask others, those who were given something again
+/// have just that.
+async fn take_masks(
+    session: &mut Session,
+    accounts: &Accounts,
+    database: &str,
+) -> Result<(), Error> {
+    let trusted = privileges::trusted(session);
+    let held = privileges::held(session, database, &trusted).await?;
+    run(session, &unmask(&accounts.grants, &held.grants, database)).await
 }
 
 async fn run(session: &mut Session, statements: &[String]) -> Result<(), Error> {

@@ -25,6 +25,9 @@ pub struct Order {
     pub destination_shut: bool,
     /// It is for a rehearsal: the source stays as it is, and nobody is let in at the destination.
     pub rehearsal: bool,
+    /// The migration that this one brings back: at this destination the database is the one that
+    /// that migration has retired.
+    pub brings_back: Option<MigrationId>,
     /// After how long the source thaws itself unless it was disarmed, in milliseconds.
     pub max_frozen_ms: u32,
     /// The job as it came, encoded: the ledger keeps the last one, so that a log that has lost its
@@ -38,6 +41,12 @@ impl Order {
         let Self { revision, run, destination_shut, rehearsal, .. } = *self;
         Asked { revision, run, destination_shut, rehearsal }
     }
+}
+
+fn brings_back(planned: &v1::MigrationPlanned) -> Result<Option<MigrationId>, Error> {
+    let text = planned.brings_back.as_str();
+    let id = (!text.is_empty()).then(|| text.parse());
+    id.transpose().map_err(|e| Error::Order(format!("brings back: {e}")))
 }
 
 impl TryFrom<&v1::Job> for Order {
@@ -55,6 +64,7 @@ impl TryFrom<&v1::Job> for Order {
             attempt: job.attempt,
             destination_shut: job.destination_shut,
             rehearsal: planned.rehearsal,
+            brings_back: brings_back(planned)?,
             max_frozen_ms: max_frozen_ms(job.policy.as_ref()),
             job: job.encode_to_vec(),
         })

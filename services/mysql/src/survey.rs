@@ -9,12 +9,13 @@ use drover_lifecycle::ledger::{Side, State};
 use drover_schemas::{
     CampaignName, MigrationId,
     v1::{
-        DestinationOpened, Job, SourceDisarmed, SourceFrozen, SourceRetired, migration_event::Event,
+        BringBackRequested, DestinationOpened, Job, SourceDisarmed, SourceFrozen, SourceRetired,
+        migration_event::Event,
     },
 };
 use prost::Message as _;
 
-use crate::{Error, Server, freeze, ident::literal, ledger::NO_LEDGER, open};
+use crate::{Error, Server, aside, freeze, ident::literal, ledger::NO_LEDGER, open};
 
 /// A row of the ledger.
 #[derive(Debug, Clone, PartialEq)]
@@ -57,9 +58,19 @@ pub async fn survey(server: &Server, campaign: &CampaignName) -> Result<Vec<Row>
         }
         other => other?,
     };
-    session.end().await?;
     let unread = || session_unread(server);
-    rows.into_iter().map(|read| row(read).ok_or_else(unread)).collect()
+    let rows: Result<Vec<Row>, Error> =
+        rows.into_iter().map(|read| row(read).ok_or_else(unread)).collect();
+    let mut rows = rows?;
+    for row in rows.iter_mut().filter(|row| row.state == State::Aside) {
+        if let Some((campaign, migration_id)) = aside::taker(&mut session, row.migration).await? {
+            let (by, reason) = ("unknown".to_owned(), "as the ledger tells".to_owned());
+            let asked = BringBackRequested { by, reason, campaign, migration_id };
+            row.tells.push(Event::BringBackRequested(asked));
+        }
+    }
+    session.end().await?;
+    Ok(rows)
 }
 
 fn session_unread(server: &Server) -> Error {
@@ -99,7 +110,7 @@ fn told(state: State, facts: &str) -> Vec<Event> {
                 vec![Event::SourceFrozen(SourceFrozen::from(facts)), disarmed]
             })
             .unwrap_or_default(),
-        State::Retired => serde_json::from_str(facts)
+        State::Retired | State::Aside => serde_json::from_str(facts)
             .map(|accounts| vec![Event::SourceRetired(SourceRetired { accounts })])
             .unwrap_or_default(),
         State::Open => serde_json::from_str::<open::Facts>(facts)

@@ -171,6 +171,38 @@ pub fn cannot_be_masked(text: &str, database: &str) -> bool {
     !comes_first(&grant_text(database), text)
 }
 
+/// Whether a grant among those that are held gives nothing: it is a mask, or one that is masked.
+pub fn is_masked(grant: &Grant, held: &[Grant], database: &str) -> bool {
+    let own = grant_text(database);
+    let is_mask = |other: &Grant| {
+        let is_own = matches!(&other.target, Target::Databases(text) if *text == own);
+        other.grantee == grant.grantee
+            && is_own
+            && other.privileges.iter().all(|privilege| privilege == PLACEHOLDER)
+    };
+    match &grant.target {
+        Target::Databases(text) if *text == own || !cannot_be_masked(text, database) => {
+            held.iter().any(is_mask)
+        }
+        Target::Databases(_) | Target::Table(_) | Target::Routine(..) => false,
+    }
+}
+
+/// What takes the rest of the masks away from those who were given something again.
+pub(crate) fn unmask(given: &[Grant], held: &[Grant], database: &str) -> Vec<String> {
+    let own = grant_text(database);
+    let is_own = |grant: &&Grant| matches!(&grant.target, Target::Databases(text) if *text == own);
+    let masks = held.iter().filter(|grant| grant.privileges.contains(PLACEHOLDER)).filter(is_own);
+    masks
+        .filter(|mask| {
+            let same = |grant: &&Grant| grant.grantee == mask.grantee;
+            let mut again = given.iter().filter(is_own).filter(same);
+            again.next().is_some_and(|grant| !grant.privileges.contains(PLACEHOLDER))
+        })
+        .map(|mask| with(mask, [PLACEHOLDER]).revoke(database))
+        .collect()
+}
+
 fn or_placeholder(keep: Privileges) -> Privileges {
     if keep.is_empty() { [PLACEHOLDER.to_owned()].into() } else { keep }
 }

@@ -166,7 +166,7 @@ async fn one(from: &Site, to: &Site, database: &str) -> Result<String, String> {
     let source = begin(&from.server).await.map_err(|e| e.to_string())?;
     let destination = preflight::destination(&to.server).await.map_err(|e| e.to_string())?;
     let chunk = source.read(&[database.to_owned()]).await.map_err(|e| e.to_string())?;
-    let judged = judge(&source, &chunk, &destination, &Definers::Keep);
+    let judged = judge(&source, &chunk, &destination, (&Definers::Keep, &[].into()));
     let all = source.findings.iter().chain(&destination.findings).chain(&chunk.findings);
     let blocking = all.chain(&judged).filter(|finding| finding.blocking);
     let mut codes: Vec<String> = blocking.map(|finding| finding.code.to_string()).collect();

@@ -150,7 +150,7 @@ async fn look_under(pair: &Pair, databases: &[String], policy: &Definers) -> Vec
     let mut findings = source.findings.clone();
     findings.extend(destination.findings.clone());
     findings.extend(chunk.findings.clone());
-    findings.extend(judge(&source, &chunk, &destination, policy));
+    findings.extend(judge(&source, &chunk, &destination, (policy, &[].into())));
     findings
 }
 

@@ -123,9 +123,9 @@ async fn a_missing_right_is_named_and_the_statement_given_is_enough() {
 async fn who_reaches_a_name_before_it_opens_is_named() {
     let site = site().await;
     let mut session = site.server.session().await.unwrap();
-    guard::not_reachable(&mut session, "new_db").await.unwrap();
+    guard::not_reachable(&mut session, "new_db", false).await.unwrap();
     site.mariadb.execute("CREATE USER u@'%'; GRANT SELECT ON `new%`.* TO u@'%'").await.unwrap();
-    let error = guard::not_reachable(&mut session, "new_db").await.unwrap_err();
+    let error = guard::not_reachable(&mut session, "new_db", false).await.unwrap_err();
     assert_eq!(error.code(), Code::ReachableEarly);
     assert!(error.to_string().contains("`u`@`%`"), "{error}");
 }

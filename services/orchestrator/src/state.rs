@@ -50,6 +50,7 @@ impl State {
             switched,
             published,
             rollback,
+            brought_back: _,
             failure: _,
             deferred: _,
         } = migration;
@@ -128,7 +129,8 @@ fn rests(migration: &Migration) -> bool {
         | Phase::RolledBack
         | Phase::ExpiryFailed => false,
     };
-    waits && migration.failure.is_none() && migration.deferred.is_none()
+    let plain = migration.failure.is_none() && migration.deferred.is_none();
+    waits && plain && migration.brought_back.is_none()
 }
 
 impl Packed {
@@ -148,6 +150,7 @@ impl Packed {
             switched: kept.switched,
             published: kept.published,
             rollback: self.rollback,
+            brought_back: None,
             failure: None,
             deferred: None,
         }

@@ -249,6 +249,7 @@ impl Note {
             | Event::MigrationChecked(_)
             | Event::MigrationRecalled(_)
             | Event::RollbackRequested(_)
+            | Event::BringBackRequested(_)
             | Event::DnsReverted(_)
             | Event::DestinationDropped(_) => Self::Nothing,
         }

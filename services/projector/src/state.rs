@@ -2,7 +2,7 @@
 //!
 //! The phases are the lifecycle's; here they are only written down and read again. Of the facts
 //! that the lifecycle remembers, a phase to come depends on three: that the host names were
-//! switched, when the dump expires, and what was said of a rollback. So a state is trimmed to these right after each event,
+//! switched, when the dump expires, and what was said of taking it or bringing it back. So a state is trimmed to these right after each event,
 //! and what is in memory is always just what a row gives back.
 
 use drover_lifecycle::{
@@ -11,7 +11,7 @@ use drover_lifecycle::{
 };
 use drover_schemas::{
     subjects::step_name,
-    v1::{DnsSwitched, DumpPublished, MigrationPlanned},
+    v1::{BringBackRequested, DnsSwitched, DumpPublished, MigrationPlanned},
 };
 
 use crate::Error;
@@ -25,6 +25,9 @@ pub(crate) fn trim(migration: &mut Migration) {
     migration.destination_shut = false;
     migration.failure = None;
     migration.deferred = None;
+    if let Some(brought_back) = &mut migration.brought_back {
+        *brought_back = BringBackRequested::default();
+    }
     if let Some(switched) = &mut migration.switched {
         *switched = DnsSwitched::default();
     }
@@ -54,7 +57,7 @@ impl Kept {
             run: migration.run,
             switched: migration.switched.is_some(),
             expires_at_unix_ms: migration.published.as_ref().map(|p| p.expires_at_unix_ms),
-            rollback: write_rollback(migration.rollback),
+            rollback: write_rollback(migration.rollback, migration.brought_back.is_some()),
             phase: write(&migration.phase),
         }
     }
@@ -79,6 +82,7 @@ impl Kept {
                 expires_at_unix_ms,
             }),
             rollback: read_rollback(&self.rollback),
+            brought_back: has(&self.rollback, BACK).then(BringBackRequested::default),
             failure: None,
             deferred: None,
         })
@@ -117,22 +121,32 @@ pub(crate) fn attempt(phase: &Phase) -> u32 {
 }
 
 /// The words that hold; the empty text where there was no rollback.
-fn write_rollback(rollback: Rollback) -> String {
+fn write_rollback(rollback: Rollback, brought_back: bool) -> String {
     let Rollback { discard_writes, was_complete, refused } = rollback;
-    let words = [(discard_writes, DISCARD), (was_complete, COMPLETE), (refused, REFUSED)];
+    let words = [
+        (discard_writes, DISCARD),
+        (was_complete, COMPLETE),
+        (refused, REFUSED),
+        (brought_back, BACK),
+    ];
     let words: Vec<&str> =
         words.iter().filter(|(holds, _)| *holds).map(|(_, word)| *word).collect();
     words.join(" ")
 }
 
+fn has(text: &str, word: &str) -> bool {
+    text.split(' ').any(|one| one == word)
+}
+
 fn read_rollback(text: &str) -> Rollback {
-    let has = |word| text.split(' ').any(|one| one == word);
+    let has = |word| has(text, word);
     Rollback { discard_writes: has(DISCARD), was_complete: has(COMPLETE), refused: has(REFUSED) }
 }
 
 const DISCARD: &str = "discard";
 const COMPLETE: &str = "complete";
 const REFUSED: &str = "refused";
+const BACK: &str = "back";
 
 fn write(phase: &Phase) -> String {
     match phase {

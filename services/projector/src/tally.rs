@@ -19,7 +19,7 @@ pub(crate) struct Place {
 
 impl Place {
     pub(crate) fn of(migration: &Migration) -> Self {
-        Self { phase: migration.phase.name(), holds_slot: migration.holds_slot() }
+        Self { phase: migration.name(), holds_slot: migration.holds_slot() }
     }
 }
 

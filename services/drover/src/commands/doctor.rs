@@ -5,10 +5,10 @@
 //! while something blocks it. Destinations are read first, as they are fewer and are needed whole;
 //! of the sources only the facts of [`CHUNK`] databases at a time are in memory.
 
-mod report;
+pub(super) mod report;
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     path::Path,
 };
 
@@ -69,7 +69,11 @@ pub async fn run(config: &Path, args: Args) -> Result<(), Trouble> {
 }
 
 /// Looks at everything.
-async fn look(config: &Config, all: &[Standing], policy: &Definers) -> Result<Report, Failure> {
+pub(super) async fn look(
+    config: &Config,
+    all: &[Standing],
+    policy: &Definers,
+) -> Result<Report, Failure> {
     let mut report = Report::new(all.len());
     let mut by_source: BTreeMap<&str, Vec<&Standing>> = BTreeMap::new();
     let mut by_destination: BTreeMap<&str, Vec<&Standing>> = BTreeMap::new();
@@ -197,7 +201,9 @@ async fn one_chunk(
     let chunk = source.read(&names).await?;
     let mut found = chunk.findings.clone();
     if let Some(known) = destinations.get(destination) {
-        found.extend(preflight::judge(source, &chunk, known, policy));
+        let back = some.iter().filter(|one| !one.migration.planned.brings_back.is_empty());
+        let back: BTreeSet<String> = back.map(name).collect();
+        found.extend(preflight::judge(source, &chunk, known, (policy, &back)));
     }
     let by_name: HashMap<String, MigrationId> =
         some.iter().map(|one| (name(one), one.id)).collect();

@@ -66,7 +66,7 @@ pub async fn run(config: &Path, args: Args) -> Result<(), Trouble> {
 }
 
 /// What the campaign has planned already.
-async fn planned_before(
+pub(super) async fn planned_before(
     bus: &Bus,
     campaign: &CampaignName,
 ) -> Result<HashMap<MigrationId, MigrationPlanned>, Failure> {

@@ -7,9 +7,12 @@
 //! compares once more, when nobody writes any more: this look is so that a person decides with open
 //! eyes, and no customer is disturbed for nothing.
 //!
+//! With `--bring-back` what the destination holds now goes back as well ([`bring_back`]).
+//!
 //! What has not begun is taken back too, which ends it: of a wave, which moves together, the rest
 //! would otherwise go on its way alone. `drover retry` plans it again.
 
+mod bring_back;
 mod report;
 mod writes;
 
@@ -21,7 +24,7 @@ use drover_lifecycle::Command;
 use drover_schemas::{CampaignName, Code, Failure, MigrationId};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 
-use self::report::{Outcome, Report, Row};
+use self::report::{Other, Outcome, Report, Row};
 use super::{print, print_json};
 use crate::{
     context::{Context, command_migration, operator},
@@ -31,6 +34,8 @@ use crate::{
 
 /// How many are decided on at once.
 const AT_ONCE: usize = 64;
+/// How many migrations an error names.
+const NAMED_MAX: usize = 5;
 /// How many destinations' databases are read at once: each is read whole.
 const READ_AT_ONCE: usize = 4;
 
@@ -43,6 +48,10 @@ pub struct Args {
     /// What the destinations have taken in since they opened may be lost.
     #[arg(long)]
     discard_writes: bool,
+    /// What a completed migration's destination holds now is moved back to its old source, by a
+    /// migration of the campaign CAMPAIGN-back.
+    #[arg(long, conflicts_with = "discard_writes")]
+    bring_back: bool,
     /// Why; recorded.
     #[arg(long, default_value = "a person's word")]
     reason: String,
@@ -63,10 +72,21 @@ struct Which {
 }
 
 pub async fn run(config: &Path, args: Args) -> Result<(), Trouble> {
-    let Args { campaign, which, discard_writes, reason, json } = args;
+    let Args { campaign, which, discard_writes, bring_back, reason, json } = args;
     let context = Context::of(config, "rollback", &campaign).await?;
     let chosen = choose(standing(&context.bus, &campaign).await?, &which)?;
     let mut rows: Vec<Row> = chosen.iter().map(Row::of).collect();
+    if bring_back {
+        let told = bring_back::run(&context, &campaign, (&chosen, rows), &reason).await?;
+        show(&told.report, json)?;
+        if !json {
+            print(&told.notes);
+        }
+        return told.outcome.map_err(Trouble::from);
+    }
+    if rows.iter().all(|row| row.outcome == Outcome::BroughtBack) {
+        return Err(brought_back(&rows).into());
+    }
     if !discard_writes {
         look(&context, &chosen, &mut rows).await?;
     }
@@ -79,16 +99,32 @@ pub async fn run(config: &Path, args: Args) -> Result<(), Trouble> {
         rows.iter_mut().for_each(Row::leave);
     }
     let report = Report { campaign: campaign.to_string(), migrations: rows };
-    if json {
-        print_json(&report)?;
-    } else {
-        print(&report.text());
-    }
+    show(&report, json)?;
     if refused > 0 {
         let what = format!("{campaign}: {refused} of {} migrations", report.migrations.len());
         return Err(Failure::new(Code::DestinationWritten, what).into());
     }
     failed.map_or(Ok(()), |failure| Err(failure.into()))
+}
+
+fn show(report: &Report, json: bool) -> Result<(), Trouble> {
+    if json {
+        return print_json(report);
+    }
+    print(&report.text());
+    Ok(())
+}
+
+/// Nothing is to be taken back that another migration does not bring back.
+fn brought_back(rows: &[Row]) -> Failure {
+    let one = |row: &Row| {
+        let Other { campaign, id } = row.other();
+        format!("{} by migration {id} of campaign {campaign}", row.database)
+    };
+    let named: Vec<String> = rows.iter().take(NAMED_MAX).map(one).collect();
+    let more = rows.len().saturating_sub(NAMED_MAX);
+    let more = if more > 0 { format!(", and {more} more") } else { String::new() };
+    Failure::new(Code::BroughtBack, format!("{}{more}", named.join(", ")))
 }
 
 fn choose(mut all: Vec<Standing>, which: &Which) -> Result<Vec<Standing>, Failure> {
@@ -131,7 +167,7 @@ async fn take_back(
     command: &Command,
     rows: &mut [Row],
 ) -> Option<Failure> {
-    let pending = rows.iter_mut().filter(|row| row.outcome != Outcome::AlreadyBack);
+    let pending = rows.iter_mut().filter(|row| row.is_meant());
     let mut outcomes = stream::iter(pending)
         .map(|row| async move {
             let outcome = command_migration(bus, campaign, row.id, command).await;

@@ -65,7 +65,13 @@ async fn campaign(args: Args) -> Result<(), Failure> {
     let herd = Herd::new(args.databases as usize);
     say("starting nats-server, four MariaDB servers, BIND and an SMTP receiver");
     let bed = args.folder.clone().map_or_else(Bed::new, Bed::in_folder).map_err(fault)?;
-    let plan = Plan { sources: 2, destinations: 2, slots: SLOTS, settings: Settings::default() };
+    let plan = Plan {
+        sources: 2,
+        destinations: 2,
+        slots: SLOTS,
+        both_ways: true,
+        settings: Settings::default(),
+    };
     let started = async {
         let scratch = Mariadb::start(&bed, "scratch");
         let fleet = Fleet::start(bed.clone(), &plan, |sources| herd.records(sources));

@@ -8,6 +8,7 @@
     reason = "a failed test may panic anywhere"
 )]
 
+mod bring_back;
 mod campaign;
 mod doctor;
 mod input;

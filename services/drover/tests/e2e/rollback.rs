@@ -31,7 +31,7 @@ async fn world(names: &[&str]) -> World {
 }
 
 /// What the server says of who may do what: the grant tables, and what an owner is shown.
-async fn grants(world: &World) -> Vec<String> {
+pub async fn grants(world: &World) -> Vec<String> {
     let mut all = world.privileges(world.source()).await;
     let mut root = world.source().root().await.unwrap();
     for row in &world.rows {
@@ -42,14 +42,14 @@ async fn grants(world: &World) -> Vec<String> {
     all
 }
 
-async fn by_owner(site: &Site, server: &Mariadb, sql: &str) -> Result<(), mysql_async::Error> {
+pub async fn by_owner(site: &Site, server: &Mariadb, sql: &str) -> Result<(), mysql_async::Error> {
     let mut conn = server.connect(&site.owner.user, &site.owner.password).await?;
     conn.query_drop(format!("USE `{}`", site.database)).await?;
     conn.query_drop(sql).await?;
     conn.disconnect().await
 }
 
-async fn id(world: &World, n: usize) -> String {
+pub async fn id(world: &World, n: usize) -> String {
     let database = &world.rows[n].site.database;
     let events = world.events().await;
     let planned = events.iter().find(|event| event["data"]["database"] == database.as_str());
@@ -72,7 +72,7 @@ async fn until(world: &World, id: &str, kind: &str) {
 }
 
 /// Customer, host name and both servers are where they were before the migration.
-async fn is_home(world: &World, n: usize) {
+pub async fn is_home(world: &World, n: usize) {
     let row = &world.rows[n];
     let name = &row.site.database;
     reads_and_writes(&row.site, world.source()).await.unwrap();
@@ -80,7 +80,7 @@ async fn is_home(world: &World, n: usize) {
     assert_eq!(points_to(world, n), [format!("src-1.{ZONE}.")], "{name}");
 }
 
-async fn is_moved(world: &World, n: usize) {
+pub async fn is_moved(world: &World, n: usize) {
     let row = &world.rows[n];
     let name = &row.site.database;
     reads_and_writes(&row.site, world.destination()).await.unwrap();

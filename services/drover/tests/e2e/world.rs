@@ -44,9 +44,18 @@ impl World {
     /// One source and one destination with these slots, the sites at the source, each with a host
     /// name and an owner.
     pub async fn new(slots: u32, sites: Vec<Site>) -> Self {
+        Self::of(slots, sites, false).await
+    }
+
+    /// The same, where each server may be the other end too.
+    pub async fn both_ways(slots: u32, sites: Vec<Site>) -> Self {
+        Self::of(slots, sites, true).await
+    }
+
+    async fn of(slots: u32, sites: Vec<Site>, both_ways: bool) -> Self {
         let settings = Settings { relaxed_durability: true, ..Settings::default() };
         let bed = Bed::new().unwrap();
-        let plan = Plan { sources: 1, destinations: 1, slots, settings };
+        let plan = Plan { sources: 1, destinations: 1, slots, both_ways, settings };
         let names = 0..sites.len();
         let records = |_: &[IpAddr]| {
             names.map(|n| format!("db{n}.{ZONE}. 1 IN CNAME src-1")).collect::<Vec<_>>()
@@ -151,14 +160,23 @@ impl World {
     }
 
     pub async fn counts(&self) -> Value {
-        self.json(&["status", CAMPAIGN, "--json"]).await
+        self.counts_of(CAMPAIGN).await
+    }
+
+    async fn counts_of(&self, campaign: &str) -> Value {
+        self.json(&["status", campaign, "--json"]).await
     }
 
     /// Waits until the campaign's counts are so.
     pub async fn until(&self, what: &str, so: impl Fn(&Value) -> bool) -> Value {
+        self.until_of(CAMPAIGN, what, so).await
+    }
+
+    /// The same of another campaign.
+    pub async fn until_of(&self, campaign: &str, what: &str, so: impl Fn(&Value) -> bool) -> Value {
         let mut last = Value::Null;
         let waited = eventually(DEADLINE, || {
-            let counts = self.counts();
+            let counts = self.counts_of(campaign);
             async {
                 let said = counts.await;
                 Ok::<_, anyhow::Error>(so(&said))
@@ -166,15 +184,21 @@ impl World {
         })
         .await;
         if waited.is_ok() {
-            last = self.counts().await;
+            last = self.counts_of(campaign).await;
         }
-        assert!(waited.is_ok(), "never {what}: {}\n{}", self.counts().await, self.logs());
+        let counts = self.counts_of(campaign).await;
+        assert!(waited.is_ok(), "never {what}: {counts}\n{}", self.logs());
         last
     }
 
     /// The campaign's events, oldest first: type, and the rest as JSON.
     pub async fn events(&self) -> Vec<Value> {
-        let out = self.ok(&["events", CAMPAIGN, "--json"]).await;
+        self.events_of(CAMPAIGN).await
+    }
+
+    /// The same of another campaign.
+    pub async fn events_of(&self, campaign: &str) -> Vec<Value> {
+        let out = self.ok(&["events", campaign, "--json"]).await;
         out.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 

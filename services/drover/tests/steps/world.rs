@@ -50,7 +50,7 @@ impl World {
     pub async fn new() -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let settings = Settings { relaxed_durability: true, ..Settings::default() };
-        let plan = Plan { sources: 1, destinations: 1, slots: 1, settings };
+        let plan = Plan { sources: 1, destinations: 1, slots: 1, both_ways: false, settings };
         let records = |_: &[IpAddr]| {
             let one = |n| format!("c{n} 1 IN CNAME src-1.{ZONE}.");
             (0..HOST_NAMES).map(one).collect::<Vec<_>>()

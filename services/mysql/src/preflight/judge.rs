@@ -1,6 +1,8 @@
 //! What will fail, or be different, when databases of a source move to a destination: a pure
 //! function of what was read from both.
 
+use std::collections::BTreeSet;
+
 use drover_schemas::Code;
 
 use crate::{
@@ -27,17 +29,21 @@ const HISTORY_READ_SINCE: (u16, u16, u16) = (10, 11, 0);
 /// What is left of half a page for a row, after InnoDB's own.
 const PAGE_OVERHEAD_BYTES: u64 = 66;
 
-/// The findings about these databases, were they to move there; and those about the two servers.
+/// The findings about these databases, were they to move there; and those about the two servers. Of
+/// those that are brought `back` the destination has the name, and the accounts' roles and grants,
+/// already: whether they are the retired database's own, its step looks.
 pub fn judge(
     source: &Source,
     chunk: &Chunk,
     destination: &Destination,
-    policy: &Definers,
+    (policy, back): (&Definers, &BTreeSet<String>),
 ) -> Vec<Finding> {
     let (Some(from), Some(to)) = (&source.known, &destination.known) else { return Vec::new() };
     let mut findings = servers(&from.settings, &to.settings);
     for (name, database) in &chunk.databases {
-        let mut judging = Judging { name, database, from, to, policy, findings: &mut findings };
+        let comes_back = back.contains(name.as_str());
+        let findings = &mut findings;
+        let mut judging = Judging { name, database, from, to, policy, comes_back, findings };
         judging.all();
     }
     findings
@@ -80,13 +86,16 @@ struct Judging<'a> {
     from: &'a source::Known,
     to: &'a destination::Known,
     policy: &'a Definers,
+    comes_back: bool,
     findings: &'a mut Vec<Finding>,
 }
 
 impl Judging<'_> {
     fn all(&mut self) {
-        self.name_free();
-        self.held_by_others();
+        if !self.comes_back {
+            self.name_free();
+            self.held_by_others();
+        }
         self.shape();
         self.sizes();
         self.names_folded();
@@ -221,7 +230,7 @@ impl Judging<'_> {
             let taken = match to.logins.get(grantee) {
                 None => false,
                 // A role has no password: it is the same when Drover made it.
-                Some(_) if grantee.role => !made,
+                Some(_) if grantee.role => !made && !self.comes_back,
                 Some(there) => there.plugins != login.plugins || there.secret != login.secret,
             };
             if taken {

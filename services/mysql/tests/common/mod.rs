@@ -80,6 +80,7 @@ pub fn order_in(campaign: &str, database: &str, revision: u64) -> Order {
         attempt: 1,
         destination_shut: true,
         rehearsal: false,
+        brings_back: None,
         max_frozen_ms: 300_000,
         job: Vec::new(),
     }

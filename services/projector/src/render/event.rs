@@ -78,6 +78,9 @@ fn of_migration(event: &MigrationEvent) -> String {
             for host_name in &planned.host_names {
                 text.push_str(&format!(", {}", printable(host_name)));
             }
+            if !planned.brings_back.is_empty() {
+                text.push_str(&format!(", brings back {}", printable(&planned.brings_back)));
+            }
             text
         }
         MigrationEvent::MigrationAdmitted(admitted) => {
@@ -162,6 +165,12 @@ fn of_migration(event: &MigrationEvent) -> String {
             let lost = "; the destination's writes may be lost";
             if rollback.discard_writes { format!("{said}{lost}") } else { said }
         }
+        MigrationEvent::BringBackRequested(back) => format!(
+            "by migration {} of campaign {}, {}",
+            printable(&back.migration_id),
+            printable(&back.campaign),
+            by(&back.by, &back.reason)
+        ),
         MigrationEvent::DnsReverted(reverted) => changes(&reverted.changes),
         MigrationEvent::DestinationClosed(closed) => count(closed.accounts, "account"),
         MigrationEvent::SourceThawed(thawed) if thawed.thawed_at_unix_ms == 0 => {

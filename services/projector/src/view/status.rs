@@ -85,7 +85,7 @@ pub struct Counts {
     pub parked: u64,
     /// The customer is at the destination for good.
     pub completed: u64,
-    /// Were taken back on a person's word.
+    /// Were taken back, or are brought back by another migration, on a person's word.
     pub rolled_back: u64,
 }
 
@@ -99,7 +99,7 @@ impl Counts {
             ("held", false) => &mut self.held,
             ("parked", false) => &mut self.parked,
             ("completed" | "rehearsed", false) => &mut self.completed,
-            ("rolled back", false) => &mut self.rolled_back,
+            ("rolled back" | "brought back", false) => &mut self.rolled_back,
             (_, false) => &mut self.finishing,
         };
         *place += count;

@@ -33,6 +33,16 @@ pub struct Row {
     pub writes: Vec<Lost>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub failure: Option<String>,
+    /// The migration that brings it back, and its campaign.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub brought_back: Option<Other>,
+}
+
+/// A migration of another campaign.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Other {
+    pub campaign: String,
+    pub id: String,
 }
 
 /// What becomes of a migration.
@@ -45,8 +55,11 @@ pub enum Outcome {
     Ended,
     /// It was taken back before, or is on its way.
     AlreadyBack,
-    /// Nothing was done: its destination, or another of its wave, has taken writes.
+    /// Nothing was done: its destination, or another of its wave, has taken writes; or it cannot be
+    /// brought back.
     Left,
+    /// Another migration brings it back.
+    BroughtBack,
     /// The word could not be given.
     Failed,
 }
@@ -56,7 +69,9 @@ impl Row {
     pub fn of(one: &Standing) -> Self {
         let migration = &one.migration;
         let steps = migration.steps_back().unwrap_or_default();
+        let brought_back = migration.brought_back.as_ref();
         let outcome = match (migration.goes_back(), steps.is_empty()) {
+            _ if brought_back.is_some() => Outcome::BroughtBack,
             (true, _) => Outcome::AlreadyBack,
             (false, true) => Outcome::Ended,
             (false, false) => Outcome::TakenBack,
@@ -66,19 +81,35 @@ impl Row {
             database: migration.planned.database.clone(),
             source: migration.planned.source.clone(),
             destination: migration.planned.destination.clone(),
-            was: migration.phase.name(),
+            was: migration.name(),
             outcome,
             steps: steps.into_iter().map(|undo: Undo| step_name(undo.step())).collect(),
             writes: Vec::new(),
             failure: None,
+            brought_back: brought_back
+                .map(|by| Other { campaign: by.campaign.clone(), id: by.migration_id.clone() }),
         }
     }
 
     /// Nothing is done.
     pub fn leave(&mut self) {
-        if self.outcome != Outcome::AlreadyBack {
-            self.outcome = Outcome::Left;
+        match self.outcome {
+            Outcome::AlreadyBack | Outcome::BroughtBack => {}
+            Outcome::TakenBack | Outcome::Ended | Outcome::Left | Outcome::Failed => {
+                self.outcome = Outcome::Left;
+            }
         }
+    }
+
+    /// Whether a rollback acts on it.
+    pub fn is_meant(&self) -> bool {
+        !matches!(self.outcome, Outcome::AlreadyBack | Outcome::BroughtBack)
+    }
+
+    /// Which migration brings it back.
+    pub fn other(&self) -> Other {
+        let none = || Other { campaign: String::new(), id: String::new() };
+        self.brought_back.clone().unwrap_or_else(none)
     }
 
     fn line(&self) -> String {
@@ -87,7 +118,14 @@ impl Row {
             Outcome::TakenBack => format!("is taken back: {steps}"),
             Outcome::Ended => "is ended: nothing of it is to be undone".to_owned(),
             Outcome::AlreadyBack => "is on its way back, or there, already".to_owned(),
-            Outcome::Left => "is left as it is".to_owned(),
+            Outcome::Left => match &self.failure {
+                Some(why) => format!("is left as it is: {why}"),
+                None => "is left as it is".to_owned(),
+            },
+            Outcome::BroughtBack => {
+                let Other { campaign, id } = self.other();
+                format!("is brought back by migration {id} of campaign {campaign}")
+            }
             Outcome::Failed => self.failure.clone().unwrap_or_default(),
         };
         let Self { database, source, destination, was, id, .. } = self;
@@ -111,6 +149,13 @@ impl Report {
         }
         let back = self.count(Outcome::TakenBack) + self.count(Outcome::Ended);
         let (campaign, all) = (&self.campaign, self.migrations.len());
+        let brought = self.count(Outcome::BroughtBack);
+        if brought > 0 {
+            text.push_str(&format!("{campaign}: {brought} of {all} migrations are brought back\n"));
+            if back == 0 {
+                return text;
+            }
+        }
         text.push_str(&format!("{campaign}: {back} of {all} migrations are taken back\n"));
         text
     }
