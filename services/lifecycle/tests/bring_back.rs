@@ -17,7 +17,7 @@ use drover_schemas::{
 fn facts() -> Vec<Event> {
     vec![
         Event::MigrationPlanned(v1::MigrationPlanned::default()),
-        Event::MigrationAdmitted(v1::MigrationAdmitted { run: 1 }),
+        Event::MigrationAdmitted(v1::MigrationAdmitted { run: 1, rehearsal: false }),
         Event::SourceFrozen(v1::SourceFrozen::default()),
         Event::DumpStored(v1::DumpStored::default()),
         Event::ImportCompleted(v1::ImportCompleted::default()),
@@ -113,11 +113,11 @@ fn a_source_that_is_set_aside_takes_no_order_of_its_own_migration() {
     ];
     for act in acts {
         for (revision, run) in [(5, 1), (9, 2)] {
-            let asked = Asked { revision, run, destination_shut: true };
+            let asked = Asked { revision, run, destination_shut: true, rehearsal: false };
             assert!(permit(act, row, asked).is_err(), "{act:?}");
         }
     }
-    let asked = Asked { revision: 9, run: 2, destination_shut: true };
+    let asked = Asked { revision: 9, run: 2, destination_shut: true, rehearsal: false };
     assert_eq!(permit(Act::Thaw, row, asked), Err(Refusal::Outdated));
     assert_eq!(watchdog(State::Aside), None);
 }
