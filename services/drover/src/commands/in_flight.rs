@@ -34,6 +34,7 @@ impl FromStr for InFlight {
 }
 
 #[derive(Debug, Clone, Copy, clap::Args)]
+#[group(skip)]
 pub struct Wanted {
     /// How many migrations are in flight at once; what is in flight beyond it finishes. With auto as
     /// many as is best by the servers' latency, between --floor and --ceiling.

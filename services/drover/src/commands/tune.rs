@@ -20,7 +20,25 @@ use crate::{
     report::Trouble,
 };
 
+/// At least one of these.
+const LIMITS: [&str; 13] = [
+    "max_in_flight",
+    "per_source",
+    "per_destination",
+    "per_wave",
+    "dns_per_second",
+    "notify_per_second",
+    "waves_at_once",
+    "canary",
+    "window",
+    "leave_out",
+    "wave_failures",
+    "source_failures",
+    "destination_failures",
+];
+
 #[derive(Debug, clap::Args)]
+#[command(group = clap::ArgGroup::new("limits").required(true).multiple(true).args(LIMITS))]
 pub struct Args {
     /// The campaign's name.
     pub campaign: CampaignName,
@@ -32,7 +50,7 @@ pub struct Args {
 }
 
 #[derive(Debug, clap::Args)]
-#[group(required = true, multiple = true)]
+#[group(skip)]
 struct Which {
     #[command(flatten)]
     in_flight: Wanted,
