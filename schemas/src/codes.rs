@@ -152,7 +152,7 @@ codes! {
     405 permanent AccountUnsupported "the destination cannot hold an account as it is" "See the page: the account's plugin or options are not known there.";
     406 permanent SealUnreadable "the accounts' seal cannot be opened" "Check seal_to and seal_identity_file of the destination.";
     407 permanent ReachableEarly "an account at the destination reaches the database before it opens" "Revoke the grant that the message names.";
-    408 permanent DestinationWritten "the destination has taken writes since it opened" "See what would be lost: drover rollback names it. To go on all the same: drover rollback --discard-writes.";
+    408 permanent DestinationWritten "the destination has taken writes since it opened" "See what would be lost: drover rollback names it. To lose it all the same: drover rollback --discard-writes; to lose nothing: --bring-back.";
     409 permanent NotBroughtBack "this migration cannot be brought back" "See the message: a migration is brought back once it is completed; before that, drover rollback takes it back.";
     410 permanent BroughtBack "this migration is brought back by another one" "Follow, retry or roll back the migration that the message names, in its own campaign.";
     411 permanent WayBackClosed "a server is not set up for the way back" "Set in its part of the configuration what the message names, run drover init, and start its services again.";

@@ -30,7 +30,7 @@ use self::{
 };
 use crate::{
     Error, Flavour, Locked, Server, Session,
-    accounts::memberships,
+    accounts::{Member, memberships},
     guard,
     ident::{ident, literal},
     ledger::{self, Entry},
@@ -116,16 +116,16 @@ fn not_retired(session: &Session, database: &str, what: &str) -> Error {
 }
 
 /// Who held something on the retired database that an order brings back, with the members of roles:
-/// they are the customer's own.
-pub(crate) async fn owners(locked: &mut Locked) -> Result<BTreeSet<Grantee>, Error> {
-    let Some(brought_back) = locked.order().brings_back else { return Ok(BTreeSet::new()) };
+/// they are the customer's own. And who is a member of which role.
+pub(crate) async fn owners(locked: &mut Locked) -> Result<(BTreeSet<Grantee>, Vec<Member>), Error> {
+    let Some(brought_back) = locked.order().brings_back else { return Ok(Default::default()) };
     let session = locked.session();
     let entry = ledger::read(session, brought_back, Side::Source).await?;
     let undo = entry.map(|entry| serde_json::from_str::<Undo>(&entry.undo)).transpose();
     let undo = undo.map_err(|e| session.unexpected("reading the ledger", e.to_string()))?;
     let mut owners = undo.unwrap_or_default().grantees();
-    memberships(session, &mut owners).await?;
-    Ok(owners)
+    let members = memberships(session, &mut owners).await?;
+    Ok((owners, members))
 }
 
 /// Frees the name for what an order brings back. Nothing for an order that brings nothing back.

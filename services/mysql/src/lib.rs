@@ -4,6 +4,8 @@
 //! the destination. Each changes the server and its [`ledger`] under one lock, can be run twice,
 //! and can be run again after an end between any two statements.
 //!
+//! At a destination that was a source before, an import first sets the retired database [`aside`].
+//!
 //! The copy side: [`describe`] and [`dump`] at the source; [`import`], [`verify`] and [`drop_copy`]
 //! at the destination. What passes is an object of compressed SQL, and its [`Contents`].
 

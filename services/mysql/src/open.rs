@@ -122,7 +122,7 @@ async fn check_copy(locked: &mut Locked) -> Result<(), Error> {
 }
 
 async fn make_all(locked: &mut Locked, accounts: &Accounts) -> Result<(), Error> {
-    let owners = aside::owners(locked).await?;
+    let (owners, known) = aside::owners(locked).await?;
     for role in &accounts.roles {
         let grantee = Grantee { user: role.clone(), host: String::new(), role: true };
         make(locked, &grantee, None, owners.contains(&grantee)).await?;
@@ -132,14 +132,15 @@ async fn make_all(locked: &mut Locked, accounts: &Accounts) -> Result<(), Error>
         make(locked, &account.grantee, Some(account), own).await?;
     }
     let mut statements = Vec::new();
-    for member in &accounts.members {
+    // Only who may hand a role on can give it, which Drover may with those that it made.
+    for member in accounts.members.iter().filter(|member| !known.contains(member)) {
         let option = if member.admin { " WITH ADMIN OPTION" } else { "" };
         let (role, grantee) = (member.role_sql(), member.grantee.sql());
         statements.push(format!("GRANT {role} TO {grantee}{option}"));
     }
-    let known = |role: &String| accounts.roles.contains(role);
+    let comes = |role: &String| accounts.roles.contains(role);
     statements.extend(accounts.accounts.iter().filter_map(|account: &Account| {
-        let role = account.default_role.as_ref().filter(|role| known(role))?;
+        let role = account.default_role.as_ref().filter(|role| comes(role))?;
         Some(format!("SET DEFAULT ROLE {} FOR {}", ident(role), account.grantee.sql()))
     }));
     statements.extend(accounts.accounts.iter().filter_map(|a| a.set_default_roles(accounts)));

@@ -43,9 +43,10 @@ impl Order {
     }
 }
 
+/// A rehearsal of such a migration sets nothing aside: there the name is taken.
 fn brings_back(planned: &v1::MigrationPlanned) -> Result<Option<MigrationId>, Error> {
     let text = planned.brings_back.as_str();
-    let id = (!text.is_empty()).then(|| text.parse());
+    let id = (!text.is_empty() && !planned.rehearsal).then(|| text.parse());
     id.transpose().map_err(|e| Error::Order(format!("brings back: {e}")))
 }
 

@@ -14,11 +14,12 @@ use std::{net::SocketAddr, time::Duration};
 
 use common::proxy::{Cut, Proxy};
 use drover_mysql::{
-    Description, Error, Order, Server, accounts, aside, describe, disarm, drop_copy, freeze,
+    Description, Error, Form, Order, Server, accounts, aside, close, describe, disarm, drop_copy,
+    dump, freeze,
     ident::{ident, literal},
     import,
     ledger::{Side, State},
-    retire, thaw,
+    open, retire, thaw, verify,
 };
 use drover_schemas::{CampaignName, Code, MigrationId};
 use mysql_async::prelude::Queryable as _;
@@ -333,4 +334,81 @@ async fn what_is_not_retired_by_that_migration_is_left_alone() {
     end.mariadb.execute(&format!("DROP TABLE {name}.more")).await.unwrap();
     give_up(server, &database, 16).await.unwrap();
     accounts(server, &order(&database, 17)).await.unwrap();
+}
+
+/// All that the grant tables say of these users, but when and by whom it was given.
+async fn granted(end: &End, of_users: &str) -> Vec<String> {
+    let mut root = end.mariadb.root().await.unwrap();
+    let all = common::snapshot(&mut root, of_users).await;
+    root.disconnect().await.unwrap();
+    let volatile = ["event", "global_priv"];
+    all.into_iter()
+        .filter(|(table, _)| !volatile.contains(&table.as_str()))
+        .flat_map(|it| it.1)
+        .collect()
+}
+
+/// Accounts whose grants cover more than the database, so that a retirement only masks them, and roles,
+/// which have no password to know them by.
+#[tokio::test(flavor = "multi_thread")]
+async fn accounts_come_back_to_those_that_were_shut_out() {
+    let pair = pair().await;
+    let (source, destination) = (&pair.source.server, &pair.destination.server);
+    let database = "mask_1";
+    let sql = "CREATE USER mask_all IDENTIFIED BY 'one'; CREATE USER mask_some IDENTIFIED BY 'two'; \
+               CREATE USER mask_member IDENTIFIED BY 'three'; CREATE ROLE mask_role; \
+               GRANT mask_role TO mask_member; SET DEFAULT ROLE mask_role FOR mask_member; \
+               CREATE USER mask_gone IDENTIFIED BY 'four'; \
+               GRANT ALL ON `mask\\_%`.* TO mask_all; \
+               GRANT SELECT, INSERT ON `mask\\_%`.* TO mask_some; \
+               GRANT SELECT ON `mask\\_%`.* TO mask_gone; \
+               GRANT SELECT, DELETE ON mask_1.* TO mask_role";
+    sow(&pair.source, database, &["CREATE TABLE t (a INT)", sql]).await;
+    let at = |revision| order(database, revision);
+    freeze(source, &at(1), Duration::ZERO).await.unwrap();
+    let sealed = accounts(source, &at(2)).await.unwrap();
+    let dumped = pair.dump(database, &[]).await;
+    pair.import(&dumped, 3).await.unwrap();
+    disarm(source, &at(4)).await.unwrap();
+    open(destination, &at(5), &sealed).await.unwrap();
+    retire(source, &at(6)).await.unwrap();
+    let shut_out = granted(&pair.source, "mask%").await;
+    let there = granted(&pair.destination, "mask%").await;
+
+    let back_at = |revision| back(database, revision);
+    for run in [1, 2] {
+        let back_at = |revision| Order { run, ..back_at(revision + 10 * u64::from(run)) };
+        freeze(destination, &back_at(1), Duration::ZERO).await.unwrap();
+        // Its own migration can do nothing at the destination any more.
+        for revision in [50, 51] {
+            let held = close(destination, &order(database, revision), None).await;
+            assert_eq!(failure(held.map(drop)).code, Code::DatabaseHeld);
+        }
+        let sealed = accounts(destination, &back_at(2)).await.unwrap();
+        let mut stored = Vec::new();
+        let contents = dump(destination, &back_at(2), &[], Form::Zstd, &mut stored).await.unwrap();
+        import(source, &back_at(3), &contents, None, &*stored).await.unwrap();
+        verify(source, &back_at(4), &contents).await.unwrap();
+        disarm(destination, &back_at(5)).await.unwrap();
+        open(source, &back_at(6), &sealed).await.unwrap();
+        for (user, password, sql, may) in [
+            ("mask_all", "one", "INSERT INTO mask_1.t VALUES (1)", true),
+            ("mask_some", "two", "INSERT INTO mask_1.t VALUES (1)", true),
+            ("mask_some", "two", "DELETE FROM mask_1.t", false),
+            ("mask_member", "three", "DELETE FROM mask_1.t", true),
+        ] {
+            let mut conn = pair.source.mariadb.connect(user, password).await.unwrap();
+            assert_eq!(common::refusal(conn.query_drop(sql).await) == 0, may, "{user}: {sql}");
+        }
+        if run == 1 {
+            close(source, &back_at(7), None).await.unwrap();
+            drop_copy(source, &back_at(8)).await.unwrap();
+            thaw(destination, &back_at(9)).await.unwrap();
+            assert_eq!(granted(&pair.source, "mask%").await, shut_out);
+            assert_eq!(granted(&pair.destination, "mask%").await, there);
+        }
+    }
+    retire(destination, &back_at(30)).await.unwrap();
+    let mut conn = pair.destination.mariadb.connect("mask_all", "one").await.unwrap();
+    assert_ne!(common::refusal(conn.query_drop("SELECT * FROM mask_1.t").await), 0);
 }
