@@ -64,6 +64,8 @@ pub fn rights(user: &User) -> Rights {
         User::Reader => {
             rights.read_histories();
             rights.publish("drover.control.projector.>");
+            // How it stands, and when it will have come to its end; nothing can be told to it there.
+            rights.publish("drover.control.orchestrator");
             rights.subscribe("drover.events.>");
             rights.subscribe("drover.signals.>");
         }

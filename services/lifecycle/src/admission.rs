@@ -68,6 +68,9 @@ pub struct Limit {
     pub quarantined: BTreeSet<ServerName>,
 }
 
+/// What waits at a source: its name, how many, and its slots.
+pub type Waiting = (String, u64, u32);
+
 /// One campaign's lines.
 #[derive(Debug, Default)]
 struct Lane {
@@ -163,12 +166,37 @@ impl Admission {
 
     /// What is left of a campaign by source: how many wait, and its slots. What waits for a host
     /// that was set aside is not in it.
-    pub fn waiting(&self, campaign: &CampaignName) -> Vec<(String, u64, u32)> {
+    pub fn waiting(&self, campaign: &CampaignName) -> Vec<Waiting> {
+        self.waiting_where(campaign, |_| true)
+    }
+
+    /// The waves of a campaign that have something waiting, in their order, each with what is left of it
+    /// and of those before it; none where they do not wait for each other.
+    pub fn waiting_by_wave(
+        &self,
+        campaign: &CampaignName,
+        waves_max: usize,
+    ) -> Vec<(String, Vec<Waiting>)> {
+        let Some(lane) = self.lanes.get(campaign).filter(|lane| !lane.limit.waves_at_once) else {
+            return Vec::new();
+        };
+        let waiting = lane.queues.iter().filter(|(_, queue)| !queue.is_empty());
+        let waves: BTreeSet<&Wave> = waiting.map(|((wave, _), _)| wave).collect();
+        let up_to = |wave: &Wave| (wave.to_string(), self.waiting_where(campaign, |it| it <= wave));
+        waves.into_iter().take(waves_max).map(up_to).collect()
+    }
+
+    fn waiting_where(
+        &self,
+        campaign: &CampaignName,
+        is_meant: impl Fn(&Wave) -> bool,
+    ) -> Vec<Waiting> {
         let Some(lane) = self.lanes.get(campaign) else { return Vec::new() };
         let flying = lane.from.iter().filter(|(_, count)| **count > 0);
         let mut by_source: BTreeMap<&ServerName, u64> =
             flying.map(|(source, _)| (source, 0)).collect();
-        for (source, count) in lane.queues.values().flat_map(Queue::lengths) {
+        let meant = lane.queues.iter().filter(|((wave, _), _)| is_meant(wave));
+        for (source, count) in meant.flat_map(|(_, queue)| queue.lengths()) {
             *by_source.entry(source).or_default() += count as u64;
         }
         let limit = &lane.limit;

@@ -92,6 +92,33 @@ impl Dice {
     }
 }
 
+/// What is left of a campaign, and of its next waves.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Rests {
+    /// All of it.
+    pub whole: Rest,
+    /// In their order, each with those before it.
+    pub waves: Vec<(String, Rest)>,
+}
+
+/// When a campaign will have come to its end, and its next waves.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Foreseen {
+    /// All of it; none where nothing was seen.
+    pub whole: Option<Forecast>,
+    /// In their order.
+    pub waves: Vec<(String, Forecast)>,
+}
+
+/// The forecasts of a campaign and of its next waves.
+pub fn foresee(rests: &Rests, seed: u64) -> Foreseen {
+    let wave = |(wave, rest): &(String, Rest)| Some((wave.clone(), forecast(rest, seed)?));
+    Foreseen {
+        whole: forecast(&rests.whole, seed),
+        waves: rests.waves.iter().filter_map(wave).collect(),
+    }
+}
+
 impl From<&Forecast> for v1::Forecast {
     fn from(forecast: &Forecast) -> Self {
         let tail =

@@ -102,9 +102,13 @@ impl Windows {
         if self.windows.is_empty() {
             return true;
         }
-        let Ok(now) = Timestamp::from_millisecond(now_unix_ms) else { return false };
-        let ends = self.windows.iter().filter_map(|window| window.open_until(&self.left_out, now));
-        ends.max().is_some_and(|end| now_unix_ms.saturating_add(takes_ms) <= end)
+        self.open_until(now_unix_ms).is_some_and(|end| now_unix_ms.saturating_add(takes_ms) <= end)
+    }
+
+    /// When the one that is open now ends, in ms since 1970; none where none is open.
+    pub fn open_until(&self, now_unix_ms: i64) -> Option<i64> {
+        let now = Timestamp::from_millisecond(now_unix_ms).ok()?;
+        self.windows.iter().filter_map(|window| window.open_until(&self.left_out, now)).max()
     }
 }
 

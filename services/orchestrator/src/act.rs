@@ -10,7 +10,7 @@ use drover_lifecycle::{
     breaker::{self, Verdict},
     campaign::{self, Campaign},
     concurrency::Change,
-    forecast::Forecast,
+    forecast::Foreseen,
     steps::host_of,
 };
 use drover_schemas::{
@@ -34,8 +34,8 @@ pub enum Done {
     Settled(Key, u64, Outcome),
     /// An admission was appended, or not.
     Admitted(Key, Outcome),
-    /// When a campaign will have come to its end.
-    Foreseen(CampaignName, Option<Forecast>),
+    /// When a campaign, and its next waves, will have come to their ends.
+    Foreseen(CampaignName, Foreseen),
     /// Nothing follows from it.
     Told,
 }

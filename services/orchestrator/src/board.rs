@@ -14,7 +14,7 @@ use drover_lifecycle::{
     breaker::Verdict,
     campaign::{self, Campaign},
     concurrency::Change,
-    forecast::{Forecast, Rest},
+    forecast::{Forecast, Foreseen, Rests},
     wave::Wave,
 };
 use drover_schemas::{
@@ -30,6 +30,9 @@ use self::{
     herd::{Herd, SEEN_MS},
 };
 use crate::state::State;
+
+/// Of how many waves it is foreseen when they end: each costs as much as the whole.
+const WAVES_FORESEEN_MAX: usize = 3;
 
 /// One migration, by its campaign.
 pub type Key = (CampaignName, MigrationId);
@@ -399,21 +402,24 @@ impl Board {
             .then_some((herd.ended - herd.rolled_back, herd.rolled_back))
     }
 
-    /// What is left to do of each running campaign.
-    pub fn rests(&self, now_unix_ms: i64) -> Vec<(CampaignName, Rest)> {
+    /// What is left to do of each running campaign, and of its next waves.
+    pub fn rests(&self, now_unix_ms: i64) -> Vec<(CampaignName, Rests)> {
         let running = self.herds.iter().filter(|(_, herd)| herd.live && herd.is_running());
-        let rest = |(name, herd): (&CampaignName, &Herd)| {
+        let rests = |(name, herd): (&CampaignName, &Herd)| {
             let slots = herd.campaign.as_ref()?.in_flight_max;
-            let waiting = self.admission.waiting(name);
-            Some((name.clone(), herd.seen.times.rest(waiting, slots, now_unix_ms)))
+            let rest = |waiting| herd.seen.times.rest(waiting, slots, now_unix_ms);
+            let waves = self.admission.waiting_by_wave(name, WAVES_FORESEEN_MAX);
+            let waves = waves.into_iter().map(|(wave, waiting)| (wave, rest(waiting))).collect();
+            let whole = rest(self.admission.waiting(name));
+            Some((name.clone(), Rests { whole, waves }))
         };
-        running.filter_map(rest).collect()
+        running.filter_map(rests).collect()
     }
 
     /// Keeps when a campaign will have come to its end.
-    pub fn foresee(&mut self, name: &CampaignName, forecast: Option<Forecast>) {
+    pub fn foresee(&mut self, name: &CampaignName, foreseen: Foreseen) {
         if let Some(herd) = self.herds.get_mut(name) {
-            herd.forecast = forecast;
+            herd.foreseen = foreseen;
         }
     }
 
@@ -424,10 +430,16 @@ impl Board {
             sequence: herd.sequence,
             in_flight: self.admission.in_flight(name),
             admitting: herd.live && herd.is_running(),
-            forecast: herd.forecast.as_ref().map(v1::Forecast::from),
+            forecast: herd.foreseen.whole.as_ref().map(v1::Forecast::from),
+            waves: herd.foreseen.waves.iter().map(of_wave).collect(),
+            window_ends_at_unix_ms: herd.hours_end(self.now_unix_ms).unwrap_or(0),
         };
         self.herds.iter().map(status).collect()
     }
+}
+
+fn of_wave((wave, forecast): &(String, Forecast)) -> v1::WaveForecast {
+    v1::WaveForecast { wave: wave.clone(), forecast: Some(forecast.into()) }
 }
 
 #[cfg(test)]

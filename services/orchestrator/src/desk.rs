@@ -9,7 +9,7 @@ use std::{
 
 use chrono::Utc;
 use drover_bus::{Bus, Held, Item, Recorded};
-use drover_lifecycle::{Fact, admission::Slots, forecast::forecast};
+use drover_lifecycle::{Fact, admission::Slots, forecast::foresee};
 use drover_schemas::{
     CampaignName, ServerName,
     subjects::{self, Aggregate},
@@ -335,7 +335,7 @@ impl Desk {
             Done::Admitted(key, Outcome::Overtaken | Outcome::Failed) => {
                 self.board.not_admitted(&key);
             }
-            Done::Foreseen(name, forecast) => self.board.foresee(&name, forecast),
+            Done::Foreseen(name, foreseen) => self.board.foresee(&name, foreseen),
             Done::Ordered(_, _, Outcome::Done | Outcome::Overtaken)
             | Done::Settled(_, _, Outcome::Done | Outcome::Overtaken)
             | Done::Admitted(_, Outcome::Done)
@@ -348,9 +348,9 @@ impl Desk {
         if !self.is_active() {
             return;
         }
-        for (name, rest) in self.board.rests(now()) {
+        for (name, rests) in self.board.rests(now()) {
             let seed = now().unsigned_abs();
-            self.acts.spawn_blocking(move || Done::Foreseen(name, forecast(&rest, seed)));
+            self.acts.spawn_blocking(move || Done::Foreseen(name, foresee(&rests, seed)));
         }
     }
 

@@ -268,6 +268,8 @@ impl About {
                 admitting: status.phase == "running",
                 campaign: status.campaign,
                 forecast: None,
+                waves: Vec::new(),
+                window_ends_at_unix_ms: 0,
             })
         };
         views.campaigns()?.into_iter().map(status).collect()

@@ -5,7 +5,7 @@
 mod history;
 
 use drover_bus::{Item, Recorded};
-use drover_projector::{Projection, render};
+use drover_projector::{Projection, render, view::Foreseen};
 use drover_schemas::{
     Code,
     envelope::CloudEvent,
@@ -443,4 +443,33 @@ fn json_is_of_cloudevents() {
     let json = render::json(&Recorded { event, ..failed });
     assert_eq!((&json["data_base64"], json.get("data")), (&"/wAB".into(), None));
     assert_eq!(json["datacontenttype"], "application/protobuf");
+}
+
+#[test]
+fn a_status_says_when_it_ends_as_an_interval_and_whether_that_fits() {
+    let foreseen = |window_left_seconds| Foreseen {
+        low_seconds: 600.0,
+        high_seconds: 1_200.0,
+        tail: vec![("src-7".to_owned(), 0.4)],
+        waves: vec![("paris-1".to_owned(), 60.0, 120.0), ("paris-2".to_owned(), 600.0, 1_200.0)],
+        window_left_seconds,
+    };
+    let history = small_night();
+    let mut projection = Projection::in_memory().unwrap();
+    projection.apply(&history.campaign, &history.items).unwrap();
+    let mut status = projection.views().status(&history.campaign, history.now_unix_ms).unwrap();
+    for (left, fits) in
+        [(1_300.0, "all of it fits"), (900.0, "it may not fit"), (500.0, "it does not fit")]
+    {
+        status.foreseen = Some(foreseen(Some(left)));
+        let text = render::status(&status);
+        for part in
+            [fits, "in 10 min 0 s to 20 min 0 s (9 of 10 times)", "wave paris-1", "src-7 (40 %)"]
+        {
+            assert!(text.contains(part), "{part}\n{text}");
+        }
+        assert!(!text.contains("wave paris-2"), "it ends with the campaign\n{text}");
+    }
+    status.foreseen = Some(foreseen(None));
+    assert!(!render::status(&status).contains("window"));
 }

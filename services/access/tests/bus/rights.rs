@@ -124,9 +124,12 @@ async fn consoles_and_readers_only_read_and_the_projector_decides_nothing() {
             "drover.signals.night-1.failure",
             "$KV.DROVER_LEASES.orchestrator",
             "$JS.API.STREAM.CREATE.DROVER_EVENTS_night-2",
-            "drover.control.orchestrator",
+            "drover.control.orchestrator.x",
             "_INBOX.dump.src-1.x",
         ]));
+        if user != User::Reader {
+            subjects.extend(texts(["drover.control.orchestrator"]));
+        }
         subjects.push(job(Step::Freeze, "src-1"));
         bare.may_not_say(&subjects).await;
         bare.may_not_hear(&texts([">", "drover.jobs.>", "_INBOX.operator.>", "$KV.>"])).await;

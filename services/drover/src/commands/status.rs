@@ -2,15 +2,19 @@
 
 use std::{path::Path, time::Duration};
 
+use chrono::Utc;
 use drover_projector::{
     render,
-    view::{Frozen, Status},
+    view::{Foreseen, Frozen, Status},
 };
-use drover_schemas::CampaignName;
+use drover_schemas::{
+    CampaignName, Failure,
+    v1::{CampaignStatus, Forecast, WaveForecast},
+};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::{print, print_json};
+use super::{pause::answering, print, print_json};
 use crate::{context::Context, report::Trouble};
 
 /// How often a watched campaign is looked at.
@@ -38,12 +42,37 @@ pub async fn run(config: &Path, args: Args) -> Result<(), Trouble> {
     if args.watch {
         return watch(&context, &args.campaign).await;
     }
-    let status = drover_projector::status(&context.bus, &args.campaign).await?;
+    let status = look(&context, &args.campaign).await?;
     if args.json {
         return print_json(&status);
     }
     print(&render::status(&status));
     Ok(())
+}
+
+/// What the projector knows, with what the active orchestrator foresees; without, where none answers.
+async fn look(context: &Context, campaign: &CampaignName) -> Result<Status, Failure> {
+    let projector = drover_projector::status(&context.bus, campaign);
+    let (status, orchestrator) = tokio::join!(projector, answering(&context.bus));
+    let mut status = status?;
+    let known = orchestrator.ok().flatten().into_iter().flat_map(|status| status.campaigns);
+    let mut known = known.filter(|known| known.campaign == campaign.as_str());
+    status.foreseen = known.next().and_then(foreseen);
+    Ok(status)
+}
+
+fn foreseen(known: CampaignStatus) -> Option<Foreseen> {
+    let CampaignStatus { admitting, forecast, waves, window_ends_at_unix_ms, .. } = known;
+    let Forecast { low_seconds, high_seconds, tail, .. } = forecast.filter(|_| admitting)?;
+    let left_ms = window_ends_at_unix_ms.saturating_sub(Utc::now().timestamp_millis());
+    let window_left_seconds = (window_ends_at_unix_ms > 0).then_some(left_ms.max(0) as f64 / 1e3);
+    let wave = |wave: WaveForecast| {
+        let Forecast { low_seconds, high_seconds, .. } = wave.forecast?;
+        Some((wave.wave, low_seconds, high_seconds))
+    };
+    let tail = tail.into_iter().map(|tail| (tail.host, tail.share)).collect();
+    let waves = waves.into_iter().filter_map(wave).collect();
+    Some(Foreseen { low_seconds, high_seconds, tail, waves, window_left_seconds })
 }
 
 async fn watch(context: &Context, campaign: &CampaignName) -> Result<(), Trouble> {
@@ -52,7 +81,7 @@ async fn watch(context: &Context, campaign: &CampaignName) -> Result<(), Trouble
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
     loop {
         ticks.tick().await;
-        let status = drover_projector::status(&context.bus, campaign).await?;
+        let status = look(context, campaign).await?;
         bars.draw(&status);
         let counts = &status.counts;
         if counts.total > 0 && counts.remaining() == 0 {
@@ -112,6 +141,15 @@ impl Bars {
     }
 }
 
+/// How long it may take: an interval, where it is foreseen.
+fn left(status: &Status) -> Option<String> {
+    let text = |seconds: f64| render::duration(seconds.ceil() as u64);
+    let foreseen = status.foreseen.as_ref();
+    let interval =
+        foreseen.map(|it| format!("{} to {}", text(it.low_seconds), text(it.high_seconds)));
+    interval.or_else(|| status.time_left_seconds.map(render::duration))
+}
+
 /// What the bars do not show, in a line.
 fn line(status: &Status) -> String {
     let dash = || "–".to_owned();
@@ -121,7 +159,7 @@ fn line(status: &Status) -> String {
         "{} · {}/h · left {} · frozen median {} p99 {} · failures {} · parked {}",
         status.phase,
         status.rate_per_hour.map_or_else(dash, |rate| format!("{rate:.0}")),
-        status.time_left_seconds.map_or_else(dash, render::duration),
+        left(status).unwrap_or_else(dash),
         seconds(*median_seconds),
         seconds(*p99_seconds),
         status.failures,

@@ -9,7 +9,7 @@ use drover_lifecycle::{
     budget::Budgets,
     campaign::{self, Campaign},
     concurrency::{Change, Controller},
-    forecast::Forecast,
+    forecast::Foreseen,
     limits::range,
     pace::Pace,
     promise::max_frozen_ms,
@@ -35,8 +35,8 @@ pub(crate) struct Herd {
     pub(crate) rolled_back: u64,
     pub(crate) sequence: u64,
     pub(crate) seen: Seen,
-    /// When it will have come to its end, as it was last foreseen.
-    pub(crate) forecast: Option<Forecast>,
+    /// When it and its waves will have come to their ends, as it was last foreseen.
+    pub(crate) foreseen: Foreseen,
     pub(crate) waves: BTreeMap<Wave, WaveCount>,
     pub(crate) turns: Turns,
 }
@@ -174,6 +174,12 @@ impl Herd {
         // What cannot be read is of a newer version: then nothing is begun.
         Windows::new(windows, dates_left_out)
             .is_ok_and(|windows| windows.lets_begin(now_unix_ms, takes_ms))
+    }
+
+    /// When the hours end in which it may run; none where it has none, or is outside of them.
+    pub(crate) fn hours_end(&self, now_unix_ms: i64) -> Option<i64> {
+        let Limits { windows, dates_left_out, .. } = &self.campaign.as_ref()?.limits;
+        Windows::new(windows, dates_left_out).ok()?.open_until(now_unix_ms)
     }
 
     /// What is to be done because too much has failed.

@@ -403,3 +403,18 @@ fn who_takes_over_knows_the_latency_without_a_queue() {
     let moved = lower(&mut ignorant, 1_000);
     assert!(moved.is_none_or(|moved| moved.in_flight_max >= 100), "it cannot know");
 }
+
+#[test]
+fn what_is_left_is_told_by_wave_and_with_those_before_it() {
+    let mut log = Log::new(10, 10);
+    for (n, wave) in ["w2", "w1", "w2", "w1", "w3", "w4"].into_iter().enumerate() {
+        log.plan_in(wave, n as u32);
+    }
+    let rests = log.board.rests(0).pop().unwrap().1;
+    let waiting = |rest: &Rest| rest.lines.iter().map(|line| line.waiting).sum::<u64>();
+    let waves: Vec<_> = rests.waves.iter().map(|(wave, r)| (wave.as_str(), waiting(r))).collect();
+    assert_eq!(waves, [("w1", 2), ("w2", 4), ("w3", 5)]);
+    assert_eq!(waiting(&rests.whole), 6);
+    log.campaign(limited(v1::Limits { waves_at_once: true, ..Default::default() }));
+    assert_eq!(log.board.rests(0).pop().unwrap().1.waves, []);
+}

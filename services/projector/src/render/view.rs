@@ -1,7 +1,7 @@
 //! The views as compact tables.
 
 use super::text::{count, duration, printable, seconds, time};
-use crate::view::{Counts, FailureGroup, Frozen, HostStatus, Status, WaveStatus};
+use crate::view::{Counts, FailureGroup, Foreseen, Frozen, HostStatus, Status, WaveStatus};
 
 /// How many waves are shown: a screen holds little more.
 const WAVES_MAX: usize = 12;
@@ -26,6 +26,11 @@ pub fn status(status: &Status) -> String {
         line("now", steps);
     }
     line("rate", rate(status));
+    if let Some(foreseen) = &status.foreseen {
+        for (label, text) in ends(foreseen) {
+            line(&label, text);
+        }
+    }
     line("time frozen", frozen(status));
     if status.frozen.promised_seconds > 0.0 {
         line("promise", promise(&status.frozen));
@@ -101,10 +106,45 @@ fn rate(status: &Status) -> String {
     if let Some(overall) = status.rate_per_hour_overall {
         text.push_str(&format!("; {} over all", per_hour(overall)));
     }
-    if let (Some(left), true) = (status.time_left_seconds, status.counts.remaining() > 0) {
+    let left = status.time_left_seconds.filter(|_| status.foreseen.is_none());
+    if let (Some(left), true) = (left, status.counts.remaining() > 0) {
         text.push_str(&format!("; {} left", duration(left)));
     }
     text
+}
+
+/// When it ends, wave by wave, within its hours, and who will be the last.
+fn ends(foreseen: &Foreseen) -> Vec<(String, String)> {
+    let Foreseen { low_seconds, high_seconds, tail, waves, window_left_seconds } = foreseen;
+    let mut lines = vec![("ends".to_owned(), between(*low_seconds, *high_seconds))];
+    for (wave, low, high) in waves {
+        // The last one ends with the campaign.
+        if (low, high) == (low_seconds, high_seconds) {
+            continue;
+        }
+        lines.push((format!("wave {}", printable(wave)), between(*low, *high)));
+    }
+    if let Some(left) = window_left_seconds {
+        let fits = match (low_seconds <= left, high_seconds <= left) {
+            (_, true) => "all of it fits",
+            (true, false) => "it may not fit",
+            (false, false) => "it does not fit",
+        };
+        let left = duration(left.floor() as u64);
+        lines.push(("window".to_owned(), format!("{left} of it left: {fits}")));
+    }
+    let last =
+        |(host, share): &(String, f64)| format!("{} ({:.0} %)", printable(host), 100.0 * share);
+    if !tail.is_empty() {
+        let last = tail.iter().map(last).collect::<Vec<_>>().join(", ");
+        lines.push(("last may be".to_owned(), last));
+    }
+    lines
+}
+
+fn between(low: f64, high: f64) -> String {
+    let text = |seconds: f64| duration(seconds.ceil() as u64);
+    format!("in {} to {} (9 of 10 times)", text(low), text(high))
 }
 
 fn frozen(status: &Status) -> String {

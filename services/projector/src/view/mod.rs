@@ -9,7 +9,7 @@ use rusqlite::{Connection, OptionalExtension as _};
 
 pub use failures::{Example, FailureGroup, HostCount};
 pub use migrations::{Filter, MigrationRow, ROWS_MAX};
-pub use status::{Counts, Frozen, HostStatus, RATE_WINDOW_MS, Status, WaveStatus};
+pub use status::{Counts, Foreseen, Frozen, HostStatus, RATE_WINDOW_MS, Status, WaveStatus};
 
 use crate::Error;
 

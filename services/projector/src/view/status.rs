@@ -48,8 +48,12 @@ pub struct Status {
     pub rate_per_hour: Option<f64>,
     /// Completed migrations an hour, from the first admission to the last completion.
     pub rate_per_hour_overall: Option<f64>,
-    /// What is not parked and has not ended, at the present rate; none without a rate.
+    /// What is not parked and has not ended, at the present rate; none without a rate. It knows neither
+    /// the tail nor how sure it is: `foreseen` does.
     pub time_left_seconds: Option<u64>,
+    /// When it will have come to its end. The projector does not know: the active orchestrator does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub foreseen: Option<Foreseen>,
     /// How long customers could not write.
     pub frozen: Frozen,
     /// Failed attempts.
@@ -64,6 +68,21 @@ pub struct Status {
     pub last_event_unix_ms: Option<i64>,
     /// The sequence of the last event that is in this.
     pub position: u64,
+}
+
+/// When a running campaign will have come to its end: nine times of ten between low and high.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Foreseen {
+    /// In so many seconds at the soonest.
+    pub low_seconds: f64,
+    /// In so many seconds at the latest.
+    pub high_seconds: f64,
+    /// The sources that are likely to be the last, with how likely it is.
+    pub tail: Vec<(String, f64)>,
+    /// The next waves in their order, with the soonest and latest end of each, in seconds.
+    pub waves: Vec<(String, f64, f64)>,
+    /// How long the hours last in which it may run, in seconds; none where it has none.
+    pub window_left_seconds: Option<f64>,
 }
 
 /// How many migrations stand where. The numbers after `total` add up to it.
@@ -215,6 +234,7 @@ fn row(connection: &Connection, campaign: &CampaignName) -> Result<Row, Error> {
             rate_per_hour: None,
             rate_per_hour_overall: None,
             time_left_seconds: None,
+            foreseen: None,
             frozen: Frozen::default(),
             failures: row.get(3)?,
             set_aside: row.get(4)?,
