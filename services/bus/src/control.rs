@@ -69,6 +69,16 @@ impl Bus {
     /// Asks all running instances of `service`; their answers. [`Error::NoAnswer`] when none
     /// runs. Takes some 250 ms, at most [`FIRST_ANSWER_WAIT`] longer.
     pub async fn ask(&self, service: &str, request: Bytes) -> Result<Vec<Bytes>, Error> {
+        self.ask_until(service, request, |_| false).await
+    }
+
+    /// The same, and waits for no more answers once one is enough.
+    pub async fn ask_until(
+        &self,
+        service: &str,
+        request: Bytes,
+        is_enough: impl Fn(&[u8]) -> bool,
+    ) -> Result<Vec<Bytes>, Error> {
         let subject = subjects::control(service);
         let no_answer = || Error::NoAnswer { subject: subject.clone() };
         let failed = |reason: String| Error::Failed { doing: format!("asking {service}"), reason };
@@ -86,7 +96,11 @@ impl Bus {
             if status == Some(StatusCode::NO_RESPONDERS) {
                 return Err(no_answer());
             }
+            let enough = is_enough(&payload);
             answers.push(payload);
+            if enough {
+                break;
+            }
             deadline = Instant::now() + NEXT_ANSWER_WAIT;
         }
         if answers.is_empty() { Err(no_answer()) } else { Ok(answers) }

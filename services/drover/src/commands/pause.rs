@@ -93,7 +93,8 @@ async fn word(
 
 /// The active orchestrator's status.
 pub(super) async fn answering(bus: &Bus) -> Result<Option<ServiceStatus>, Failure> {
-    let answers = match bus.ask("orchestrator", Vec::new().into()).await {
+    let is_active = |answer: &[u8]| ServiceStatus::decode(answer).is_ok_and(|status| status.active);
+    let answers = match bus.ask_until("orchestrator", Vec::new().into(), is_active).await {
         Ok(answers) => answers,
         Err(drover_bus::Error::NoAnswer { .. }) => return Ok(None),
         Err(error) => return Err(error.into()),

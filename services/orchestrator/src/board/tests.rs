@@ -1,6 +1,6 @@
 //! The board, fed fact by fact.
 
-use drover_lifecycle::Command;
+use drover_lifecycle::{Command, forecast::Rest};
 use drover_schemas::v1::{self, Policy, Step, campaign_event, migration_event::Event};
 
 use drover_schemas::v1::MigrationPlanned;
