@@ -98,7 +98,8 @@ async fn close_locked(
 /// Lets the customer in again, whom a close that did not come to its end has kept out.
 ///
 /// # Errors
-/// Beside those of [`Locked::take`]: the ledger's, where nothing is open or half closed.
+/// Beside those of [`Locked::take`]: the ledger's, where nothing is open or half closed;
+/// `DatabaseHeld` as in [`close`].
 pub async fn reopen(server: &Server, order: &Order) -> Result<v1::DestinationOpened, Error> {
     let mut locked = Locked::take(server, order, Side::Destination).await?;
     let result = reopen_locked(&mut locked).await;
@@ -107,7 +108,10 @@ pub async fn reopen(server: &Server, order: &Order) -> Result<v1::DestinationOpe
 
 async fn reopen_locked(locked: &mut Locked) -> Result<v1::DestinationOpened, Error> {
     match locked.permit(Act::Reopen)? {
-        Move::Begin | Move::GoOn => give_back(locked, State::Open).await?,
+        Move::Begin | Move::GoOn => {
+            locked.check_not_moved_on().await?;
+            give_back(locked, State::Open).await?;
+        }
         Move::Again | Move::Rest => locked.touch(State::Open).await?,
     }
     let facts = open::Facts::of(locked)?;

@@ -105,6 +105,7 @@ async fn freeze_locked(locked: &mut Locked, grace: Duration) -> Result<v1::Sourc
     };
     let database = locked.order().database.clone();
     locked.check_not_held().await?;
+    locked.check_still_open().await?;
     let session = locked.session();
     check_there(session, &database).await?;
     let held = read(session, &database).await?;

@@ -271,6 +271,19 @@ impl Locked {
         self.refuse_held(held)
     }
 
+    /// Whether the copy of the migration that this order brings back is open here: one that is half
+    /// closed does not have the customer's privileges.
+    pub async fn check_still_open(&mut self) -> Result<(), Error> {
+        let Some(brought_back) = self.order.brings_back else { return Ok(()) };
+        let sql = format!(
+            "SELECT migration, campaign, state FROM drover.ledger \
+             WHERE migration = '{brought_back}' AND side = 'destination' AND state <> 'open'"
+        );
+        let held: Vec<(String, String, String)> =
+            self.session.rows("reading the ledger", &sql).await?;
+        self.refuse_held(held)
+    }
+
     fn refuse_held(&self, held: Vec<(String, String, String)>) -> Result<(), Error> {
         match held.into_iter().next() {
             None => Ok(()),
