@@ -5,7 +5,7 @@
 //! database's own behind those of its tables and routines; with them the customer writes.
 
 use drover_lifecycle::ledger::{Act, Move, Refusal};
-use drover_schemas::v1;
+use drover_schemas::{Code, v1};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -132,8 +132,13 @@ async fn make_all(locked: &mut Locked, accounts: &Accounts) -> Result<(), Error>
         make(locked, &account.grantee, Some(account), own).await?;
     }
     let mut statements = Vec::new();
-    // Only who may hand a role on can give it, which Drover may with those that it made.
     for member in accounts.members.iter().filter(|member| !known.contains(member)) {
+        let role = Grantee { user: member.role.clone(), host: String::new(), role: true };
+        if owners.contains(&role) {
+            // Only who may hand a role on can give it, which Drover may with those that it made.
+            let what = format!("{} has not the role {} here", member.grantee.sql(), role.sql());
+            return Err(locked.server().found(Code::AccountTaken, what));
+        }
         let option = if member.admin { " WITH ADMIN OPTION" } else { "" };
         let (role, grantee) = (member.role_sql(), member.grantee.sql());
         statements.push(format!("GRANT {role} TO {grantee}{option}"));

@@ -376,21 +376,48 @@ async fn accounts_come_back_to_those_that_were_shut_out() {
     let there = granted(&pair.destination, "mask%").await;
 
     let back_at = |revision| back(database, revision);
-    for run in [1, 2] {
+    // A copy that its own migration has half closed does not have the customer's privileges.
+    let half = |state: &str| {
+        format!("UPDATE drover.ledger SET state = '{state}' WHERE database_name = '{database}'")
+    };
+    pair.destination.mariadb.execute(&half("closing")).await.unwrap();
+    let held = freeze(destination, &back_at(1), Duration::ZERO).await;
+    assert_eq!(failure(held.map(drop)).code, Code::DatabaseHeld);
+    pair.destination.mariadb.execute(&half("open")).await.unwrap();
+
+    for run in [1, 2, 3] {
         let back_at = |revision| Order { run, ..back_at(revision + 10 * u64::from(run)) };
+        if run == 1 {
+            let sql = "CREATE USER mask_new IDENTIFIED BY 'x'; GRANT mask_role TO mask_new";
+            // Drover made the role there, so only Drover can hand it on.
+            let mut session = destination.session().await.unwrap();
+            session.run("making a member", sql).await.unwrap();
+            session.end().await.unwrap();
+        }
         freeze(destination, &back_at(1), Duration::ZERO).await.unwrap();
         // Its own migration can do nothing at the destination any more.
-        for revision in [50, 51] {
-            let held = close(destination, &order(database, revision), None).await;
-            assert_eq!(failure(held.map(drop)).code, Code::DatabaseHeld);
-        }
+        let held = close(destination, &order(database, 50), None).await;
+        assert_eq!(failure(held.map(drop)).code, Code::DatabaseHeld);
         let sealed = accounts(destination, &back_at(2)).await.unwrap();
         let mut stored = Vec::new();
         let contents = dump(destination, &back_at(2), &[], Form::Zstd, &mut stored).await.unwrap();
         import(source, &back_at(3), &contents, None, &*stored).await.unwrap();
         verify(source, &back_at(4), &contents).await.unwrap();
         disarm(destination, &back_at(5)).await.unwrap();
-        open(source, &back_at(6), &sealed).await.unwrap();
+        let opened = open(source, &back_at(6), &sealed).await;
+        if run == 1 {
+            // A member that was made at the destination: nobody but who may hand the role on can.
+            let refused = failure(opened.map(drop));
+            assert_eq!(refused.code, Code::AccountTaken, "{refused}");
+            close(source, &back_at(7), None).await.unwrap();
+            drop_copy(source, &back_at(8)).await.unwrap();
+            thaw(destination, &back_at(9)).await.unwrap();
+            pair.destination.mariadb.execute("DROP USER mask_new").await.unwrap();
+            assert_eq!(granted(&pair.source, "mask%").await, shut_out);
+            assert_eq!(granted(&pair.destination, "mask%").await, there);
+            continue;
+        }
+        opened.unwrap();
         for (user, password, sql, may) in [
             ("mask_all", "one", "INSERT INTO mask_1.t VALUES (1)", true),
             ("mask_some", "two", "INSERT INTO mask_1.t VALUES (1)", true),
@@ -400,7 +427,7 @@ async fn accounts_come_back_to_those_that_were_shut_out() {
             let mut conn = pair.source.mariadb.connect(user, password).await.unwrap();
             assert_eq!(common::refusal(conn.query_drop(sql).await) == 0, may, "{user}: {sql}");
         }
-        if run == 1 {
+        if run == 2 {
             close(source, &back_at(7), None).await.unwrap();
             drop_copy(source, &back_at(8)).await.unwrap();
             thaw(destination, &back_at(9)).await.unwrap();
@@ -408,7 +435,7 @@ async fn accounts_come_back_to_those_that_were_shut_out() {
             assert_eq!(granted(&pair.destination, "mask%").await, there);
         }
     }
-    retire(destination, &back_at(30)).await.unwrap();
+    retire(destination, &Order { run: 3, ..back_at(50) }).await.unwrap();
     let mut conn = pair.destination.mariadb.connect("mask_all", "one").await.unwrap();
     assert_ne!(common::refusal(conn.query_drop("SELECT * FROM mask_1.t").await), 0);
 }

@@ -162,15 +162,31 @@ async fn bring_back(
         rows.iter_mut().for_each(Row::leave);
         return Err(failure);
     }
+    let (mut planned, mut failed, mut said) = (Vec::new(), None, 0);
     for pair in pairs {
-        say(context, (campaign, back), pair, rows, reason).await?;
+        let Some(row) = rows.iter_mut().find(|row| row.id == pair.first.id) else { continue };
+        match say(context, (campaign, back), pair, reason).await {
+            Ok(()) => {
+                said += 1;
+                (row.outcome, row.steps) = (Outcome::BroughtBack, Vec::new());
+                let (campaign, id) = (back.to_string(), pair.back.id.to_string());
+                row.brought_back = Some(Other { campaign, id });
+                planned.extend((!known.contains_key(&pair.back.id)).then(|| pair.back.clone()));
+            }
+            // Somebody else has said something else meanwhile; the others are planned all the same.
+            Err(failure) => {
+                leave(row, &failure);
+                failed = Some(failure);
+            }
+        }
     }
-    let planned: Vec<inventory::Row> = new.iter().map(|pair| pair.back.clone()).collect();
-    let is_new = !planned.is_empty();
-    let policy = Policy::from(&context.config.campaign);
-    plan::record(&context.bus, back, policy, planned).await?;
-    notes.push_str(&start(context, back, is_new).await?);
-    Ok(())
+    if said > 0 {
+        let is_new = !planned.is_empty();
+        let policy = Policy::from(&context.config.campaign);
+        plan::record(&context.bus, back, policy, planned).await?;
+        notes.push_str(&start(context, back, is_new).await?);
+    }
+    failed.map_or(Ok(()), Err)
 }
 
 /// The word in the first migration's history.
@@ -178,24 +194,18 @@ async fn say(
     context: &Context,
     (campaign, back): (&CampaignName, &CampaignName),
     pair: &Pair<'_>,
-    rows: &mut [Row],
     reason: &str,
 ) -> Result<(), Failure> {
-    let (first, other) = (pair.first.id, pair.back.id);
-    if pair.first.migration.brought_back.is_none() {
-        let command = Command::BringBack {
-            by: operator(),
-            reason: reason.to_owned(),
-            campaign: back.clone(),
-            migration: other,
-        };
-        command_migration(&context.bus, campaign, first, &command).await?;
+    if pair.first.migration.brought_back.is_some() {
+        return Ok(());
     }
-    if let Some(row) = rows.iter_mut().find(|row| row.id == first) {
-        (row.outcome, row.steps) = (Outcome::BroughtBack, Vec::new());
-        row.brought_back = Some(Other { campaign: back.to_string(), id: other.to_string() });
-    }
-    Ok(())
+    let command = Command::BringBack {
+        by: operator(),
+        reason: reason.to_owned(),
+        campaign: back.clone(),
+        migration: pair.back.id,
+    };
+    command_migration(&context.bus, campaign, pair.first.id, &command).await
 }
 
 /// Starts the other campaign where it does not run; what a person is told.
