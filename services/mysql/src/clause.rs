@@ -56,6 +56,28 @@ fn after_head(statement: &[u8]) -> Option<&[u8]> {
     rest.strip_prefix(b"DEFINER=")
 }
 
+/// How much of a statement there is up to the end of its definer, in bytes.
+pub(crate) fn definer_end(statement: &[u8]) -> Option<usize> {
+    let rest = after_head(statement)?;
+    let user = quoted_end(rest)?;
+    let host = rest[user..].strip_prefix(b"@").map(|host| Some(1 + quoted_end(host)?));
+    Some(statement.len() - rest.len() + user + host.unwrap_or(Some(0))?)
+}
+
+/// Where a name in quotes ends that a text begins with.
+fn quoted_end(text: &[u8]) -> Option<usize> {
+    let quote = text.first().filter(|byte| matches!(byte, b'`' | b'"'))?;
+    let mut at = 1;
+    loop {
+        at += 1 + text.get(at..)?.iter().position(|byte| byte == quote)?;
+        // A doubled quote stands for itself.
+        if text.get(at) != Some(quote) {
+            return Some(at);
+        }
+        at += 1;
+    }
+}
+
 /// The definer of an object, as `user@host`; a role as its name.
 pub(crate) fn definer(object: &Object) -> Option<String> {
     place(object).map(|place| place.definer)
@@ -169,6 +191,20 @@ mod tests {
             "CREATE PROCEDURE p() /* DEFINER=`a`@`%` */",
         ] {
             assert_eq!(new(sql), None, "{sql}");
+        }
+    }
+
+    #[test]
+    fn a_definer_ends_with_its_last_quote() {
+        for (statement, end) in [
+            ("CREATE DEFINER=`a``@`@`%` TRIGGER `t`", "CREATE DEFINER=`a``@`@`%`"),
+            ("CREATE DEFINER=\"a`\"@\"%\" TRIGGER", "CREATE DEFINER=\"a`\"@\"%\""),
+            ("CREATE DEFINER=`role` TRIGGER `t`", "CREATE DEFINER=`role`"),
+        ] {
+            assert_eq!(definer_end(statement.as_bytes()), Some(end.len()), "{statement}");
+        }
+        for broken in ["CREATE TRIGGER `t`", "CREATE DEFINER=`a", "CREATE DEFINER=`a`@`b"] {
+            assert_eq!(definer_end(broken.as_bytes()), None, "{broken}");
         }
     }
 

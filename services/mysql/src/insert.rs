@@ -13,28 +13,49 @@ use crate::{
 
 /// The INSERTs of one table.
 pub(crate) struct Insert {
+    table: String,
     head: Vec<u8>,
-    /// For each selected column how it is written; none: not at all.
-    literals: Vec<Option<Literal>>,
+    /// For each selected column its name and how it is written; none: not at all.
+    columns: Vec<Option<(String, Literal)>>,
+    has_geometries: bool,
 }
 
 impl Insert {
     pub(crate) fn new(table: &str, relation: &Relation) -> Self {
-        let written: Vec<String> = relation
+        let columns = relation
             .columns
             .iter()
-            .filter(|column| column.written)
-            .map(|column| ident(&column.name))
-            .collect();
-        let head = format!("INSERT INTO {} ({}) VALUES\n", ident(table), written.join(","));
-        let literals =
-            relation.columns.iter().map(|column| column.written.then_some(column.literal));
-        Self { head: head.into_bytes(), literals: literals.collect() }
+            .map(|column| column.written.then(|| (ident(&column.name), column.literal)));
+        let has_geometries = relation.columns.iter().any(|c| c.literal == Literal::Geometry);
+        let columns = columns.collect();
+        let mut insert = Self { table: ident(table), head: Vec::new(), columns, has_geometries };
+        insert.head = insert.head_of(insert.columns.iter().flatten());
+        insert
+    }
+
+    fn head_of<'c>(&self, columns: impl Iterator<Item = &'c (String, Literal)>) -> Vec<u8> {
+        let names: Vec<&str> = columns.map(|(name, _)| name.as_str()).collect();
+        format!("INSERT INTO {} ({}) VALUES\n", self.table, names.join(",")).into_bytes()
     }
 
     /// The statement up to its first row.
     pub(crate) fn head(&self) -> &[u8] {
         &self.head
+    }
+
+    /// The statement up to the only row that it can have, for one that needs a statement of its own.
+    pub(crate) fn own_head(&self, values: &[Value]) -> Option<Vec<u8>> {
+        if !self.has_geometries {
+            return None;
+        }
+        let columns = self.columns.iter().zip(values);
+        let written: Vec<_> = columns
+            .filter_map(|(column, value)| {
+                column.as_ref().filter(|(_, literal)| !literal.leaves_out(value))
+            })
+            .collect();
+        let leaves_out = written.len() < self.columns.iter().flatten().count();
+        leaves_out.then(|| self.head_of(written.into_iter()))
     }
 
     /// Writes a row in parentheses.
@@ -43,14 +64,17 @@ impl Insert {
     /// When a number is none; the error's text has nothing of it.
     pub(crate) fn row(&self, values: &[Value], to: &mut Vec<u8>) -> Result<(), &'static str> {
         let mut before = b'(';
-        for (literal, value) in self.literals.iter().zip(values) {
-            let Some(literal) = literal else { continue };
+        for (column, value) in self.columns.iter().zip(values) {
+            let Some((_, literal)) = column else { continue };
+            if literal.leaves_out(value) {
+                continue;
+            }
             to.push(before);
             before = b',';
             match (literal, value) {
                 (_, Value::NULL) => to.extend_from_slice(b"NULL"),
                 (Literal::Number, Value::Bytes(bytes)) => number(bytes, to)?,
-                (Literal::Bytes, Value::Bytes(bytes)) => quoted(bytes, to),
+                (Literal::Bytes | Literal::Geometry, Value::Bytes(bytes)) => quoted(bytes, to),
                 (Literal::Text, Value::Bytes(bytes)) => {
                     to.extend_from_slice(b"_utf8mb4");
                     quoted(bytes, to);
@@ -63,6 +87,13 @@ impl Insert {
         }
         to.push(b')');
         Ok(())
+    }
+}
+
+impl Literal {
+    /// Whether no literal stands for this value, which the server puts there when nothing is said.
+    fn leaves_out(self, value: &Value) -> bool {
+        self == Self::Geometry && matches!(value, Value::Bytes(bytes) if bytes.is_empty())
     }
 }
 

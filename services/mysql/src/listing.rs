@@ -21,6 +21,19 @@ const STATEMENTS_A_PACKET: usize = 100;
 /// What depends on when or where an object was made, and not on what it is.
 const COLUMNS_LEFT_OUT: [&str; 1] = ["Created"];
 
+/// The types whose values are geometries, as both servers name them.
+const GEOMETRIES: [&str; 9] = [
+    "geometry",
+    "point",
+    "linestring",
+    "polygon",
+    "multipoint",
+    "multilinestring",
+    "multipolygon",
+    "geometrycollection",
+    "geomcollection",
+];
+
 /// How a value is written in an INSERT.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Literal {
@@ -30,6 +43,9 @@ pub(crate) enum Literal {
     Bytes,
     /// A text between quotes, for types that read a binary string as their inner form.
     Text,
+    /// The stored bytes of a geometry between quotes. One that must not be NULL and was never given
+    /// holds no bytes at all, which no literal stands for: it is left out of the statement.
+    Geometry,
 }
 
 /// A column, as it is selected and written.
@@ -205,6 +221,7 @@ impl Relation {
             | "year" => (quoted, Literal::Number),
             "uuid" | "inet6" | "inet4" => (quoted, Literal::Text),
             "json" if flavour == Flavour::MySql => (quoted, Literal::Text),
+            kind if GEOMETRIES.contains(&kind) => (quoted, Literal::Geometry),
             _ => (quoted, Literal::Bytes),
         };
         let is_key = text(row, 5) == "PRI";

@@ -12,6 +12,7 @@ use tokio::io::AsyncWrite;
 
 use crate::{
     Error, Flavour, Session,
+    clause::definer_end,
     frames::{FrameKind, Writer},
     ident::{ident, literal},
     listing::{Lists, ask, hex, in_charset, is_unicode},
@@ -161,7 +162,8 @@ impl<'a> Program<'a> {
     }
 
     /// Its text up to the body, where the server prints that in UTF-8 whatever the body is in: an event's
-    /// up to DO, a routine's up to its name. None: it is as its maker wrote it, or in ASCII.
+    /// up to DO, a routine's up to its name, a trigger's up to the end of its definer. None: it is as its
+    /// maker wrote it, or in ASCII.
     async fn head(
         &self,
         session: &mut Session,
@@ -184,6 +186,9 @@ impl<'a> Program<'a> {
                     let mut windows = self.statement.windows(before.len());
                     windows.position(|some| some == before.as_bytes()).map(|at| at + before.len())
                 })
+            }
+            Kind::Trigger if session.about().flavour == Flavour::MariaDb => {
+                definer_end(&self.statement)
             }
             Kind::Event | Kind::Trigger | Kind::Sequence | Kind::View => None,
         };

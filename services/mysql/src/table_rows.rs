@@ -155,6 +155,12 @@ impl<S: Ship> Sink for Rows<'_, S> {
         };
         table.so_far = so_far;
         table.keys.see(row);
+        let own_head = table.insert.own_head(row);
+        let stands_alone = own_head.is_some();
+        if stands_alone {
+            self.end_statement();
+        }
+        let Some(table) = &mut self.table else { return Ok(()) };
         let draft = self.ship.draft();
         let began = match table.began {
             Some(began) => {
@@ -163,7 +169,8 @@ impl<S: Ship> Sink for Rows<'_, S> {
             }
             None => {
                 let began = draft.statement_begins();
-                draft.text().extend_from_slice(table.insert.head());
+                let head = own_head.as_deref().unwrap_or(table.insert.head());
+                draft.text().extend_from_slice(head);
                 began
             }
         };
@@ -174,7 +181,7 @@ impl<S: Ship> Sink for Rows<'_, S> {
             let what = format!("TABLE {}: {what}", ident(&table.name));
             self.ship.server().found(Code::DumpRefused, what)
         })?;
-        if bytes - began >= INSERT_BYTES_MIN {
+        if stands_alone || bytes - began >= INSERT_BYTES_MIN {
             self.end_statement();
             if bytes >= FRAME_BYTES_MIN {
                 self.end_frame().await?;

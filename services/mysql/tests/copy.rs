@@ -83,6 +83,8 @@ INSERT INTO types (id,i,u,z,d,f,g,b,e,s,y,da,dt,ts,t,bin,vb,lb,tx,u3,u4,gb,j,p,u
   (3,0,0,0,0,0.1,0.1,0,'','',2155,'2024-02-30','9999-12-31 23:59:59.999999',NULL,'00:00:00','','','','','','','',NULL,NULL,NULL,NULL,2);
 SET SESSION sql_mode = 'NO_AUTO_VALUE_ON_ZERO';
 INSERT INTO types (id, i) VALUES (0, 5);
+CREATE TABLE no_shape (id INT, p POINT NOT NULL, g GEOMETRY NOT NULL); INSERT INTO no_shape (id) VALUES (1),(2);
+INSERT INTO no_shape VALUES (3,POINT(1,2),POINT(3,4)); INSERT INTO no_shape (id,p) VALUES (4,POINT(1,1));
 CREATE TABLE no_key (a INT, b VARCHAR(10)); INSERT INTO no_key VALUES (1,'x'),(1,'x'),(NULL,NULL),(NULL,'');
 CREATE TABLE versioned (a INT) WITH SYSTEM VERSIONING; INSERT INTO versioned VALUES (1),(2);
 UPDATE versioned SET a = 3 WHERE a = 1; DELETE FROM versioned WHERE a = 2;

@@ -179,3 +179,32 @@ async fn a_definer_whom_the_server_takes_for_somebody_else_is_refused() {
     let opened = open(&pair.destination.server, &order(&database, 5), &all.1).await;
     assert_eq!(failure(opened).code, Code::DefinerTaken);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_definer_in_letters_of_another_character_set_arrives() {
+    let pair = pair().await;
+    let database = unique("latin");
+    let user = format!("d\u{e9}f{database}");
+    let sql = format!(
+        "CREATE DATABASE `{database}`; USE `{database}`; CREATE TABLE t (a INT); \
+         CREATE USER `{user}`@'%'; SET NAMES utf8mb4, character_set_client = latin1; "
+    );
+    let mut root = pair.source.mariadb.root().await.unwrap();
+    root.query_drop(sql).await.unwrap();
+    let latin: Vec<u8> = format!(
+        "CREATE DEFINER=`{user}`@`%` PROCEDURE `p\u{e9}`() SELECT '\u{e9}' AS `\u{e9}`; \
+         CREATE DEFINER=`{user}`@`%` TRIGGER `t\u{e9}` BEFORE INSERT ON t FOR EACH ROW SET @a = '\u{e9}'; \
+         CREATE DEFINER=`{user}`@`%` VIEW `v\u{e9}` AS SELECT '\u{e9}' AS `\u{e9}`; \
+         CREATE DEFINER=`{user}`@`%` EVENT `e\u{e9}` ON SCHEDULE EVERY 1 DAY DISABLE DO SET @a = '\u{e9}'"
+    )
+    .chars()
+    .map(|c| u8::try_from(c).unwrap())
+    .collect();
+    for statement in latin.split(|byte| *byte == b';') {
+        root.query_drop(statement).await.unwrap();
+    }
+    let dumped = pair.frozen_and_dumped(&database).await;
+    pair.import(&dumped, 3).await.unwrap();
+    pair.verify(&dumped, 4).await.unwrap();
+    assert_eq!(pair.source.stock_dump(&database), pair.destination.stock_dump(&database));
+}
