@@ -104,8 +104,18 @@ fn number(bytes: &[u8], to: &mut Vec<u8>) -> Result<(), &'static str> {
         return Err("a number that is none");
     }
     to.extend_from_slice(bytes);
+    // Without an exponent the server reads it as a DECIMAL, and so that it fits. Longer than one is
+    // only what a FLOAT or DOUBLE of a fixed number of digits prints.
+    let digits = bytes.iter().filter(|byte| byte.is_ascii_digit());
+    let significant = digits.skip_while(|byte| **byte == b'0').count();
+    if significant > DECIMAL_DIGITS_MAX && !bytes.iter().any(|byte| b"eE".contains(byte)) {
+        to.extend_from_slice(b"e0");
+    }
     Ok(())
 }
+
+/// The most digits that a DECIMAL has, in both servers.
+const DECIMAL_DIGITS_MAX: usize = 65;
 
 /// What stands behind the backslash for a byte that cannot stand for itself; 0: it can.
 const ESCAPES: [u8; 256] = {
@@ -157,6 +167,15 @@ mod tests {
                 });
             }
             prop_assert_eq!(read, bytes);
+        }
+
+        #[test]
+        fn no_number_is_longer_than_a_decimal(zeros in 0..300_usize, nines in 0..300_usize) {
+            let digits = format!("-{}{}", "0".repeat(zeros), "9".repeat(nines.max(1)));
+            let mut text = Vec::new();
+            number(digits.as_bytes(), &mut text).unwrap();
+            let exponent = if nines > DECIMAL_DIGITS_MAX { "e0" } else { "" };
+            prop_assert_eq!(text, format!("{digits}{exponent}").into_bytes());
         }
 
         #[test]

@@ -57,6 +57,8 @@ fn end_word(text: &mut String, word: &mut String) {
 /// 1. INVISIBLE comes before or behind the default: here, at the end of its column's line.
 /// 2. A number among the engine's own options stands in quotes or not: here, it does not.
 /// 3. `/*!100301 COMPRESSED*/` is also `/*M!100301 COMPRESSED*/`.
+/// 4. A column that may be NULL and has no default at all, which only a `CREATE TABLE … SELECT` can
+///    make, gets `DEFAULT NULL` by any definition: nothing is said of it.
 pub(crate) fn normalise_table(definition: &str) -> String {
     let mut text = String::with_capacity(definition.len());
     let mut invisible = false;
@@ -71,7 +73,7 @@ pub(crate) fn normalise_table(definition: &str) -> String {
                 end_line(&mut text, &mut invisible);
             }
             invisible |= line.contains(" INVISIBLE");
-            text.push_str(&line.replace(" INVISIBLE", ""));
+            text.push_str(&line.replace(" INVISIBLE", "").replace(" DEFAULT NULL", ""));
         }
     }
     push_quoted(&mut text, &definition[from..]);
@@ -153,6 +155,7 @@ mod tests {
                 "CREATE TABLE `t` (\n  `a` int(11) DEFAULT 7 COMMENT ' INVISIBLE' INVISIBLE,\n  `b` int\n)",
             ),
             (") `PAGE_COMPRESSED`=1 COMMENT='`=''1'", ") `PAGE_COMPRESSED`='1' COMMENT='`=''1'"),
+            ("`a` int(11),\n", "`a` int(11) DEFAULT NULL,\n"),
             ("`t` text /*!100301 COMPRESSED*/", "`t` text /*M!100301 COMPRESSED*/"),
         ] {
             assert_eq!(normalise_table(older), normalise_table(newer));
@@ -160,6 +163,7 @@ mod tests {
         for (one, other) in [
             ("`a` int DEFAULT 7,\n", "`a` int DEFAULT 7 INVISIBLE,\n"),
             ("`a` char(1) DEFAULT '1'", "`a` char(1) DEFAULT 1"),
+            ("`a` char(1) DEFAULT ' DEFAULT NULL'", "`a` char(1) DEFAULT ''"),
         ] {
             assert_ne!(normalise_table(one), normalise_table(other));
         }

@@ -16,13 +16,13 @@
 #[path = "random/generate.rs"]
 mod generate;
 mod pair;
+#[path = "random/whole.rs"]
+mod whole;
 
-use std::time::Duration;
-
-use drover_mysql::{accounts, drop_copy, freeze, thaw};
 use generate::Generator;
 use mysql_async::prelude::Queryable as _;
-use pair::{End, Pair, order, pair, third};
+use pair::{End, Pair, pair, third};
+use whole::moved;
 
 /// How many without a word: some seconds.
 const DATABASES: u64 = 8;
@@ -31,15 +31,6 @@ const SEED: u64 = 1;
 
 fn number(variable: &str) -> Option<u64> {
     std::env::var(variable).ok().and_then(|text| text.parse().ok())
-}
-
-/// The first line in which two texts differ, for the message.
-fn difference(what: &str, a: &str, b: &str) -> Result<(), String> {
-    if a == b {
-        return Ok(());
-    }
-    let differ = a.lines().zip(b.lines()).find(|(a, b)| a != b);
-    Err(format!("{what}: {differ:?}, {} and {} bytes", a.len(), b.len()))
 }
 
 /// Every collation that a table may have here.
@@ -65,29 +56,6 @@ async fn make(pair: &Pair, statements: &[String]) -> (u32, u32) {
     counts
 }
 
-async fn one(pair: &Pair, third: &End, database: &str) -> Result<(), String> {
-    let before = pair.source.stock_dump(database);
-    let source = &pair.source.server;
-    let failed = |e: drover_mysql::Error| format!("{} {e}", e.code());
-    freeze(source, &order(database, 1), Duration::ZERO).await.map_err(failed)?;
-    let enabled = accounts(source, &order(database, 2)).await.map_err(failed)?.events;
-    let dumped = pair.try_dump(database, &enabled).await.map_err(failed)?;
-    pair.import(&dumped, 3).await.map_err(failed)?;
-    pair.verify(&dumped, 4).await.map_err(failed)?;
-    let frozen = pair.source.stock_dump(database);
-    difference("the copy", &frozen, &pair.destination.stock_dump(database))?;
-    third.mariadb.execute(&format!("CREATE DATABASE {database}")).await.unwrap();
-    third.stock_load(database, &dumped.text()).await;
-    difference("the customer's file", &before, &third.stock_dump(database))?;
-    drop_copy(&pair.destination.server, &order(database, 5)).await.map_err(failed)?;
-    thaw(source, &order(database, 5)).await.map_err(failed)?;
-    difference("the thawed source", &before, &pair.source.stock_dump(database))?;
-    for end in [&pair.source, third] {
-        end.mariadb.execute(&format!("DROP DATABASE {database}")).await.unwrap();
-    }
-    Ok(())
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn random_databases_arrive_as_the_stock_program_says() {
     let (pair, third) = (pair().await, third().await);
@@ -101,7 +69,7 @@ async fn random_databases_arrive_as_the_stock_program_says() {
         generator.all(&database);
         let counts = make(pair, &generator.statements).await;
         (taken, refused) = (taken + counts.0, refused + counts.1);
-        if let Err(what) = one(pair, &third, &database).await {
+        if let Err(what) = moved(pair, &third, &database).await {
             failures.push(format!("DROVER_SEED={seed}: {what}"));
         }
     }
