@@ -59,6 +59,8 @@ fn end_word(text: &mut String, word: &mut String) {
 /// 3. `/*!100301 COMPRESSED*/` is also `/*M!100301 COMPRESSED*/`.
 /// 4. A column that may be NULL and has no default at all, which only a `CREATE TABLE … SELECT` can
 ///    make, gets `DEFAULT NULL` by any definition: nothing is said of it.
+/// 5. The keys are sorted: a server puts unique ones first whose columns cannot be NULL, but when it
+///    makes the table only, so that no definition brings back the order after an ALTER.
 pub(crate) fn normalise_table(definition: &str) -> String {
     let mut text = String::with_capacity(definition.len());
     let mut invisible = false;
@@ -77,7 +79,31 @@ pub(crate) fn normalise_table(definition: &str) -> String {
         }
     }
     push_quoted(&mut text, &definition[from..]);
-    text
+    sort_keys(&text)
+}
+
+fn sort_keys(definition: &str) -> String {
+    const KEYS: [&str; 6] = [
+        "  PRIMARY KEY ",
+        "  UNIQUE KEY ",
+        "  KEY ",
+        "  FULLTEXT KEY ",
+        "  SPATIAL KEY ",
+        "  VECTOR KEY ",
+    ];
+    let is_key = |line: &str| KEYS.iter().any(|begin| line.starts_with(begin));
+    let lines: Vec<&str> = definition.split('\n').collect();
+    let mut sorted = Vec::with_capacity(lines.len());
+    for run in lines.chunk_by(|a, b| is_key(a) == is_key(b)) {
+        if run.first().is_some_and(|line| is_key(line)) {
+            let mut keys: Vec<&str> = run.iter().map(|key| key.trim_end_matches(',')).collect();
+            keys.sort_unstable();
+            sorted.extend(keys);
+        } else {
+            sorted.extend(run);
+        }
+    }
+    sorted.join("\n")
 }
 
 /// A quoted part. Behind the name of an option and a `=`, a number loses its quotes.
@@ -156,6 +182,11 @@ mod tests {
             ),
             (") `PAGE_COMPRESSED`=1 COMMENT='`=''1'", ") `PAGE_COMPRESSED`='1' COMMENT='`=''1'"),
             ("`a` int(11),\n", "`a` int(11) DEFAULT NULL,\n"),
+            (
+                "  `a` int,\n  KEY `z` (`a`),\n  UNIQUE KEY `y` (`a`),\n  CONSTRAINT `c` CHECK (1)\n)",
+                "  `a` int,\n  UNIQUE KEY `y` (`a`),\n  KEY `z` (`a`),\n  CONSTRAINT `c` CHECK (1)\n)",
+            ),
+            ("  KEY `z` (`a`),\n  KEY `b` (`a`)\n)", "  KEY `b` (`a`),\n  KEY `z` (`a`)\n)"),
             ("`t` text /*!100301 COMPRESSED*/", "`t` text /*M!100301 COMPRESSED*/"),
         ] {
             assert_eq!(normalise_table(older), normalise_table(newer));

@@ -79,18 +79,22 @@ async fn load(pair: &Pair, database: &str, file: &Path) {
     }
 }
 
-/// Drops the views that are broken, which the stock program cannot dump.
-async fn without_broken_views(pair: &Pair, database: &str) {
+/// Drops the views and tables that cannot be read any more.
+async fn without_broken_ones(pair: &Pair, database: &str) {
     let mut root = pair.source.mariadb.root().await.unwrap();
     root.query_drop(format!("USE {}", ident(database))).await.unwrap();
     loop {
-        let sql = "SELECT TABLE_NAME FROM information_schema.VIEWS WHERE TABLE_SCHEMA = DATABASE()";
-        let views: Vec<String> = root.query(sql).await.unwrap();
+        let sql =
+            "SELECT TABLE_NAME FROM information_schema.TABLES WHERE TABLE_SCHEMA = DATABASE()";
+        let names: Vec<String> = root.query(sql).await.unwrap();
         let mut dropped = false;
-        for view in views.iter().map(|view| ident(view)) {
-            if root.query_drop(format!("SHOW FIELDS FROM {view}")).await.is_err() {
-                root.query_drop(format!("DROP VIEW {view}")).await.unwrap();
-                dropped = true;
+        for name in names.iter().map(|name| ident(name)) {
+            let shows = format!("SHOW CREATE TABLE {name}; SHOW FIELDS FROM {name}");
+            if root.query_drop(shows).await.is_err() {
+                let drops = [format!("DROP VIEW {name}"), format!("DROP TABLE {name}")];
+                for drop in drops {
+                    dropped |= root.query_drop(drop).await.is_ok();
+                }
             }
         }
         if !dropped {
@@ -108,17 +112,21 @@ async fn databases_that_others_wrote_arrive_as_the_stock_program_says() {
     for (i, file) in files(&folder).iter().enumerate() {
         let database = format!("others_{i}");
         make(pair, &database, file).await;
-        without_broken_views(pair, &database).await;
+        without_broken_ones(pair, &database).await;
+        let short = file.strip_prefix(&folder).unwrap().display().to_string();
+        if let Err(what) = pair.source.try_stock_dump(&database) {
+            println!("{short}: left out, the stock program cannot dump it: {what}");
+            continue;
+        }
         let sql = format!(
             "SELECT COUNT(*) FROM information_schema.TABLES WHERE TABLE_SCHEMA = '{database}'"
         );
         tables += pair.source.value::<u64>(&sql).await;
-        let file = file.strip_prefix(&folder).unwrap();
         match moved(pair, &third, &database).await {
             Ok(()) => equal += 1,
             Err(what) => {
-                println!("{}: {what}", file.display());
-                failures.insert(file.to_owned(), what);
+                println!("{short}: {what}");
+                failures.insert(short, what);
             }
         }
     }

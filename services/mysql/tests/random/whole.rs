@@ -6,11 +6,23 @@ use drover_mysql::{accounts, drop_copy, freeze, thaw};
 
 use crate::pair::{End, Pair, order};
 
+/// A text of the stock program without what that program's text does not bring back either: no
+/// default at all where a column may be NULL, and the order of the keys.
+fn comparable(text: &str) -> String {
+    let is_key = |line: &&str| line.contains(" KEY `") || line.starts_with("  KEY `");
+    let lines: Vec<&str> = text.split('\n').collect();
+    let mut comparable = Vec::with_capacity(lines.len());
+    for run in lines.chunk_by(|a, b| is_key(a) && is_key(b)) {
+        let mut run: Vec<&str> = run.iter().map(|line| line.trim_end_matches(',')).collect();
+        run.sort_unstable();
+        comparable.extend(run);
+    }
+    comparable.join("\n").replace(" DEFAULT NULL", "")
+}
+
 /// The first line in which two texts differ, for the message.
 fn difference(what: &str, a: &str, b: &str) -> Result<(), String> {
-    // What the stock program's own text does not bring back either: no default at all, where a
-    // column may be NULL.
-    let [a, b] = [a, b].map(|text| text.replace(" DEFAULT NULL", ""));
+    let [a, b] = [a, b].map(comparable);
     if a == b {
         return Ok(());
     }
