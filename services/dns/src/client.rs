@@ -91,6 +91,54 @@ impl Client {
         Ok(records)
     }
 
+    /// Goes through all records of a zone, of as many messages as it takes; each bears the signature.
+    pub async fn transfer(
+        &self,
+        server: SocketAddr,
+        (zone, name): (&str, &Name),
+        signer: &TSigner,
+        mut take: impl FnMut(&Record),
+    ) -> Result<(), Error> {
+        let failed = |reason: String| Error::Failed { server, reason };
+        let unreachable =
+            |error: NetError| Error::Unreachable { server, reason: error.to_string() };
+        let mut message = Message::query();
+        message.metadata.recursion_desired = false;
+        message.add_query(Query::query(name.clone(), RecordType::AXFR));
+        let signed = message.finalize(signer, unix_s()).map_err(|e| failed(e.to_string()))?;
+        let mut verifier = signed.ok_or_else(|| failed("it is not signed".to_owned()))?;
+        let bytes = message.to_vec().map_err(|error| failed(error.to_string()))?;
+        let mut connection = Connection::open(server, self.wait).await.map_err(unreachable)?;
+        let question = SerialMessage::new(bytes, server);
+        connection.sender.send(question).map_err(unreachable)?;
+        // It begins and ends with the zone's own record.
+        let mut ends = 0;
+        while ends < 2 {
+            let answer = timeout(self.wait, connection.stream.next()).await;
+            let silent = || format!("no answer within {} ms", self.wait.as_millis());
+            let answer = answer.map_err(|_| Error::Unreachable { server, reason: silent() })?;
+            let answer = answer.ok_or_else(|| failed("it ended in the middle".to_owned()))?;
+            let bytes = answer.map_err(unreachable)?.into_parts().0;
+            let reply = Message::from_vec(&bytes).map_err(|error| failed(error.to_string()))?;
+            match reply.metadata.response_code {
+                ResponseCode::NoError => {}
+                code => return Err(bad_answer(server, zone, code)),
+            }
+            if verifier.verify(&bytes).is_err() {
+                let reason = "its answer does not bear the key's signature";
+                return Err(failed(reason.to_owned()));
+            }
+            if reply.answers.is_empty() {
+                return Err(failed("it sends no records".to_owned()));
+            }
+            for record in &reply.answers {
+                ends += u32::from(record.record_type() == RecordType::SOA);
+                take(record);
+            }
+        }
+        Ok(())
+    }
+
     /// Sends an update once, signed as of `signed_at_unix_s`.
     pub async fn update(
         &self,

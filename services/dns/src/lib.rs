@@ -27,6 +27,7 @@ mod pace;
 mod records;
 mod run;
 mod service;
+mod transfer;
 mod update;
 
 pub use error::Error;

@@ -35,9 +35,9 @@ pub struct Service {
 
 pub(crate) struct Inner {
     pub(crate) options: Options,
-    signers: BTreeMap<String, TSigner>,
-    targets: BTreeMap<ServerName, Target>,
-    client: Client,
+    pub(crate) signers: BTreeMap<String, TSigner>,
+    pub(crate) targets: BTreeMap<ServerName, Target>,
+    pub(crate) client: Client,
     pace: Pace,
 }
 

@@ -5,6 +5,7 @@
 mod commands;
 mod config;
 mod context;
+mod discover;
 mod inventory;
 mod picture;
 mod report;

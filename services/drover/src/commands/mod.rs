@@ -1,6 +1,7 @@
 //! The commands, one file each.
 
 pub mod audit;
+mod discover;
 pub mod doctor;
 pub mod events;
 pub mod failures;

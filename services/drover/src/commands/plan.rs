@@ -20,6 +20,7 @@ use super::print;
 use crate::{
     config::Config,
     context::{Context, operator},
+    discover::WaveBy,
     inventory::{self, Row},
     report::Trouble,
 };
@@ -30,18 +31,35 @@ const SERVERS_AT_ONCE: usize = 32;
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The campaign's name; made when it is new.
-    pub campaign: CampaignName,
+    campaign: CampaignName,
     /// A CSV file with a header: database, source, destination, host_names (separated by spaces),
     /// wave, owner; further columns are kept as labels.
-    #[arg(long, value_name = "FILE")]
-    pub inventory: PathBuf,
+    #[arg(long, value_name = "FILE", required_unless_present = "discover")]
+    inventory: Option<PathBuf>,
+    /// Plans nothing, but writes such a file, of what is on the sources: to be checked and edited.
+    #[arg(long, value_name = "FILE", conflicts_with = "inventory")]
+    discover: Option<PathBuf>,
+    /// With --discover: what goes together in one wave.
+    #[arg(long, value_enum, default_value = "source", requires = "discover")]
+    wave_by: WaveBy,
+}
+
+impl Args {
+    /// To plan an inventory.
+    pub fn of(campaign: CampaignName, inventory: PathBuf) -> Self {
+        Self { campaign, inventory: Some(inventory), discover: None, wave_by: WaveBy::Source }
+    }
 }
 
 pub async fn run(config: &Path, args: Args) -> Result<(), Trouble> {
-    let Args { campaign, inventory } = args;
+    let Args { campaign, inventory, discover, wave_by } = args;
     if campaign.is_rehearsal() {
         return Err(Failure::new(Code::RehearsalName, format!("campaign {campaign}")).into());
     }
+    if let Some(file) = discover {
+        return super::discover::run(config, &file, wave_by).await;
+    }
+    let Some(inventory) = inventory else { return Ok(()) };
     let context = Context::open(config, "plan").await?;
     let text = std::fs::read(&inventory).map_err(|error| {
         Failure::new(Code::InventoryUnreadable, format!("{}: {error}", inventory.display()))

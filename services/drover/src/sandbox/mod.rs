@@ -108,7 +108,7 @@ async fn migrate(
     config: &std::path::Path,
     inventory: PathBuf,
 ) -> Result<(), Failure> {
-    let planned = plan::Args { campaign: name.clone(), inventory };
+    let planned = plan::Args::of(name.clone(), inventory);
     plan::run(config, planned).await.map_err(one)?;
     let started = start::Args {
         campaign: name.clone(),

@@ -10,6 +10,7 @@
 
 mod bring_back;
 mod campaign;
+mod discover;
 mod doctor;
 mod input;
 mod pause;

@@ -15,7 +15,7 @@ mod destination;
 mod facts;
 mod judge;
 pub(crate) mod rights;
-mod server;
+pub(crate) mod server;
 mod shape;
 mod source;
 mod text;
