@@ -20,7 +20,7 @@ const SIZE_SIGMA: f64 = 1.5;
 /// The largest, in bytes.
 const SIZE_BYTES_MAX: f64 = 5e9;
 /// How much slower a slow host is.
-const SLOW_FACTOR: f64 = 10.0;
+pub const SLOW_FACTOR: f64 = 10.0;
 
 /// What a fleet is made of. All of it goes to the other processes as arguments.
 #[derive(Debug, Clone, PartialEq, clap::Args)]
@@ -62,6 +62,10 @@ pub struct Fleet {
     /// Destinations that say that an import succeeded, and have done nothing.
     #[arg(long, default_value_t = 0)]
     pub lying: u32,
+    /// When so many databases have been frozen, all destinations become ten times as slow, for good. 0:
+    /// never.
+    #[arg(long, default_value_t = 0)]
+    pub slowed_after: u64,
     /// Times are so many times as short as they would be.
     #[arg(long, default_value_t = 200.0)]
     pub time_scale: f64,

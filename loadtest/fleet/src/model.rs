@@ -19,6 +19,7 @@ use chrono::Utc;
 use drover_lifecycle::Conclusion;
 use drover_schemas::{
     Code, Failure,
+    streams::Service,
     v1::{
         self, ConsistencyPoint, DestinationClosed, DestinationOpened, DnsChange, DnsReverted,
         DnsSwitched, DumpPublished, DumpStored, Job, SourceFrozen, SourceRetired, SourceThawed,
@@ -28,7 +29,7 @@ use drover_schemas::{
 use tokio::time::sleep;
 
 use crate::{
-    herd::{Fleet, Health, destination_name, source_name},
+    herd::{Fleet, Health, SLOW_FACTOR, destination_name, source_name},
     record::Record,
 };
 
@@ -48,6 +49,17 @@ pub struct Model {
     /// What was measured.
     pub record: Record,
     breaches: AtomicU64,
+    /// How many databases were frozen.
+    freezes: AtomicU64,
+    /// How many are frozen and not yet open, and how many were at the most since all became slow.
+    frozen: Mutex<Frozen>,
+}
+
+/// Customers who cannot write.
+#[derive(Debug, Clone, Copy, Default)]
+struct Frozen {
+    now: u64,
+    slowed_max: u64,
 }
 
 struct Host {
@@ -83,6 +95,8 @@ impl Model {
             databases: Mutex::default(),
             record: Record::default(),
             breaches: AtomicU64::new(0),
+            freezes: AtomicU64::new(0),
+            frozen: Mutex::default(),
         }))
     }
 
@@ -90,6 +104,31 @@ impl Model {
     /// a name switched to a copy that is not open, a source thawed beside an open copy.
     pub fn breaches(&self) -> u64 {
         self.breaches.load(Ordering::Relaxed)
+    }
+
+    /// How many databases were frozen at once, at the most, since all destinations became slow.
+    pub fn frozen_slowed_max(&self) -> u64 {
+        self.frozen.lock().unwrap_or_else(PoisonError::into_inner).slowed_max
+    }
+
+    fn is_slowed(&self) -> bool {
+        let after = self.fleet.slowed_after;
+        after > 0 && self.freezes.load(Ordering::Relaxed) >= after
+    }
+
+    /// A database was frozen, or is writable again at one end.
+    fn count_frozen(&self, froze: bool) {
+        let slowed = self.is_slowed();
+        let mut frozen = self.frozen.lock().unwrap_or_else(PoisonError::into_inner);
+        if froze {
+            self.freezes.fetch_add(1, Ordering::Relaxed);
+            frozen.now += 1;
+        } else {
+            frozen.now = frozen.now.saturating_sub(1);
+        }
+        if slowed {
+            frozen.slowed_max = frozen.slowed_max.max(frozen.now);
+        }
     }
 
     /// Does a job's step, as the services' steps would.
@@ -148,7 +187,9 @@ impl Model {
         }
         let in_work = Guard::new(&host.in_work);
         let crowd = f64::from(in_work.count) / f64::from(self.fleet.knee.max(1));
-        sleep(own.mul_f64(crowd.max(1.0) * Fleet::slowness(host.health))).await;
+        let at_destination = Service::Import.steps().contains(&job.step());
+        let slowed = if at_destination && self.is_slowed() { SLOW_FACTOR } else { 1.0 };
+        sleep(own.mul_f64(crowd.max(1.0) * Fleet::slowness(host.health) * slowed)).await;
         drop(in_work);
         let id = job
             .migration_id
@@ -171,7 +212,11 @@ impl Model {
         let database = databases.entry(job.migration_id.clone()).or_default();
         let breach = || self.breaches.fetch_add(1, Ordering::Relaxed);
         match job.step() {
-            Step::Freeze => database.frozen = true,
+            Step::Freeze => {
+                if !std::mem::replace(&mut database.frozen, true) {
+                    self.count_frozen(true);
+                }
+            }
             Step::Import => database.copied = !lies,
             Step::Verify if !database.copied => {
                 return Err(Failure::new(Code::CopyDiffers, "table wp_posts is missing"));
@@ -180,7 +225,9 @@ impl Model {
                 if !database.frozen || !database.copied || !database.disarmed {
                     breach();
                 }
-                database.open = true;
+                if !std::mem::replace(&mut database.open, true) {
+                    self.count_frozen(false);
+                }
             }
             Step::Switch => {
                 if !database.open {
@@ -191,6 +238,9 @@ impl Model {
             Step::Thaw => {
                 if database.open {
                     breach();
+                }
+                if database.frozen && !database.open {
+                    self.count_frozen(false);
                 }
                 databases.remove(&job.migration_id);
             }

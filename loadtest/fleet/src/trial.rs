@@ -52,6 +52,8 @@ pub struct Outcome {
     pub summary: Summary,
     /// Promises that were broken.
     pub breaches: u64,
+    /// How many databases were frozen at once, at the most, since all destinations became slow.
+    pub frozen_slowed_max: u64,
     /// The average size of an event in the log, in bytes.
     pub event_bytes: u64,
     /// How many events there are.
@@ -96,6 +98,8 @@ impl Outcome {
             "slots": self.slots,
             "quarantined": self.status.quarantined,
             "breaches": self.breaches,
+            "frozen_slowed_max": self.frozen_slowed_max,
+            "broken_promises": self.status.frozen.deferrals,
             "steps": self.summary.steps,
             "failures": self.summary.failures,
             "plan_seconds": round(self.plan.as_secs_f64()),
@@ -166,6 +170,7 @@ pub async fn run(args: &Args) -> Result<Outcome> {
         status,
         summary: model.record.summary(),
         breaches: model.breaches(),
+        frozen_slowed_max: model.frozen_slowed_max(),
         slots: stage.slots(&campaign).await?,
         event_bytes: stage.event_bytes(&campaign).await?,
         events: stage.last_sequence(&campaign).await?,

@@ -73,3 +73,26 @@ fn the_red_button_stops_admissions_and_calls_back_what_is_not_being_switched() {
         assert!(admitted.as_u64() <= in_flight.as_u64(), "{figures:#}");
     }
 }
+
+#[test]
+fn when_all_destinations_become_slow_no_customer_stands_frozen_in_a_queue() {
+    // The sources alone would freeze 240 at once.
+    let figures = trial(&[
+        "--migrations=500",
+        "--sources=60",
+        "--per-source=4",
+        "--destinations=5",
+        "--per-destination=4",
+        "--max-in-flight=400",
+        "--failures-per-million=0",
+        "--slowed-after=200",
+    ]);
+    assert_eq!(figures["completed"], 500, "{figures:#}");
+    // As many as the destinations have in work, whose slots each holds from before its freeze: so the
+    // time frozen is that of its own steps, however slow they are.
+    let frozen = figures["frozen_slowed_max"].as_u64().unwrap();
+    assert!((1..=20).contains(&frozen), "{figures:#}");
+    assert_eq!(figures["broken_promises"], 0, "{figures:#}");
+    assert_eq!(figures["failures"], 0, "{figures:#}");
+    assert_eq!(figures["quarantined"], serde_json::json!([]), "{figures:#}");
+}
