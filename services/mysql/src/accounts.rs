@@ -11,6 +11,8 @@
 //! 3. An account may serve several databases that move at the same time. Each account has a lock,
 //!    and `drover.account` says which migrations use it and whether Drover made it.
 
+mod renamed;
+
 use std::{collections::BTreeSet, fmt};
 
 use drover_schemas::{Code, MigrationId};
@@ -345,18 +347,19 @@ pub(crate) async fn make(
     let session = locked.session();
     let lock = ledger::account_lock(&grantee.sql());
     ledger::lock(session, &lock, &order).await?;
-    make_locked(session, order.migration, grantee, (account, own)).await?;
+    let ours = (order.migration, order.brings_back.filter(|_| own));
+    make_locked(session, ours, grantee, account).await?;
     ledger::unlock(session, &lock).await
 }
 
 async fn make_locked(
     session: &mut Session,
-    migration: MigrationId,
+    (migration, own): (MigrationId, Option<MigrationId>),
     grantee: &Grantee,
-    (account, own): (Option<&Account>, bool),
+    account: Option<&Account>,
 ) -> Result<(), Error> {
     let name = grantee.sql();
-    let there = stored(session, grantee).await?;
+    let mut there = stored(session, grantee).await?;
     let used: Vec<String> = session
         .rows(
             "reading the ledger",
@@ -366,21 +369,24 @@ async fn make_locked(
     let same = match (&there, account) {
         (None, _) => false,
         (Some(stored), Some(account)) if stored.open => {
-            stored.login == account.login && (own || !used.is_empty())
+            stored.login == account.login && (own.is_some() || !used.is_empty())
         }
         (Some(stored), Some(account)) => stored.login == account.login,
         // A role has no password: it is the same when Drover made it, or it was the customer's.
-        (Some(_), None) => own || !used.is_empty(),
+        (Some(_), None) => own.is_some() || !used.is_empty(),
     };
     if there.is_some() && !same {
-        return Err(session.server().found(Code::AccountTaken, name));
+        let ours = own.filter(|_| account.is_some()).map(|own| (migration, own));
+        match ours {
+            Some(ours) if renamed::may_be(session, ours, grantee).await? => {
+                note(session, migration, grantee, false).await?;
+                renamed::rename(session, grantee).await?;
+                there = None;
+            }
+            Some(_) | None => return Err(session.server().found(Code::AccountTaken, name)),
+        }
     }
-    // The note comes first: an account without one would never be dropped again.
-    let made = u8::from(there.is_none());
-    let (user, host) = (literal(&grantee.user), literal(&grantee.host));
-    let sql =
-        format!("INSERT IGNORE INTO drover.account VALUES ({user},{host},'{migration}',{made})");
-    session.run("writing the ledger", &sql).await?;
+    note(session, migration, grantee, there.is_none()).await?;
     if there.is_some() {
         return Ok(());
     }
@@ -388,6 +394,22 @@ async fn make_locked(
         None => session.run("making a role", &format!("CREATE ROLE {name}")).await,
         Some(account) => create(session, account).await,
     }
+}
+
+/// Notes that a migration uses an account, and whether Drover makes it: before it does, as one without
+/// a note would never be dropped again.
+async fn note(
+    session: &mut Session,
+    migration: MigrationId,
+    grantee: &Grantee,
+    made: bool,
+) -> Result<(), Error> {
+    let (user, host, made) = (literal(&grantee.user), literal(&grantee.host), u8::from(made));
+    let sql = format!(
+        "INSERT INTO drover.account VALUES ({user},{host},'{migration}',{made}) \
+         ON DUPLICATE KEY UPDATE made = GREATEST(made, VALUES(made))"
+    );
+    session.run("writing the ledger", &sql).await
 }
 
 async fn create(session: &mut Session, account: &Account) -> Result<(), Error> {
@@ -440,6 +462,9 @@ async fn release_locked(
         let kind = if grantee.role { "ROLE" } else { "USER" };
         let sql = format!("DROP {kind} IF EXISTS {}", grantee.sql());
         session.run("dropping an account", &sql).await?;
+    }
+    if alone && !grantee.role {
+        renamed::give_back(session, grantee).await?;
     }
     // Who is left inherits that Drover made it.
     let keep_made = if made {

@@ -128,7 +128,8 @@ async fn make_all(locked: &mut Locked, accounts: &Accounts) -> Result<(), Error>
         make(locked, &grantee, None, owners.contains(&grantee)).await?;
     }
     for account in &accounts.accounts {
-        let own = owners.contains(&account.grantee);
+        let in_role = known.iter().any(|member| member.grantee == account.grantee);
+        let own = owners.contains(&account.grantee) && !in_role;
         make(locked, &account.grantee, Some(account), own).await?;
     }
     let mut statements = Vec::new();

@@ -428,8 +428,8 @@ async fn accounts_come_back_to_those_that_were_shut_out() {
             assert_eq!(common::refusal(conn.query_drop(sql).await) == 0, may, "{user}: {sql}");
         }
         if run == 2 {
+            // As behind a switch: the copy is kept, closed, and the next run replaces it.
             close(source, &back_at(7), None).await.unwrap();
-            drop_copy(source, &back_at(8)).await.unwrap();
             thaw(destination, &back_at(9)).await.unwrap();
             assert_eq!(granted(&pair.source, "mask%").await, shut_out);
             assert_eq!(granted(&pair.destination, "mask%").await, there);
@@ -438,4 +438,58 @@ async fn accounts_come_back_to_those_that_were_shut_out() {
     retire(destination, &Order { run: 3, ..back_at(50) }).await.unwrap();
     let mut conn = pair.destination.mariadb.connect("mask_all", "one").await.unwrap();
     assert_ne!(common::refusal(conn.query_drop("SELECT * FROM mask_1.t").await), 0);
+}
+
+/// The customer has another password at the destination: the old account gets out of the way, and gets
+/// its name and its own password back, whoever dies at it.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_account_of_another_password_gets_out_of_the_way() {
+    let pair = pair().await;
+    let (source, destination) = (&pair.source.server, &pair.destination.server);
+    let database = "changed";
+    let sql = "CREATE USER changes IDENTIFIED BY 'old' WITH MAX_USER_CONNECTIONS 7; \
+               GRANT ALL ON changed.* TO changes; CREATE TABLE t (a INT)";
+    sow(&pair.source, database, &[sql]).await;
+    let at = |revision| order(database, revision);
+    freeze(source, &at(1), Duration::ZERO).await.unwrap();
+    let sealed = accounts(source, &at(2)).await.unwrap();
+    let dumped = pair.dump(database, &[]).await;
+    pair.import(&dumped, 3).await.unwrap();
+    disarm(source, &at(4)).await.unwrap();
+    open(destination, &at(5), &sealed).await.unwrap();
+    retire(source, &at(6)).await.unwrap();
+    let all = "SELECT GROUP_CONCAT(User, Priv ORDER BY User) FROM mysql.global_priv \
+               WHERE User = 'changes' OR User LIKE 'drover\\_aside%'";
+    let old: String = pair.source.value(all).await;
+    let sql = "ALTER USER changes IDENTIFIED BY 'new'";
+    pair.destination.mariadb.execute(sql).await.unwrap();
+
+    freeze(destination, &back(database, 1), Duration::ZERO).await.unwrap();
+    let sealed = accounts(destination, &back(database, 2)).await.unwrap();
+    disarm(destination, &back(database, 3)).await.unwrap();
+    let mut revision = 10;
+    for commands in cuts() {
+        bring(source, &dumped, revision).await.unwrap();
+        let order = back(database, revision + 1);
+        let done = open(&cut(pair, commands).await, &order, &sealed).await;
+        if commands / 4 % 2 == 0 {
+            open(source, &order, &sealed).await.unwrap();
+            let mut conn = pair.source.mariadb.connect("changes", "new").await.unwrap();
+            conn.query_drop("INSERT INTO changed.t VALUES (1)").await.unwrap();
+            assert!(pair.source.mariadb.connect("changes", "old").await.is_err());
+        }
+        close(source, &back(database, revision + 2), None).await.unwrap();
+        assert_eq!(pair.source.value::<String>(all).await, old, "{commands}");
+        revision += 3;
+        if done.is_ok() {
+            assert!(commands > 15, "the proxy cut nothing");
+            break;
+        }
+    }
+    // It is good for something else: nobody decides which password is right.
+    let sql = "GRANT SELECT ON corpus_elsewhere.* TO changes";
+    pair.source.mariadb.execute(sql).await.unwrap();
+    bring(source, &dumped, revision).await.unwrap();
+    let taken = open(source, &back(database, revision + 1), &sealed).await;
+    assert_eq!(failure(taken.map(drop)).code, Code::AccountTaken);
 }

@@ -64,7 +64,7 @@ async fn completed(world: &World, campaign: &str, count: u64) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_wave_with_what_was_written_at_the_destination() {
-    let world = world(&["shop", "blog"]).await;
+    let mut world = world(&["shop", "blog"]).await;
     let _services = world.serve_with("drover-1", &["all"], &[SHORT]);
     let inventory = world.inventory();
     world.ok(&["plan", CAMPAIGN, "--inventory", inventory.to_str().unwrap()]).await;
@@ -81,16 +81,21 @@ async fn a_wave_with_what_was_written_at_the_destination() {
     let said = world.drover(&["rollback", CAMPAIGN, "--wave", "w1"]).await;
     assert_eq!((said.code, said.err.contains("DRV-0408")), (1, true), "{said:?}");
 
-    // The customer has another password there: nobody decides which is right.
+    // The customer has another password there; and the old one is good for something else.
     let events = world.events().await.len();
-    let owner = &world.rows[1].site.owner;
-    let password = |text: &str| format!("ALTER USER '{}'@'%' IDENTIFIED BY '{text}'", owner.user);
-    world.destination().execute(&password("another")).await.unwrap();
+    let owner = &mut world.rows[1].site.owner;
+    owner.password = "another".to_owned();
+    let account = format!("'{}'@'%'", owner.user);
+    let password = format!("ALTER USER {account} IDENTIFIED BY 'another'");
+    world.destination().execute(&password).await.unwrap();
+    let other = format!("CREATE DATABASE elsewhere; GRANT SELECT ON elsewhere.* TO {account}");
+    world.source().execute(&other).await.unwrap();
     let said = world.drover(&back).await;
     assert_eq!((said.code, said.err.contains("DRV-0261")), (1, true), "{said:?}");
     assert!(said.out.contains("DRV-0401"), "{said:?}");
     assert_eq!(world.events().await.len(), events, "nothing was said to the log");
-    world.destination().execute(&password(&owner.password)).await.unwrap();
+    let none = format!("REVOKE SELECT ON elsewhere.* FROM {account}");
+    world.source().execute(&none).await.unwrap();
 
     let said = world.ok(&back).await;
     assert!(said.contains("2 of 2 migrations are brought back"), "{said}");

@@ -96,6 +96,15 @@ impl Rows {
     }
 }
 
+impl Rows {
+    /// Whether somebody holds anything on any database.
+    pub fn has_any(&self, grantee: &Grantee) -> bool {
+        let is = |(user, host): &(String, String)| *user == grantee.user && *host == grantee.host;
+        self.exact.values().any(|all| all.iter().any(is))
+            || self.patterns.iter().any(|(_, who)| is(who))
+    }
+}
+
 /// The name that an exact text in `mysql.db` stands for.
 fn unescaped(text: &str) -> String {
     let mut name = String::with_capacity(text.len());
