@@ -8,11 +8,13 @@
 //! | `stage` | the two servers, their databases, and making room between two measurements |
 //! | `stock` | what others do: the stock pipe, mydumper with myloader, statements alone |
 //! | `engine` | dump, load and verify by `services/mysql` |
+//! | `profile` | processor time by process, and what the servers count |
 //! | `campaign` | whole migrations by `drover serve all` |
 
 mod campaign;
 mod engine;
 mod large;
+mod profile;
 mod small;
 mod stage;
 mod stock;

@@ -10,7 +10,9 @@ use serde_json::{Map, Value, json};
 use crate::{
     campaign::{Drover, host_name},
     engine::Engine,
-    median, round, say,
+    median,
+    profile::{self, Meter},
+    round, say,
     stage::Stage,
     stock::{self, Floor},
 };
@@ -43,6 +45,8 @@ struct Small {
     databases: Vec<String>,
     /// Of the engine's copies.
     copies: u64,
+    /// What the last measurement used, by what was measured.
+    profiles: Map<String, Value>,
 }
 
 /// Measures all of it.
@@ -56,7 +60,7 @@ pub async fn measure(number: usize, rounds: u32) -> Result<Value> {
     stage.sow(&sites(&databases)).await?;
     let engine = Engine::new(&stage)?;
     engine.freeze(&databases).await?;
-    let mut small = Small { stage, engine, databases, copies: 0 };
+    let mut small = Small { stage, engine, databases, copies: 0, profiles: Map::new() };
     let best = small.best().await?;
     let mut seconds: [Vec<f64>; 5] = Default::default();
     let floor = Floor::read(&small.stage, &small.databases, best.floor).await?;
@@ -65,12 +69,12 @@ pub async fn measure(number: usize, rounds: u32) -> Result<Value> {
         let all = small.databases.len();
         seconds[0].push(small.pipe(all, best.pipe).await?);
         seconds[1].push(small.mydumper(all, best.mydumper).await?);
-        seconds[2].push(small.floor(&floor).await?);
+        seconds[2].push(small.floor(all, &floor).await?);
         seconds[3].push(small.engine(all, best.engine).await?);
         let moved = &moved[n as usize];
         seconds[4].push(small.migration(moved, n, best.in_flight).await?);
     }
-    Ok(small.figures(&best, &mut seconds))
+    small.figures(&best, &mut seconds)
 }
 
 /// The best number side by side of each.
@@ -93,7 +97,7 @@ impl Small {
             tried[0].push((self.pipe(sample, p).await?, p));
             tried[1].push((self.mydumper(sample, p).await?, p));
             let floor = Floor::read(&self.stage, &self.databases[..sample], p).await?;
-            tried[2].push((self.floor(&floor).await?, p));
+            tried[2].push((self.floor(sample, &floor).await?, p));
             tried[3].push((self.engine(sample, p).await?, p));
         }
         let [pipe, mydumper, floor, engine] = tried.map(|mut tried| {
@@ -103,24 +107,30 @@ impl Small {
         Ok(Best { pipe, mydumper, floor, engine, in_flight: IN_FLIGHT })
     }
 
-    async fn pipe(&self, number: usize, side_by_side: usize) -> Result<f64> {
+    async fn pipe(&mut self, number: usize, side_by_side: usize) -> Result<f64> {
         self.stage.settle().await?;
+        let meter = Meter::read(&self.stage).await?;
         let seconds = stock::pipe(&self.stage, &self.databases[..number], side_by_side).await?;
+        self.keep("pipe", &meter, number).await?;
         self.clear().await?;
         Ok(seconds)
     }
 
-    async fn mydumper(&self, number: usize, threads: usize) -> Result<f64> {
+    async fn mydumper(&mut self, number: usize, threads: usize) -> Result<f64> {
         self.stage.settle().await?;
         let pattern = self.databases[..number].join("|");
+        let meter = Meter::read(&self.stage).await?;
         let seconds = stock::mydumper(&self.stage, &pattern, threads).await?;
+        self.keep("mydumper", &meter, number).await?;
         self.clear().await?;
         Ok(seconds)
     }
 
-    async fn floor(&self, floor: &Floor) -> Result<f64> {
+    async fn floor(&mut self, number: usize, floor: &Floor) -> Result<f64> {
         self.stage.settle().await?;
+        let meter = Meter::read(&self.stage).await?;
         let seconds = floor.run(&self.stage).await?;
+        self.keep("floor", &meter, number).await?;
         self.clear().await?;
         Ok(seconds)
     }
@@ -128,28 +138,39 @@ impl Small {
     async fn engine(&mut self, number: usize, side_by_side: usize) -> Result<f64> {
         self.stage.settle().await?;
         self.copies += 1;
+        let meter = Meter::read(&self.stage).await?;
         let some = &self.databases[..number];
         let seconds = self.engine.copy(some, self.copies, side_by_side).await?;
-        self.engine.clear(some, self.copies).await?;
+        self.keep("engine", &meter, number).await?;
+        self.engine.clear(&self.databases[..number], self.copies).await?;
         Ok(seconds)
     }
 
     /// Databases move once: each round has its own, made before and dropped after it.
-    async fn migration(&self, moved: &[String], round: u32, in_flight: u32) -> Result<f64> {
+    async fn migration(&mut self, moved: &[String], round: u32, in_flight: u32) -> Result<f64> {
         self.stage.sow(&sites(moved)).await?;
         let drover = Drover::new(&self.stage).await?;
         self.stage.settle().await?;
+        let meter = Meter::read(&self.stage).await?;
         let seconds = drover.migrate(&format!("round-{round}"), moved, in_flight).await?;
+        drop(drover);
+        self.keep("migration", &meter, moved.len()).await?;
         self.stage.clear(self.stage.source(), moved).await?;
         self.stage.clear(self.stage.destination(), moved).await?;
         Ok(seconds)
+    }
+
+    async fn keep(&mut self, what: &str, meter: &Meter, number: usize) -> Result<()> {
+        let used = meter.since(&self.stage, number).await?;
+        self.profiles.insert(what.to_owned(), used);
+        Ok(())
     }
 
     async fn clear(&self) -> Result<()> {
         self.stage.clear(self.stage.destination(), &self.databases).await
     }
 
-    fn figures(&self, best: &Best, seconds: &mut [Vec<f64>; 5]) -> Value {
+    fn figures(&self, best: &Best, seconds: &mut [Vec<f64>; 5]) -> Result<Value> {
         let number = self.databases.len() as f64;
         let rates: Vec<f64> =
             seconds.iter_mut().map(|of| round(number * 3600.0 / median(of))).collect();
@@ -169,6 +190,9 @@ impl Small {
                 "engine": best.engine, "migration": best.in_flight,
             }),
         );
-        Value::Object(figures)
+        let flush_us = profile::flush_us(self.stage.fleet.bed.dir())?;
+        figures.insert("flush_us".into(), json!(flush_us));
+        figures.insert("used_per_database".into(), Value::Object(self.profiles.clone()));
+        Ok(Value::Object(figures))
     }
 }

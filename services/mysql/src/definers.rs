@@ -96,7 +96,7 @@ async fn all(session: &mut Session, database: &str) -> Result<BTreeSet<String>, 
     let name = literal(database);
     let sql = format!(
         "SELECT DEFINER FROM information_schema.VIEWS WHERE TABLE_SCHEMA = {name} \
-         UNION SELECT DEFINER FROM information_schema.TRIGGERS WHERE TRIGGER_SCHEMA = {name} \
+         UNION SELECT DEFINER FROM information_schema.TRIGGERS WHERE EVENT_OBJECT_SCHEMA = {name} \
          UNION SELECT DEFINER FROM information_schema.ROUTINES WHERE ROUTINE_SCHEMA = {name} \
          UNION SELECT DEFINER FROM information_schema.EVENTS WHERE EVENT_SCHEMA = {name}"
     );

@@ -265,6 +265,9 @@ impl Relation {
 
 /// Six queries in one text, in the order in which [`Lists::read`] takes their answers.
 ///
+/// A trigger is always in its table's database; only when asked by that one does MariaDB not open the
+/// tables of all databases (`EVENT_OBJECT_SCHEMA`).
+///
 /// MariaDB's routines are asked from `mysql.proc`, whose key begins with the database: its
 /// `information_schema.ROUTINES` of some versions reads those of the whole server.
 fn list_queries(flavour: Flavour, database: &str) -> String {
@@ -296,7 +299,7 @@ fn list_queries(flavour: Flavour, database: &str) -> String {
          SELECT TRIGGER_NAME, EVENT_OBJECT_TABLE, ACTION_TIMING, EVENT_MANIPULATION, \
          ACTION_ORDER, ACTION_STATEMENT, SQL_MODE, DEFINER, CHARACTER_SET_CLIENT, \
          COLLATION_CONNECTION, DATABASE_COLLATION \
-         FROM information_schema.TRIGGERS WHERE TRIGGER_SCHEMA = {name} ORDER BY TRIGGER_NAME; \
+         FROM information_schema.TRIGGERS WHERE EVENT_OBJECT_SCHEMA = {name} ORDER BY TRIGGER_NAME; \
          SELECT EVENT_NAME, DEFINER, TIME_ZONE, EVENT_TYPE, EXECUTE_AT, INTERVAL_VALUE, \
          INTERVAL_FIELD, STARTS, ENDS, ON_COMPLETION, EVENT_DEFINITION, EVENT_COMMENT, SQL_MODE, \
          CHARACTER_SET_CLIENT, COLLATION_CONNECTION, DATABASE_COLLATION \
