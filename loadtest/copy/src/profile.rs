@@ -56,7 +56,8 @@ impl Meter {
         let mut counts = Map::new();
         for (name, counted) in &now.counted {
             let before = self.counted.get(name).copied().unwrap_or_default();
-            counts.insert(name.clone(), json!(round(counted.saturating_sub(before) as f64 / number)));
+            counts
+                .insert(name.clone(), json!(round(counted.saturating_sub(before) as f64 / number)));
         }
         Ok(json!({ "cpu_ms": cpu, "counts": counts }))
     }

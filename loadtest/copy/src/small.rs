@@ -25,9 +25,12 @@ const SIDE_BY_SIDE_OF_FEW: [usize; 2] = [4, 8];
 /// Below so many databases not all is tried.
 const MANY: usize = 200;
 /// With so many databases the best number is looked for.
-const SAMPLE: usize = 32;
-/// Migrations in flight.
-const IN_FLIGHT: u32 = 16;
+const SAMPLE: usize = 48;
+/// How many migrations in flight are tried.
+const IN_FLIGHT: [u32; 3] = [4, 8, 16];
+
+/// What is measured.
+const NAMES: [&str; 5] = ["pipe", "mydumper", "floor", "engine", "migration"];
 
 /// The databases of a name, numbered.
 fn names(stem: &str, number: usize) -> Vec<String> {
@@ -47,32 +50,36 @@ struct Small {
     copies: u64,
     /// What the last measurement used, by what was measured.
     profiles: Map<String, Value>,
+    /// Databases an hour by what was measured and how many side by side, of the search for the best.
+    tried: Map<String, Value>,
 }
 
 /// Measures all of it.
 pub async fn measure(number: usize, rounds: u32) -> Result<Value> {
     let databases = names("site", number);
     let moved: Vec<Vec<String>> =
-        (0..=rounds).map(|n| names(&format!("moved{n}"), number)).collect();
-    let hosts: Vec<String> = moved.iter().flatten().map(|name| host_name(name)).collect();
+        (1..=rounds).map(|n| names(&format!("moved{n}"), number)).collect();
+    let tried = IN_FLIGHT.map(|n| names(&format!("tried{n}"), SAMPLE.min(number)));
+    let hosts = moved.iter().chain(&tried).flatten().map(|name| host_name(name));
+    let hosts: Vec<String> = hosts.collect();
     let stage = Stage::start(&hosts).await?;
     say(&format!("small: sowing {number} databases"));
     stage.sow(&sites(&databases)).await?;
     let engine = Engine::new(&stage)?;
     engine.freeze(&databases).await?;
-    let mut small = Small { stage, engine, databases, copies: 0, profiles: Map::new() };
-    let best = small.best().await?;
+    let mut small =
+        Small { stage, engine, databases, copies: 0, profiles: Map::new(), tried: Map::new() };
+    let best = small.best(&tried).await?;
     let mut seconds: [Vec<f64>; 5] = Default::default();
     let floor = Floor::read(&small.stage, &small.databases, best.floor).await?;
-    for n in 1..=rounds {
+    for (n, moved) in (1..).zip(&moved) {
         say(&format!("small: round {n} of {rounds}"));
         let all = small.databases.len();
         seconds[0].push(small.pipe(all, best.pipe).await?);
         seconds[1].push(small.mydumper(all, best.mydumper).await?);
         seconds[2].push(small.floor(all, &floor).await?);
         seconds[3].push(small.engine(all, best.engine).await?);
-        let moved = &moved[n as usize];
-        seconds[4].push(small.migration(moved, n, best.in_flight).await?);
+        seconds[4].push(small.migration(moved, &format!("round-{n}"), best.in_flight).await?);
     }
     small.figures(&best, &mut seconds)
 }
@@ -87,10 +94,10 @@ struct Best {
 }
 
 impl Small {
-    async fn best(&mut self) -> Result<Best> {
+    async fn best(&mut self, migrations: &[Vec<String>]) -> Result<Best> {
         let sample = SAMPLE.min(self.databases.len());
         say(&format!("small: looking for the best number side by side, {sample} databases each"));
-        let mut tried: [Vec<(f64, usize)>; 4] = Default::default();
+        let mut tried: [Vec<(f64, usize)>; 5] = Default::default();
         let few = self.databases.len() < MANY;
         let numbers = if few { &SIDE_BY_SIDE_OF_FEW[..] } else { &SIDE_BY_SIDE[..] };
         for &p in numbers {
@@ -100,11 +107,20 @@ impl Small {
             tried[2].push((self.floor(sample, &floor).await?, p));
             tried[3].push((self.engine(sample, p).await?, p));
         }
-        let [pipe, mydumper, floor, engine] = tried.map(|mut tried| {
+        for (moved, n) in migrations.iter().zip(IN_FLIGHT) {
+            tried[4].push((self.migration(moved, &format!("try-{n}"), n).await?, n as usize));
+        }
+        for (name, tried) in NAMES.iter().zip(&tried) {
+            let rate = |(seconds, n): &(f64, usize)| {
+                (n.to_string(), json!((sample as f64 * 3600.0 / seconds).round()))
+            };
+            self.tried.insert((*name).to_owned(), Value::Object(tried.iter().map(rate).collect()));
+        }
+        let [pipe, mydumper, floor, engine, in_flight] = tried.map(|mut tried| {
             tried.sort_by(|a, b| a.0.total_cmp(&b.0));
             tried.first().map_or(1, |(_, p)| *p)
         });
-        Ok(Best { pipe, mydumper, floor, engine, in_flight: IN_FLIGHT })
+        Ok(Best { pipe, mydumper, floor, engine, in_flight: u32::try_from(in_flight)? })
     }
 
     async fn pipe(&mut self, number: usize, side_by_side: usize) -> Result<f64> {
@@ -147,12 +163,12 @@ impl Small {
     }
 
     /// Databases move once: each round has its own, made before and dropped after it.
-    async fn migration(&mut self, moved: &[String], round: u32, in_flight: u32) -> Result<f64> {
+    async fn migration(&mut self, moved: &[String], campaign: &str, in_flight: u32) -> Result<f64> {
         self.stage.sow(&sites(moved)).await?;
         let drover = Drover::new(&self.stage).await?;
         self.stage.settle().await?;
         let meter = Meter::read(&self.stage).await?;
-        let seconds = drover.migrate(&format!("round-{round}"), moved, in_flight).await?;
+        let seconds = drover.migrate(campaign, moved, in_flight).await?;
         drop(drover);
         self.keep("migration", &meter, moved.len()).await?;
         self.stage.clear(self.stage.source(), moved).await?;
@@ -177,8 +193,7 @@ impl Small {
         let of_pipe = |rate: f64| (rate / rates[0] * 100.0).round() / 100.0;
         let mut figures = Map::new();
         figures.insert("databases".into(), json!(self.databases.len()));
-        let names = ["pipe", "mydumper", "floor", "engine", "migration"];
-        for (name, rate) in names.iter().zip(&rates) {
+        for (name, rate) in NAMES.iter().zip(&rates) {
             figures.insert(format!("{name}_per_hour"), json!(rate.round()));
         }
         figures.insert("engine_to_pipe".into(), json!(of_pipe(rates[3])));
@@ -190,6 +205,7 @@ impl Small {
                 "engine": best.engine, "migration": best.in_flight,
             }),
         );
+        figures.insert("tried_per_hour".into(), Value::Object(self.tried.clone()));
         let flush_us = profile::flush_us(self.stage.fleet.bed.dir())?;
         figures.insert("flush_us".into(), json!(flush_us));
         figures.insert("used_per_database".into(), Value::Object(self.profiles.clone()));

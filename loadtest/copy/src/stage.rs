@@ -40,7 +40,9 @@ impl Stage {
             more_options: SERVER_OPTIONS.map(str::to_owned).to_vec(),
         };
         let plan = Plan { sources: 1, destinations: 1, slots: SLOTS, both_ways: false, settings };
-        let records = host_names.iter().map(|name| format!("{name}.{ZONE}. 1 IN CNAME src-1"));
+        // No cache keeps them: to wait for caches takes nobody's time, but a short run's rate would
+        // be that of the waiting.
+        let records = host_names.iter().map(|name| format!("{name}.{ZONE}. 0 IN CNAME src-1"));
         let records: Vec<String> = records.collect();
         let fleet = Fleet::start(Bed::new()?, &plan, |_| records).await?;
         Ok(Self { fleet })
