@@ -346,7 +346,7 @@ pub(crate) async fn make(
     let order = locked.order().clone();
     let session = locked.session();
     let lock = ledger::account_lock(&grantee.sql());
-    ledger::lock(session, &lock, &order).await?;
+    ledger::lock(session, std::slice::from_ref(&lock), &order).await?;
     let ours = (order.migration, order.brings_back.filter(|_| own));
     make_locked(session, ours, grantee, account).await?;
     ledger::unlock(session, &lock).await
@@ -440,7 +440,7 @@ pub(crate) async fn release(locked: &mut Locked) -> Result<u32, Error> {
         let grantee = Grantee { role, user, host };
         count += u32::from(!grantee.role);
         let lock = ledger::account_lock(&grantee.sql());
-        ledger::lock(session, &lock, &order).await?;
+        ledger::lock(session, std::slice::from_ref(&lock), &order).await?;
         release_locked(session, order.migration, &grantee).await?;
         ledger::unlock(session, &lock).await?;
     }

@@ -110,20 +110,32 @@ impl Server {
 
     /// A connection, its settings made and the server's kind and version checked.
     pub async fn session(&self) -> Result<Session, Error> {
+        Session::begin(self.clone(), self.connect().await?).await
+    }
+
+    /// The id of a session that is newer than everything that happened before this call.
+    pub(crate) async fn newest_id(&self) -> Result<u64, Error> {
+        let doing = "asking for a session's id";
+        let failed = |e| self.statement_error(doing, &e);
+        let mut conn = self.connect().await?;
+        let id = conn.query_first("SELECT CONNECTION_ID()").await.map_err(failed)?;
+        conn.disconnect().await.map_err(failed)?;
+        let (server, what) = (self.name().to_string(), "no answer".to_owned());
+        id.ok_or(Error::Unexpected { server, doing, what })
+    }
+
+    async fn connect(&self) -> Result<Conn, Error> {
         let opts = self.driver_options()?;
         let connecting = Conn::new(opts);
         let limit = std::time::Duration::from_secs(CONNECT_S_MAX);
-        let conn = match tokio::time::timeout(limit, connecting).await {
-            Ok(made) => made.map_err(|e| self.statement_error("connecting", &e))?,
-            Err(_) => {
-                return Err(Error::Unreachable {
-                    server: self.name().to_string(),
-                    doing: "connecting",
-                    reason: format!("no answer within {CONNECT_S_MAX} s"),
-                });
-            }
-        };
-        Session::begin(self.clone(), conn).await
+        match tokio::time::timeout(limit, connecting).await {
+            Ok(made) => made.map_err(|e| self.statement_error("connecting", &e)),
+            Err(_) => Err(Error::Unreachable {
+                server: self.name().to_string(),
+                doing: "connecting",
+                reason: format!("no answer within {CONNECT_S_MAX} s"),
+            }),
+        }
     }
 
     pub(crate) fn statement_error(&self, doing: &'static str, error: &mysql_async::Error) -> Error {
@@ -152,17 +164,27 @@ pub struct Session {
 
 type Said = (String, u8, String, u64, u8, u8);
 
+/// What a session asks first.
+const ABOUT: &str = "SELECT VERSION(), @@lower_case_table_names, CURRENT_USER(), CONNECTION_ID(), \
+     @@innodb_flush_log_at_trx_commit, @@log_bin";
+
+/// From this major version on a server greets as MariaDB; MySQL has not come so far.
+const MARIADB_FROM: u16 = 10;
+
 impl Session {
     async fn begin(server: Server, mut conn: Conn) -> Result<Self, Error> {
         let doing = "beginning a session";
         let failed = |e| server.statement_error(doing, &e);
-        let said: Option<Said> = conn
-            .query_first(
-                "SELECT VERSION(), @@lower_case_table_names, CURRENT_USER(), CONNECTION_ID(), \
-                 @@innodb_flush_log_at_trx_commit, @@log_bin",
-            )
-            .await
-            .map_err(failed)?;
+        // Question and settings in one packet: a migration has a dozen sessions. Which kind it is the
+        // number in the server's greeting tells well enough to ask; the answer is what counts.
+        let greeted = match conn.server_version() {
+            (major, _, _) if major >= MARIADB_FROM => Flavour::MariaDb,
+            _ => Flavour::MySql,
+        };
+        let mut result =
+            conn.query_iter(format!("{ABOUT}; {}", settings(greeted))).await.map_err(failed)?;
+        let said: Vec<Said> = result.collect().await.map_err(failed)?;
+        let said = said.into_iter().next();
         let Some((version, lower_case_table_names, account, id, flush, binlog)) = said else {
             return Err(Error::Unexpected {
                 server: server.name().to_string(),
@@ -170,9 +192,11 @@ impl Session {
                 what: "no answer".to_owned(),
             });
         };
-        let Some((flavour, number)) = supported(&version) else {
+        let supported = supported(&version).filter(|(flavour, _)| *flavour == greeted);
+        let Some((flavour, number)) = supported else {
             return Err(Error::Unsupported { server: server.name().to_string(), version });
         };
+        result.drop_result().await.map_err(failed)?;
         let (user, host) = account.rsplit_once('@').unwrap_or((&account, ""));
         let about = About {
             flavour,
@@ -183,7 +207,6 @@ impl Session {
             durable: flush == 1,
             binlog: binlog == 1,
         };
-        conn.query_drop(settings(flavour)).await.map_err(failed)?;
         Ok(Self { conn, server, about })
     }
 

@@ -71,23 +71,15 @@ pub(crate) async fn look(locked: &mut Locked) -> Result<Copy, Error> {
     }
 }
 
-/// Says that this migration is about to make its copy, with a new loader.
-pub(crate) async fn claim(locked: &mut Locked, loader: Uuid) -> Result<(), Error> {
-    let order = locked.order();
+/// Says that this migration is about to make its copy, with a new loader; makes the database, by this
+/// statement, and says so. One packet: nothing comes between.
+pub(crate) async fn make(locked: &mut Locked, loader: Uuid, create: &str) -> Result<(), Error> {
+    let (migration, database) = (locked.order().migration, literal(&locked.order().database));
     let sql = format!(
-        "INSERT INTO drover.copy VALUES ('{}',{},'{loader}',FALSE) \
-         ON DUPLICATE KEY UPDATE loader = VALUES(loader), made = FALSE",
-        order.migration,
-        literal(&order.database),
+        "INSERT INTO drover.copy VALUES ('{migration}',{database},'{loader}',FALSE) \
+         ON DUPLICATE KEY UPDATE loader = VALUES(loader), made = FALSE; \
+         {create}; UPDATE drover.copy SET made = TRUE WHERE migration = '{migration}'"
     );
-    locked.session().run("writing the ledger", &sql).await
-}
-
-/// Makes the database, by this statement, and says so. One packet: nothing comes between.
-pub(crate) async fn make(locked: &mut Locked, create: &str) -> Result<(), Error> {
-    let migration = locked.order().migration;
-    let sql =
-        format!("{create}; UPDATE drover.copy SET made = TRUE WHERE migration = '{migration}'");
     locked.session().run("creating the database", &sql).await
 }
 

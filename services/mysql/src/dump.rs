@@ -216,9 +216,11 @@ fn prologue<W: AsyncWrite + Unpin>(session: &Session, found: &Found, writer: &mu
         Form::Zstd => "--   zstd -dc FILE | mariadb --comments DATABASE\n",
         Form::Gzip => "--   zcat FILE | mariadb --comments DATABASE\n",
     });
+    // With `unique_checks = 0` MariaDB collects an empty table's rows and sorts them once more before it
+    // writes them: nearly twice the processor time for a large table, a sixth more for small ones.
     let settings = format!(
         "SET NAMES utf8mb4, time_zone = '+00:00', sql_mode = '{LOADING_MODE}', \
-         foreign_key_checks = 0, unique_checks = 0"
+         foreign_key_checks = 0, unique_checks = 1"
     );
     writer.statement(settings.as_bytes());
     let defaults = &found.lists.defaults;

@@ -6,7 +6,7 @@
 //! between them (`DELIMITER`, comments) is for the stock client only. So no name and no text of a
 //! customer's can be taken for the end of a statement.
 
-use std::io::Read as _;
+use std::{cell::RefCell, io::Read as _};
 
 use drover_schemas::Code;
 use serde::{Deserialize, Serialize};
@@ -25,6 +25,11 @@ const BLOCKING_BYTES_MIN: usize = 256 << 10;
 /// The largest text of a frame that is unpacked, in bytes: a row of 1 GiB, the protocol's limit,
 /// with every byte escaped.
 const TEXT_BYTES_MAX: u64 = (2 << 30) + (16 << 20);
+
+thread_local! {
+    /// Made once a thread: to make one takes longer than to unpack a small frame.
+    static UNPACKER: RefCell<Option<zstd::bulk::Decompressor<'static>>> = const { RefCell::new(None) };
+}
 
 /// What a frame is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -121,7 +126,13 @@ impl Frame {
         }
         let capacity = usize::try_from(length).map_err(|e| e.to_string())?;
         let text = off_thread(capacity, move || match form {
-            Form::Zstd => zstd::bulk::decompress(&stored, capacity),
+            Form::Zstd => UNPACKER.with_borrow_mut(|unpacker| {
+                let unpacker = match unpacker {
+                    Some(unpacker) => unpacker,
+                    None => unpacker.insert(zstd::bulk::Decompressor::new()?),
+                };
+                unpacker.decompress(&stored, capacity)
+            }),
             Form::Gzip => {
                 let mut text = Vec::with_capacity(capacity);
                 // One byte more than there may be, which is then too many.

@@ -1,8 +1,8 @@
 //! Loading a dump into a new database that no customer reaches yet.
 //!
 //! The order of things: the intent in the ledger; an end to whoever else loads; the checks that the
-//! name is free and that no account reaches it; the claim; the database; the claim's confirmation;
-//! the load; the result in the ledger. Run again after an end anywhere, it drops what it had made
+//! name is free and that no account reaches it; in one packet the claim, the database and the claim's
+//! confirmation; the load; the result in the ledger. Run again after an end anywhere, it drops what it had made
 //! and begins anew.
 //!
 //! The session with the lock stays at hand while the loader works, and says so to the server, which
@@ -91,7 +91,6 @@ async fn begin(locked: &mut Locked) -> Result<bool, Error> {
 }
 
 async fn create(locked: &mut Locked, description: &Description, loader: Uuid) -> Result<(), Error> {
-    copy::claim(locked, loader).await?;
     let defaults = &description.defaults;
     let comment = match locked.session().about().flavour {
         Flavour::MariaDb => format!(" COMMENT {}", literal(&defaults.comment)),
@@ -103,7 +102,7 @@ async fn create(locked: &mut Locked, description: &Description, loader: Uuid) ->
         ident(&defaults.charset),
         ident(&defaults.collation),
     );
-    match copy::make(locked, &sql).await {
+    match copy::make(locked, loader, &sql).await {
         Err(error) if error.number() == Some(DATABASE_EXISTS) => Err(copy::taken(locked)),
         other => other,
     }

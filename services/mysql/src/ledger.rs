@@ -143,8 +143,8 @@ impl Locked {
         if session.about().flavour == Flavour::MySql {
             mysql::check(&mut session).await?;
         }
-        lock(&mut session, &migration_lock(order.migration), order).await?;
-        lock(&mut session, &database_lock(&order.database), order).await?;
+        let locks = [migration_lock(order.migration), database_lock(&order.database)];
+        lock(&mut session, &locks, order).await?;
         let entry = read(&mut session, order.migration, side).await?;
         let locked = Self { session, order: order.clone(), side, entry, arming: None };
         match fence(locked.row(), order.asked()) {
@@ -423,11 +423,13 @@ fn hashed_lock(kind: &str, name: &str) -> String {
     format!("drover:{kind}:{}", &blake3::hash(name.as_bytes()).to_hex()[..32])
 }
 
-/// Takes a lock of the server for the life of the session.
-pub async fn lock(session: &mut Session, name: &str, order: &Order) -> Result<(), Error> {
-    let sql = format!("SELECT GET_LOCK({}, {LOCK_S_MAX})", literal(name));
-    let (got,): (Option<i64>,) = session.one("taking the lock", &sql).await?;
-    if got == Some(1) {
+/// Takes locks of the server for the life of the session, one after the other; not the next where one
+/// was not to be had.
+pub async fn lock(session: &mut Session, names: &[String], order: &Order) -> Result<(), Error> {
+    let took = names.iter().map(|name| format!("GET_LOCK({}, {LOCK_S_MAX}) = 1", literal(name)));
+    let sql = format!("SELECT COALESCE({}, 0)", took.collect::<Vec<_>>().join(" AND "));
+    let (got,): (bool,) = session.one("taking the lock", &sql).await?;
+    if got {
         return Ok(());
     }
     Err(Error::LedgerBusy {

@@ -2,10 +2,13 @@
 //!
 //! The loader is a session of its own. Its first words take the copy's lock, and it goes on only
 //! when the ledger says that it is the loader whose turn it is. It runs what the manifest says is
-//! a statement, one at a time; text that a customer wrote (definitions) goes to MariaDB by
+//! a statement; text that a customer wrote (definitions) goes to MariaDB by
 //! `EXECUTE IMMEDIATE`, which takes exactly one statement, in hexadecimal, which nothing ends
 //! early. MySQL has no such word for all kinds of definitions; there each is a packet of its own,
 //! and refused where it could be more than one statement ([`bodies`](crate::bodies)).
+//!
+//! A small database's tables go to the server in one packet, and so do its rows ([`Batch`]): a round
+//! trip costs both sides as much as an INSERT of some rows.
 
 use drover_schemas::Code;
 use mysql_async::prelude::Queryable as _;
@@ -19,6 +22,7 @@ use crate::{
     helpers::Helpers,
     ident::{ident, literal},
     ledger::{State, copy_lock},
+    listing::{ask, text},
     refusals,
     successors::{Changes, put_in},
 };
@@ -29,6 +33,10 @@ const LOCK_S_MAX: u32 = 5;
 /// A MEMORY table takes its limit from the session that makes it; the copy must hold what the
 /// source holds. In bytes.
 const MEMORY_TABLE_BYTES_MAX: u64 = 16 << 30;
+
+/// How large a packet of several statements gets, in bytes; a larger statement goes by itself. Far under
+/// every server's limit, and a packet that is no longer worth waiting for others.
+const BATCH_BYTES_MAX: usize = 256 << 10;
 
 /// The server cannot prepare this kind of statement.
 const NOT_PREPARED: u16 = 1295;
@@ -50,25 +58,29 @@ pub(crate) async fn load(
 ) -> Result<(), Error> {
     let mut session = begin(server, order, loader, 0).await?;
     let mut helpers = Helpers::new(server, order, loader, &contents.frames);
+    let mut batch = Batch::new(&session);
     for frame in &contents.frames {
         let stored = read(server, frame, &mut reader).await?;
         let text = frame.unpack(contents.form, stored).await;
         let text = text.map_err(|what| wrong(server, frame, &what))?;
+        let is_helpers = frame.kind == FrameKind::Rows && helpers.are_wanted();
+        if batch.takes(frame.kind) && !is_helpers {
+            batch.add(&mut session, frame, &text).await?;
+            continue;
+        }
+        batch.run(&mut session).await?;
         match frame.kind {
             FrameKind::Prologue | FrameKind::RowsBegin => {
                 run(&mut session, frame, &text).await?;
                 helpers.tell(frame, text);
             }
-            FrameKind::Rows if helpers.are_wanted() => {
-                helpers.give(&mut session, frame, text).await?;
-            }
+            FrameKind::Rows => helpers.give(&mut session, frame, text).await?,
             FrameKind::RowsEnd => {
                 helpers.end(&mut session).await?;
                 run(&mut session, frame, &text).await?;
             }
             FrameKind::Sequence
             | FrameKind::Table
-            | FrameKind::Rows
             | FrameKind::Routine
             | FrameKind::View
             | FrameKind::Trigger
@@ -89,11 +101,6 @@ pub(crate) async fn begin(
 ) -> Result<Session, Error> {
     let mut session = server.session().await?;
     take_turn(&mut session, order, loader, helper).await?;
-    let begin = format!(
-        "USE {}; SET SESSION max_heap_table_size = {MEMORY_TABLE_BYTES_MAX}",
-        ident(&order.database)
-    );
-    session.run(DOING, &begin).await.map_err(failed)?;
     Ok(session)
 }
 
@@ -105,9 +112,8 @@ async fn take_turn(
 ) -> Result<(), Error> {
     let migration = order.migration;
     let lock = literal(&copy_lock(migration, helper));
-    let sql = format!("SELECT COALESCE(GET_LOCK({lock}, {LOCK_S_MAX}), 0)");
-    let (locked,): (bool,) = session.one(DOING, &sql).await.map_err(failed)?;
-    let sql = format!(
+    let lock = format!("SELECT COALESCE(GET_LOCK({lock}, {LOCK_S_MAX}), 0)");
+    let mine = format!(
         "SELECT EXISTS (SELECT 1 FROM drover.ledger l \
          JOIN drover.copy c ON c.migration = l.migration \
          WHERE l.migration = '{migration}' AND l.side = 'destination' AND l.state = '{}' \
@@ -115,8 +121,14 @@ async fn take_turn(
         State::Importing.name(),
         order.revision,
     );
-    let (mine,): (bool,) = session.one(DOING, &sql).await.map_err(failed)?;
-    if locked && mine {
+    let select = format!("USE {}", ident(&order.database));
+    let room = format!("SET SESSION max_heap_table_size = {MEMORY_TABLE_BYTES_MAX}");
+    // The server answers the last question under the lock of the one before; the rest is this
+    // session's own.
+    let answers = ask(session, DOING, &[select, room, lock, mine]).await.map_err(failed)?;
+    let yes =
+        |at: usize| answers.get(at).and_then(|a| a.first()).is_some_and(|r| text(r, 0) == "1");
+    if yes(2) && yes(3) {
         return Ok(());
     }
     Err(Error::LedgerBusy {
@@ -176,17 +188,111 @@ async fn run_with(
     Ok(())
 }
 
-/// Runs what the server itself must find to be one statement.
-async fn one_statement(session: &mut Session, frame: &Frame, sql: &[u8]) -> Result<(), Error> {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let mut immediate = Vec::with_capacity(2 * sql.len() + 32);
-    immediate.extend_from_slice(b"EXECUTE IMMEDIATE x'");
-    for byte in sql {
-        immediate.push(DIGITS[usize::from(byte >> 4)]);
-        immediate.push(DIGITS[usize::from(byte & 15)]);
+/// What goes to the server in one packet: statements that can stand beside others, because nothing in
+/// them ends early. Rows are literals that Drover has quoted; tables' definitions are in hexadecimal.
+struct Batch<'f> {
+    takes_tables: bool,
+    text: Vec<u8>,
+    /// For each statement the frame that it stands in.
+    frames: Vec<&'f Frame>,
+}
+
+impl<'f> Batch<'f> {
+    fn new(session: &Session) -> Self {
+        let takes_tables = session.about().flavour == Flavour::MariaDb;
+        Self { takes_tables, text: Vec::new(), frames: Vec::new() }
     }
-    immediate.push(b'\'');
-    match packet(session, &immediate).await {
+
+    fn takes(&self, kind: FrameKind) -> bool {
+        match kind {
+            FrameKind::Rows => true,
+            FrameKind::Table => self.takes_tables,
+            FrameKind::Prologue
+            | FrameKind::Sequence
+            | FrameKind::RowsBegin
+            | FrameKind::RowsEnd
+            | FrameKind::Routine
+            | FrameKind::View
+            | FrameKind::Trigger
+            | FrameKind::Event
+            | FrameKind::Trailer => false,
+        }
+    }
+
+    /// Adds a frame's statements, and runs what has come together when it is much.
+    async fn add(
+        &mut self,
+        session: &mut Session,
+        frame: &'f Frame,
+        text: &[u8],
+    ) -> Result<(), Error> {
+        for span in &frame.statements {
+            let Some(sql) = frame.statement(text, *span) else {
+                return Err(wrong(session.server(), frame, "a statement goes beyond its text"));
+            };
+            if self.text.len() + sql.len() > BATCH_BYTES_MAX {
+                self.run(session).await?;
+            }
+            if !self.text.is_empty() {
+                self.text.push(b';');
+            }
+            match frame.kind.holds_definitions() {
+                true => immediate(sql, &mut self.text),
+                false => self.text.extend_from_slice(sql),
+            }
+            self.frames.push(frame);
+        }
+        Ok(())
+    }
+
+    /// Runs what has come together. An error names the frame of the statement that failed.
+    async fn run(&mut self, session: &mut Session) -> Result<(), Error> {
+        let frames = std::mem::take(&mut self.frames);
+        if frames.is_empty() {
+            return Ok(());
+        }
+        let mut done = 0;
+        let ran = in_one_packet(session, &self.text, &mut done).await;
+        self.text.clear();
+        self.text.shrink_to(BATCH_BYTES_MAX);
+        match frames.get(done) {
+            Some(frame) => ran.map_err(|error| of(error, frame)),
+            None => ran.map_err(failed),
+        }
+    }
+}
+
+/// Runs several statements; `done` counts those that went well.
+async fn in_one_packet(session: &mut Session, sql: &[u8], done: &mut usize) -> Result<(), Error> {
+    let server = session.server().clone();
+    let failed = |e| server.statement_error(DOING, &e);
+    let mut result = session.conn().query_iter(sql).await.map_err(failed)?;
+    loop {
+        *done += 1;
+        if result.is_empty() {
+            return Ok(());
+        }
+        // None of them has rows: this goes on to the next one's answer.
+        let _: Vec<mysql_async::Row> = result.collect().await.map_err(failed)?;
+    }
+}
+
+/// What the server itself must find to be one statement.
+fn immediate(sql: &[u8], to: &mut Vec<u8>) {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    to.reserve(2 * sql.len() + 32);
+    to.extend_from_slice(b"EXECUTE IMMEDIATE x'");
+    for byte in sql {
+        to.push(DIGITS[usize::from(byte >> 4)]);
+        to.push(DIGITS[usize::from(byte & 15)]);
+    }
+    to.push(b'\'');
+}
+
+async fn one_statement(session: &mut Session, frame: &Frame, sql: &[u8]) -> Result<(), Error> {
+    let mut said = Vec::new();
+    immediate(sql, &mut said);
+    match packet(session, &said).await {
         // MariaDB before 10.6, for routines, triggers and events.
         Err(error) if error.number() == Some(NOT_PREPARED) => as_it_is(session, frame, sql).await,
         other => other,

@@ -22,7 +22,7 @@ use std::{
 use drover_schemas::Code;
 
 use crate::{
-    Error, Flavour, Server, Session,
+    Error, Flavour, Session,
     ident::{ident, literal, literals},
     privileges,
 };
@@ -53,7 +53,7 @@ pub async fn end_older(
     whose: &Whose<'_>,
     grace: Duration,
 ) -> Result<u32, Error> {
-    let marker = mark(session.server()).await?;
+    let marker = session.server().newest_id().await?;
     let affected = affected(session, whose);
     let mut hidden = hidden(session, marker).await?;
     let began = Instant::now();
@@ -62,8 +62,10 @@ pub async fn end_older(
     let mut killed = BTreeSet::new();
     loop {
         let there = list(session, marker, &affected, &seen).await?;
-        let still = self::hidden(session, marker).await?;
-        hidden.retain(|id| still.contains(id));
+        if !hidden.is_empty() {
+            let still = self::hidden(session, marker).await?;
+            hidden.retain(|id| still.contains(id));
+        }
         if there.is_empty() && hidden.is_empty() {
             return Ok(u32::try_from(seen.len()).unwrap_or(u32::MAX));
         }
@@ -88,7 +90,7 @@ pub async fn end_older(
 /// Ends the sessions that are older than this call, and does not wait for them: those that came
 /// while the database was frozen, and would keep the rights of that time.
 pub async fn refresh(session: &mut Session, whose: &Whose<'_>) -> Result<(), Error> {
-    let marker = mark(session.server()).await?;
+    let marker = session.server().newest_id().await?;
     let affected = format!("{} AND p.DB = {}", affected(session, whose), literal(whose.database));
     for (id, idle) in list(session, marker, &affected, &BTreeSet::new()).await? {
         if idle {
@@ -96,14 +98,6 @@ pub async fn refresh(session: &mut Session, whose: &Whose<'_>) -> Result<(), Err
         }
     }
     Ok(())
-}
-
-/// The id of a session that is newer than everything that happened before this call.
-async fn mark(server: &Server) -> Result<u64, Error> {
-    let session = server.session().await?;
-    let id = session.about().id;
-    session.end().await?;
-    Ok(id)
 }
 
 /// Which rows of the process list (`p`) are meant, whatever their age.

@@ -17,8 +17,9 @@ use crate::{
 };
 
 /// When an INSERT has at least this size it ends, in bytes: far under the smallest usual limit
-/// (16 MB), and large enough that nothing is left to win.
-const INSERT_BYTES_MIN: usize = 1 << 20;
+/// (16 MB), and large enough that nothing is left to win. Whoever loads it holds it three times: as text,
+/// as a packet, and on its way.
+const INSERT_BYTES_MIN: usize = 512 << 10;
 
 /// When a frame of rows has at least this size it ends, in bytes: each of the sessions that read side
 /// by side has one, with its compressed form.
