@@ -99,7 +99,12 @@ impl CampaignName {
 
     /// Whether it is a campaign of rehearsals.
     pub fn is_rehearsal(&self) -> bool {
-        self.as_str().ends_with(REHEARSAL)
+        self.rehearsed().is_some()
+    }
+
+    /// The campaign that this one rehearses; none where it is no campaign of rehearsals.
+    pub fn rehearsed(&self) -> Option<Self> {
+        self.as_str().strip_suffix(REHEARSAL)?.parse().ok()
     }
 }
 
@@ -147,6 +152,15 @@ mod tests {
     fn ids_are_stable() {
         let id = MigrationId::new(&"night-1".parse().unwrap(), &"src-1".parse().unwrap(), "wp");
         assert_eq!(id.to_string(), "b8138132-3afd-5247-92ac-c432a77ee259");
+    }
+
+    #[test]
+    fn a_rehearsals_name_tells_whose_it_is() {
+        let night: CampaignName = "night-1".parse().unwrap();
+        let rehearsal = night.rehearsal().unwrap();
+        assert_eq!((rehearsal.as_str(), night.is_rehearsal()), ("night-1-rehearsal", false));
+        assert_eq!(rehearsal.rehearsed(), Some(night));
+        assert!("a".repeat(54).parse::<CampaignName>().unwrap().rehearsal().is_err());
     }
 
     #[test]

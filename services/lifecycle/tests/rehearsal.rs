@@ -5,10 +5,14 @@
 use drover_lifecycle::{
     Command, Fact, Migration, Phase, Wait,
     ledger::{Act, Asked, Refusal, Row, State, permit},
+    reconcile::{Shows, Sighting, missing},
 };
-use drover_schemas::v1::{
-    CopyVerified, DestinationDropped, DumpExpired, DumpStored, ImportCompleted, MigrationPlanned,
-    Step, StepFailed, migration_event::Event,
+use drover_schemas::{
+    MigrationId,
+    v1::{
+        CopyVerified, DestinationDropped, DumpExpired, DumpStored, ImportCompleted,
+        MigrationPlanned, Policy, Step, StepFailed, migration_event::Event,
+    },
 };
 
 struct Life(Migration);
@@ -142,6 +146,27 @@ fn no_ledger_lets_it_touch_the_source_or_let_anybody_in() {
             assert_eq!(permit(Act::Drop, row, asked), Err(Refusal::Outdated));
         }
     }
+}
+
+#[test]
+fn a_log_that_has_lost_it_goes_on_from_the_beginning_and_leaves_nothing() {
+    let mut life = Life::begun();
+    life.happen(done(Step::Dump));
+    let campaign = "night-rehearsal".parse().unwrap();
+    let id = MigrationId::new(&campaign, &"a".parse().unwrap(), "db");
+    let order = life.0.job(&campaign, id, &Policy::default(), 0);
+    // What the destination's ledger shows after the import.
+    let shows = Shows::Ledger(State::Imported);
+    let sighting = Sighting { revision: 3, run: 1, shows, order, tells: Vec::new() };
+    let facts = missing(None, &[sighting], "me");
+    let log = facts.into_iter().enumerate().map(|(n, event)| Fact {
+        revision: 10 + n as u64,
+        at_unix_ms: 0,
+        event,
+    });
+    let mut again = Life(Migration::replay(log).unwrap().unwrap());
+    let all = [Step::Dump, Step::Import, Step::Verify, Step::Drop, Step::Expire];
+    assert_eq!(again.go_on(), all);
 }
 
 fn roll_back() -> Command {

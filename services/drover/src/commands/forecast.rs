@@ -22,13 +22,14 @@ use drover_schemas::{
     CampaignName, Code, Failure, subjects::Aggregate, v1, v1::migration_event::Event,
 };
 use futures::TryStreamExt as _;
+use serde::Serialize;
 use serde_json::json;
 
 use super::{pause::answering, print, print_json};
 use crate::{
     context::{Context, campaign_state},
     report::Trouble,
-    standing::standing,
+    standing::{Standing, standing},
 };
 
 #[derive(Debug, clap::Args)]
@@ -45,20 +46,35 @@ struct Foreseen {
     forecast: v1::Forecast,
     /// From a rehearsal: how long its steps took; empty from the running campaign.
     rehearsed: Vec<Size>,
+    /// Of the sources that may be the last, the largest databases, where the inventory tells sizes.
+    largest: Vec<Large>,
 }
+
+/// A database that is likely to be in the tail.
+#[derive(Clone, Serialize)]
+struct Large {
+    source: String,
+    database: String,
+    bytes: u64,
+}
+
+/// The inventory's column with a database's size, as `drover plan --discover` writes it.
+const BYTES: &str = "bytes";
+/// How many databases of one source are named.
+const LARGEST_MAX: usize = 3;
 
 pub async fn run(config: &Path, args: Args) -> Result<(), Trouble> {
     let Args { campaign, json } = args;
     let context = Context::of(config, "forecast", &campaign).await?;
     let running = of_running(&context, &campaign).await?;
     let foreseen = match running {
-        Some(forecast) => Some(Foreseen { forecast, rehearsed: Vec::new() }),
+        Some(forecast) => Some(Foreseen { forecast, rehearsed: Vec::new(), largest: Vec::new() }),
         None => of_rehearsal(&context, &campaign).await?,
     };
     if json {
         return print_json(&foreseen.map(|foreseen| document(&foreseen)));
     }
-    let Some(Foreseen { forecast, rehearsed }) = foreseen else {
+    let Some(Foreseen { forecast, rehearsed, largest }) = foreseen else {
         print(&format!(
             "{campaign}: nothing is foreseen: it does not run yet, and was not rehearsed\n"
         ));
@@ -73,6 +89,10 @@ pub async fn run(config: &Path, args: Args) -> Result<(), Trouble> {
     ));
     for tail in &forecast.tail {
         print(&format!("  last may be {} ({:.0} %)\n", tail.host, 100.0 * tail.share));
+        for large in largest.iter().filter(|large| large.source == tail.host) {
+            let (name, mb) = (&large.database, large.bytes as f64 / 1e6);
+            print(&format!("    {} of {mb:.1} MB\n", name.escape_debug()));
+        }
     }
     for size in &rehearsed {
         print(&line(size));
@@ -122,16 +142,23 @@ async fn of_rehearsal(
         in_flight_max = campaign_state(bus, &rehearsal).await?.in_flight_max;
     }
     let now = Utc::now().timestamp_millis();
-    let rest = slots.rest(waiting(context, campaign).await?, in_flight_max, now);
+    let mut left = standing(bus, campaign).await?;
+    left.retain(|one| matches!(one.migration.phase, Phase::Planned { .. }));
+    let rest = slots.rest(waiting(context, campaign, &left).await?, in_flight_max, now);
     let rehearsed = steps.by_size();
     let foreseen = forecast(&rest, now.unsigned_abs());
-    Ok(foreseen.map(|foreseen| Foreseen { forecast: (&foreseen).into(), rehearsed }))
+    Ok(foreseen.map(|foreseen| {
+        let forecast = v1::Forecast::from(&foreseen);
+        let largest = largest(&left, &forecast.tail);
+        Foreseen { forecast, rehearsed, largest }
+    }))
 }
 
 /// The sources that have something to do: how many wait at each, and its slots.
 async fn waiting(
     context: &Context,
     campaign: &CampaignName,
+    left: &[Standing],
 ) -> Result<Vec<(String, u64, u32)>, Failure> {
     let per_source_max = campaign_state(&context.bus, campaign).await?.limits.per_source_max;
     let slots_of = |name: &str| {
@@ -140,21 +167,35 @@ async fn waiting(
         let own = own.next().map_or(1, |(_, server)| server.slots_as_source);
         if per_source_max == 0 { own } else { own.min(per_source_max) }
     };
-    let mut counts: BTreeMap<String, u64> = BTreeMap::new();
-    for one in standing(&context.bus, campaign).await? {
-        if let Phase::Planned { .. } = one.migration.phase {
-            *counts.entry(one.migration.planned.source).or_default() += 1;
-        }
+    let mut counts: BTreeMap<&str, u64> = BTreeMap::new();
+    for one in left {
+        *counts.entry(&one.migration.planned.source).or_default() += 1;
     }
-    let line = |(source, count): (String, u64)| {
-        let slots = slots_of(&source);
-        (source, count, slots)
-    };
+    let line = |(source, count): (&str, u64)| (source.to_owned(), count, slots_of(source));
     Ok(counts.into_iter().map(line).collect())
 }
 
+/// The largest databases of each of these sources.
+fn largest(left: &[Standing], tail: &[v1::ForecastTail]) -> Vec<Large> {
+    let of = |host: &v1::ForecastTail| {
+        let here = left.iter().map(|one| &one.migration.planned);
+        let here = here.filter(|planned| planned.source == host.host);
+        let mut sized: Vec<Large> = here
+            .filter_map(|planned| {
+                let bytes = planned.labels.get(BYTES)?.parse().ok()?;
+                let (source, database) = (planned.source.clone(), planned.database.clone());
+                Some(Large { source, database, bytes })
+            })
+            .collect();
+        sized.sort_by(|a, b| (b.bytes, &a.database).cmp(&(a.bytes, &b.database)));
+        sized.truncate(LARGEST_MAX);
+        sized
+    };
+    tail.iter().flat_map(of).collect()
+}
+
 fn document(foreseen: &Foreseen) -> serde_json::Value {
-    let Foreseen { forecast, rehearsed } = foreseen;
+    let Foreseen { forecast, rehearsed, largest } = foreseen;
     let tail = |tail: &v1::ForecastTail| json!({ "host": tail.host, "share": tail.share });
     let size = |size: &Size| {
         json!({
@@ -170,6 +211,7 @@ fn document(foreseen: &Foreseen) -> serde_json::Value {
         "middle_seconds": forecast.middle_seconds,
         "high_seconds": forecast.high_seconds,
         "tail": forecast.tail.iter().map(tail).collect::<Vec<_>>(),
+        "largest": largest,
         "rehearsed": rehearsed.iter().map(size).collect::<Vec<_>>(),
     })
 }

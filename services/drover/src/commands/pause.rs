@@ -14,7 +14,7 @@ use drover_schemas::{
 use prost::Message as _;
 use tokio::time::{Instant, sleep};
 
-use super::{print, rehearse::check_finished};
+use super::{print, rehearse::check_alone};
 use crate::{
     context::{Context, command_campaign, operator},
     report::Trouble,
@@ -60,7 +60,7 @@ pub async fn run(config: &Path, args: Args) -> Result<(), Trouble> {
 /// `drover resume`.
 pub async fn resume(config: &Path, campaign: CampaignName) -> Result<(), Trouble> {
     let context = Context::of(config, "resume", &campaign).await?;
-    check_finished(&context.bus, &campaign).await?;
+    check_alone(&context.bus, &campaign).await?;
     let command = Command::Resume { by: operator() };
     let decided = command_campaign(&context.bus, &campaign, command).await?;
     let already = if decided.changed { "" } else { " (it was not paused)" };

@@ -197,13 +197,19 @@ fn is_over(phase: &Phase) -> bool {
     }
 }
 
-/// Refuses to begin a campaign while its rehearsal is under way.
+/// Refuses to let a campaign go on while its rehearsal is under way, and a rehearsal while its campaign
+/// is: the copies of the two have the same names.
 ///
 /// # Errors
-/// [`Code::RehearsalUnfinished`].
-pub(super) async fn check_finished(bus: &Bus, campaign: &CampaignName) -> Result<(), Failure> {
+/// [`Code::RehearsalUnfinished`], [`Code::RehearsalTooLate`].
+pub(super) async fn check_alone(bus: &Bus, campaign: &CampaignName) -> Result<(), Failure> {
+    let there = bus.campaigns().await?;
+    if let Some(rehearsed) = campaign.rehearsed().filter(|name| there.contains(name)) {
+        let state = campaign_state(bus, &rehearsed).await?;
+        return check_in_time(&rehearsed, &state, &standing(bus, &rehearsed).await?);
+    }
     let Ok(rehearsal) = name(campaign) else { return Ok(()) };
-    if !bus.campaigns().await?.contains(&rehearsal) {
+    if !there.contains(&rehearsal) {
         return Ok(());
     }
     let admits = campaign_state(bus, &rehearsal).await?.phase == campaign::Phase::Running;

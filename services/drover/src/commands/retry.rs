@@ -8,7 +8,7 @@ use drover_projector::view::Filter;
 use drover_schemas::{CampaignName, Code, Failure, MigrationId};
 use futures::{StreamExt as _, stream};
 
-use super::print;
+use super::{print, rehearse::check_alone};
 use crate::{
     context::{Context, command_migration, operator},
     report::Trouble,
@@ -48,6 +48,9 @@ pub async fn run(config: &Path, args: Args) -> Result<(), Trouble> {
     let limit = limit.map_or(usize::MAX, |limit| limit as usize);
     let context = Context::of(config, "retry", &campaign).await?;
     let bus = &context.bus;
+    if campaign.is_rehearsal() {
+        check_alone(bus, &campaign).await?;
+    }
     let ids = match which.migration {
         Some(id) => vec![id],
         None => waiting(bus, &campaign, which.signature, limit).await?,

@@ -11,7 +11,7 @@ use super::{
     in_flight::{InFlight, Wanted},
     pause::answering,
     print,
-    rehearse::check_finished,
+    rehearse::check_alone,
 };
 use crate::{
     context::{Context, command_campaign, command_migration, operator},
@@ -40,7 +40,7 @@ pub async fn run(config: &Path, args: Args) -> Result<(), Trouble> {
     let Args { campaign, in_flight, ignore_findings } = args;
     let (auto, in_flight_max) = (in_flight.auto()?, first(&in_flight)?);
     let context = Context::of(config, "start", &campaign).await?;
-    check_finished(&context.bus, &campaign).await?;
+    check_alone(&context.bus, &campaign).await?;
     let mut held = standing(&context.bus, &campaign).await?;
     held.retain(Standing::is_held);
     if ignore_findings {

@@ -90,8 +90,10 @@ async fn a_rehearsal_names_what_would_fail_and_no_customer_notices() {
     assert!(said.contains("as rehearsed"), "{said}");
     world.destination().execute(&writes("OFF")).await.unwrap();
     world.ok(&["start", CAMPAIGN]).await;
-    let late = world.drover(&["rehearse", CAMPAIGN]).await;
-    assert!(late.code == 1 && late.err.contains("DRV-0765"), "{late:?}");
+    for late in [&["rehearse", CAMPAIGN][..], &["retry", REHEARSAL, "--all"]] {
+        let late = world.drover(late).await;
+        assert!(late.code == 1 && late.err.contains("DRV-0765"), "{late:?}");
+    }
     world.until("completed", |counts| counts["completed"] == 3).await;
     for row in &world.rows {
         reads_and_writes(&row.site, world.destination()).await.unwrap();
