@@ -54,9 +54,18 @@ CREATE TABLE IF NOT EXISTS drover.aside (
   frames LONGBLOB NOT NULL
 ) ENGINE=InnoDB";
 
+/// How the name of a database begins that is set aside.
+const PREFIX: &str = "drover_aside_";
+
 /// The name of the database in which a migration's retired one lies. 45 characters.
 pub fn aside_name(brought_back: MigrationId) -> String {
-    format!("drover_aside_{}", brought_back.to_string().replace('-', ""))
+    format!("{PREFIX}{}", brought_back.to_string().replace('-', ""))
+}
+
+/// Whether a database of this name is one that is set aside, and so no customer's.
+pub(crate) fn is_aside_name(name: &str) -> bool {
+    let digits = |id: &str| id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
+    name.strip_prefix(PREFIX).is_some_and(digits)
 }
 
 /// Refuses what could not be brought back to this server: for the command, before anything is said

@@ -4,8 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
-    Error, Flavour, Server, ident::covers, ledger::NO_LEDGER, preflight::server::room_bytes,
-    privileges,
+    Error, Flavour, Server, aside::is_aside_name, ident::covers, ledger::NO_LEDGER,
+    preflight::server::room_bytes, privileges,
 };
 
 /// Schemas that are no customer's.
@@ -18,7 +18,8 @@ pub struct Found {
     pub flavour: Flavour,
     /// Major, minor and patch.
     pub version: (u16, u16, u16),
-    /// Its databases, in the order of their names. Those that Drover has moved away are not among them.
+    /// Its databases, in the order of their names. Those that Drover has moved away or set aside are not
+    /// among them.
     pub databases: Vec<Database>,
     /// The free room of its data folder's disk, in bytes; none where the server does not tell it.
     pub room_bytes: Option<u64>,
@@ -84,8 +85,9 @@ pub async fn discover(server: &Server) -> Result<Found, Error> {
         accounts.dedup();
         Database { name, bytes, accounts }
     };
+    let is_customers = |name: &String| !moved.contains(name) && !is_aside_name(name);
     let databases =
-        sizes.into_iter().filter(|(name, _)| !moved.contains(name)).map(database).collect();
+        sizes.into_iter().filter(|(name, _)| is_customers(name)).map(database).collect();
     let room_bytes = room_bytes(&mut session).await?;
     let running = "SHOW GLOBAL STATUS LIKE 'Threads_running'";
     let (_, running): (String, String) = session.one("reading the load", running).await?;

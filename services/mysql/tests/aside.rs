@@ -14,8 +14,8 @@ use std::{net::SocketAddr, time::Duration};
 
 use common::proxy::{Cut, Proxy};
 use drover_mysql::{
-    Description, Error, Form, Order, Server, accounts, aside, close, describe, disarm, drop_copy,
-    dump, freeze,
+    Description, Error, Form, Order, Server, accounts, aside, close, describe, disarm, discover,
+    drop_copy, dump, freeze,
     ident::{ident, literal},
     import,
     ledger::{Side, State},
@@ -143,6 +143,9 @@ async fn there_and_back(pair: &Pair, database: &str) {
         bring(server, &dumped, revision).await.unwrap();
     }
     assert_eq!(state(end, owner, Side::Source).await, Some(State::Aside));
+    let discovered = discover(server).await.unwrap().databases;
+    assert!(discovered.iter().any(|found| found.name == database));
+    assert!(discovered.iter().all(|found| found.name != name), "it is no customer's");
     let kept = describe(server, &name).await.unwrap();
     let rows = |of: &Description| -> Vec<_> {
         let of = of.tables.iter();
