@@ -72,16 +72,17 @@ pub(crate) fn is_aside_name(name: &str) -> bool {
 /// to the log. Changes nothing.
 ///
 /// # Errors
-/// `WayBackClosed` where it is no MariaDB; `NotRetired`; `ReachableEarly`.
+/// `WayBackClosed` where it is no MariaDB; `NotRetired`; `ReachableEarly`; `ViewBroken` and others
+/// of a dump for a definition that could not be made again.
 pub async fn check(
     server: &Server,
     brought_back: MigrationId,
     database: &str,
 ) -> Result<(), Error> {
     let mut session = server.session().await?;
-    let checked = checked(&mut session, brought_back, database).await;
-    session.end().await?;
-    checked.map(|_| ())
+    checked(&mut session, brought_back, database).await?;
+    Record::read(&mut session, database).await?;
+    session.end().await
 }
 
 async fn checked(
