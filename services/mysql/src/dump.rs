@@ -9,8 +9,8 @@
 //! 4. The order is such that nothing is made before what it needs: views that are broken already,
 //!    sequences, tables, rows, routines, views, triggers, events. Foreign keys may go round in circles, as they are not
 //!    checked.
-//! 5. A rehearsal's source is not frozen, and goes on being written to: all is read in one snapshot on
-//!    one session, and no table is held longer than it is read.
+//! 5. A rehearsal's source is not frozen, and goes on being written to: its rows are read in one
+//!    snapshot on a session of their own, and no table is held longer than it is read (`live`).
 //! 6. A freeze disables the scheduled events, so the dump has them disabled. The last frame
 //!    enables those that were enabled, for customers; Drover's own import leaves it out: there they
 //!    are enabled when the destination opens.
@@ -31,6 +31,7 @@ use crate::{
     ident::{ident, literal},
     ledger::{self, Entry, Side},
     listing::{Relation, ask, text},
+    live::Live,
     manifest::Source,
     outside, programs,
     rows::{self, Digests, merge},
@@ -152,11 +153,14 @@ async fn read<W: AsyncWrite + Unpin + Send>(
     order: &Order,
     writer: &mut Writer<'_, W>,
 ) -> Result<(Found, Digests), Error> {
-    session.run("beginning a snapshot", &snapshot()).await?;
-    if order.rehearsal {
-        // Before anything is read: an engine that knows no savepoints takes none once it takes part.
-        session.run("beginning a snapshot", "SAVEPOINT drover").await?;
-    }
+    let doing = "beginning a snapshot";
+    let live = if order.rehearsal {
+        session.run(doing, &settings()).await?;
+        Some(Live::begin(session, order, &snapshot()).await?)
+    } else {
+        session.run(doing, &snapshot()).await?;
+        None
+    };
     let found = Found::read(session, &order.database).await?;
     refuse(session, &found)?;
     prologue(session, &found, writer);
@@ -168,7 +172,7 @@ async fn read<W: AsyncWrite + Unpin + Send>(
         writer.statement(definition.as_bytes());
         writer.end(FrameKind::Table, name).await?;
     }
-    let digests = all_rows(session, order, &found, writer).await?;
+    let digests = all_rows(session, order, live, &found, writer).await?;
     session.run("dumping", "SET SESSION character_set_results = 'utf8mb4'").await?;
     programs::routines(session, &found.lists, writer).await?;
     views.write(&found.lists, writer).await?;
@@ -176,13 +180,17 @@ async fn read<W: AsyncWrite + Unpin + Send>(
     Ok((found, digests))
 }
 
-/// How a session that reads begins. What the store takes late is waited for.
-fn snapshot() -> String {
+/// How a session that reads is set. What the store takes late is waited for.
+fn settings() -> String {
     format!(
         "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ; \
-         SET SESSION net_write_timeout = {SLOW_STORE_S_MAX}, wait_timeout = {SLOW_STORE_S_MAX}; \
-         START TRANSACTION WITH CONSISTENT SNAPSHOT"
+         SET SESSION net_write_timeout = {SLOW_STORE_S_MAX}, wait_timeout = {SLOW_STORE_S_MAX}"
     )
+}
+
+/// How a session that reads begins.
+fn snapshot() -> String {
+    format!("{}; START TRANSACTION WITH CONSISTENT SNAPSHOT", settings())
 }
 
 /// Refuses what another server could not be given.
@@ -270,6 +278,7 @@ async fn sequences<W: AsyncWrite + Unpin>(
 async fn all_rows<W: AsyncWrite + Unpin + Send>(
     session: &mut Session,
     order: &Order,
+    live: Option<Live>,
     found: &Found,
     writer: &mut Writer<'_, W>,
 ) -> Result<Digests, Error> {
@@ -280,8 +289,8 @@ async fn all_rows<W: AsyncWrite + Unpin + Send>(
     let settings = format!("SET NAMES binary, autocommit = {}", u8::from(by_statement));
     writer.statement(settings.as_bytes());
     writer.end(FrameKind::RowsBegin, "").await?;
-    let digests = if order.rehearsal {
-        in_one_snapshot(session, tables, writer).await?
+    let digests = if let Some(live) = live {
+        live.rows(session, tables, writer).await?
     } else if slices::are_large(tables) {
         side_by_side(session, order, tables, writer).await?
     } else {
@@ -302,23 +311,6 @@ async fn one_by_one<W: AsyncWrite + Unpin + Send>(
     let mut digests = Digests::new();
     for part in slices::packets(tables.iter().collect()) {
         rows::read(session, &part, &mut digests, &mut Rows::new(writer)).await?;
-    }
-    Ok(digests)
-}
-
-/// While the source is written to: on one session, as others would have other snapshots. It would hold
-/// every table that it has read until its transaction ends; a customer's ALTER TABLE would wait for
-/// that, and everybody behind it. So each packet's are let go, which leaves the snapshot as it is.
-async fn in_one_snapshot<W: AsyncWrite + Unpin + Send>(
-    session: &mut Session,
-    tables: &BTreeMap<String, Relation>,
-    writer: &mut Writer<'_, W>,
-) -> Result<Digests, Error> {
-    let mut digests = Digests::new();
-    let back = "ROLLBACK TO SAVEPOINT drover";
-    for part in slices::packets(tables.iter().collect()) {
-        rows::read(session, &part, &mut digests, &mut Rows::new(writer)).await?;
-        session.run("letting tables go", back).await?;
     }
     Ok(digests)
 }

@@ -37,6 +37,7 @@ mod insert;
 pub mod inspect;
 pub mod ledger;
 mod listing;
+mod live;
 mod load;
 pub mod lost;
 pub mod manifest;
