@@ -7,13 +7,15 @@ use drover_mysql::{accounts, drop_copy, freeze, thaw};
 use crate::pair::{End, Pair, order};
 
 /// A text of the stock program without what that program's text does not bring back either: no
-/// default at all where a column may be NULL, and the order of the keys.
+/// default at all where a column may be NULL, the order of the keys, and of rows without one.
 fn comparable(text: &str) -> String {
-    let is_key = |line: &&str| line.contains(" KEY `") || line.starts_with("  KEY `");
+    let is_key = |line: &str| line.contains(" KEY `");
+    let is_row = |line: &str| line.starts_with('(');
+    let belong_together = |a: &&str, b: &&str| is_key(a) && is_key(b) || is_row(a) && is_row(b);
     let lines: Vec<&str> = text.split('\n').collect();
     let mut comparable = Vec::with_capacity(lines.len());
-    for run in lines.chunk_by(|a, b| is_key(a) && is_key(b)) {
-        let mut run: Vec<&str> = run.iter().map(|line| line.trim_end_matches(',')).collect();
+    for run in lines.chunk_by(belong_together) {
+        let mut run: Vec<&str> = run.iter().map(|l| l.trim_end_matches([',', ';'])).collect();
         run.sort_unstable();
         comparable.extend(run);
     }
