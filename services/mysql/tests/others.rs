@@ -29,6 +29,13 @@ use whole::moved;
 /// The longest that one statement of theirs may take, in seconds.
 const STATEMENT_SECONDS_MAX: u32 = 5;
 
+/// What is refused or found different, and rightly: no text of a server's brings it back.
+const NOT_BROUGHT_BACK: &[(&str, &str, &str)] = &[
+    ("main-column_compression.test", "its rows differ", "ten characters in a column of nine"),
+    ("main-create_select.test", "its definition differs", "an option that no engine knows"),
+    ("main-trigger.test", "DRV-0439", "a trigger that names a column that is gone"),
+];
+
 /// All files of a folder and of those in it, sorted.
 fn files(folder: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
@@ -126,6 +133,12 @@ async fn databases_that_others_wrote_arrive_as_the_stock_program_says() {
             Ok(()) => equal += 1,
             Err(what) => {
                 println!("{short}: {what}");
+                let known =
+                    |(file, says, _): &&(&str, &str, &str)| short == *file && what.contains(says);
+                if let Some((.., why)) = NOT_BROUGHT_BACK.iter().find(known) {
+                    println!("{short}: {why}");
+                    continue;
+                }
                 failures.insert(short, what);
             }
         }
