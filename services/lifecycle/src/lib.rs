@@ -7,6 +7,7 @@
 //! randomness: both are arguments, so that a test or a model checker holds every thread.
 
 pub mod admission;
+mod after;
 pub mod backoff;
 pub mod breaker;
 pub mod budget;
@@ -33,7 +34,6 @@ pub mod zone;
 
 pub use conclude::{Conclusion, conclude};
 pub use migration::Migration;
-pub(crate) use phase::log_is_behind;
 pub use phase::{At, Attempt, Command, Fact, Goal, NotAllowed, Phase, Rollback, Settlement, Wait};
 pub use rehearsal::{Ending, Rehearsal};
 pub use steps::{Forward, Undo};

@@ -10,25 +10,25 @@
 //! What a failure leads to is in the fact itself ([`StepFailed::next_attempt_at_unix_ms`]), so
 //! that history reads the same whatever the policy is today.
 
+mod deciding;
+mod ordering;
+mod standing;
+
 use drover_schemas::{
-    CampaignName, MigrationId,
     envelope::migration_kind,
     v1::{
-        self, BringBackRequested, DestinationOpened, DnsSwitched, DumpPublished, DumpStored, Job,
-        MigrationAdmitted, MigrationChecked, MigrationCompleted, MigrationDeferred,
-        MigrationParked, MigrationPlanned, MigrationRecalled, MigrationRehearsed,
-        MigrationRolledBack, Policy, RetryRequested, RollbackRequested, SourceFrozen, StepFailed,
-        migration_event::Event,
+        BringBackRequested, DestinationOpened, DnsSwitched, DumpPublished, DumpStored,
+        MigrationDeferred, MigrationPlanned, SourceFrozen, StepFailed, migration_event::Event,
     },
 };
 
 use crate::{
-    phase::{
-        At, Attempt, Command, Fact, Goal, NotAllowed, PLANNED, Phase, Rollback, Settlement, Wait,
-        after_bring_back, after_check, after_failure, after_recall, after_retry, after_rollback,
-        caches_empty_at, first, is_complete, was_written,
+    after::{
+        after_bring_back, after_check, after_failure, after_recall, after_retry, caches_empty_at,
+        is_complete, was_written,
     },
-    rehearsal::{Ending, Rehearsal},
+    phase::{At, Attempt, Fact, Goal, NotAllowed, PLANNED, Phase, Rollback, Settlement, first},
+    rehearsal::Rehearsal,
     steps::{Forward, Undo},
 };
 
@@ -325,275 +325,6 @@ impl Migration {
             | Event::MigrationRolledBack(_)
             | Event::SourceThawed(_) => {}
         }
-    }
-
-    /// The fact that a command leads to.
-    ///
-    /// # Errors
-    /// When the command is not allowed here.
-    pub fn decide(&self, command: Command) -> Result<Event, NotAllowed> {
-        let (what, event) = match command {
-            Command::Admit => {
-                let (run, rehearsal) = (self.run.saturating_add(1), self.planned.rehearsal);
-                ("admission", Event::MigrationAdmitted(MigrationAdmitted { run, rehearsal }))
-            }
-            Command::Settle => ("settlement", self.settlement()?),
-            Command::BreakOff => {
-                let failed = self.broken_off().ok_or_else(|| self.not_allowed("a break"))?;
-                ("a break", Event::StepFailed(failed))
-            }
-            Command::Recall { by, reason } => {
-                let step = self.step().unwrap_or_default().into();
-                let recalled = MigrationRecalled { step, by, reason };
-                ("a recall", Event::MigrationRecalled(recalled))
-            }
-            Command::Check { blocking_codes, by } => {
-                let checked = MigrationChecked { blocking_codes, ignored: false, by };
-                ("a pre-flight", Event::MigrationChecked(checked))
-            }
-            Command::IgnoreFindings { by } => {
-                let checked = MigrationChecked { blocking_codes: Vec::new(), ignored: true, by };
-                ("ignored findings", Event::MigrationChecked(checked))
-            }
-            Command::Retry { by } => ("a retry", Event::RetryRequested(RetryRequested { by })),
-            Command::RollBack { by, reason, discard_writes } => {
-                let requested = RollbackRequested { by, reason, discard_writes };
-                ("a rollback", Event::RollbackRequested(requested))
-            }
-            Command::BringBack { by, reason, campaign, migration } => {
-                let (campaign, migration_id) = (campaign.to_string(), migration.to_string());
-                let requested = BringBackRequested { by, reason, campaign, migration_id };
-                ("bringing it back", Event::BringBackRequested(requested))
-            }
-        };
-        let fact =
-            Fact { revision: self.revision.saturating_add(1), at_unix_ms: self.at_unix_ms, event };
-        self.next_phase(&fact).map_err(|_| self.not_allowed(what))?;
-        Ok(fact.event)
-    }
-
-    fn settlement(&self) -> Result<Event, NotAllowed> {
-        let Phase::Settling(settlement) = &self.phase else {
-            return Err(self.not_allowed("settlement"));
-        };
-        Ok(match settlement {
-            Settlement::Complete => Event::MigrationCompleted(MigrationCompleted {}),
-            Settlement::Rehearse => Event::MigrationRehearsed(MigrationRehearsed {}),
-            Settlement::RollBack => Event::MigrationRolledBack(MigrationRolledBack {}),
-            Settlement::Defer => match self.next_deferral() {
-                Some(deferred) => Event::MigrationDeferred(deferred),
-                None => Event::MigrationParked(self.parked(true)),
-            },
-            Settlement::Recall => Event::MigrationDeferred(self.recalled()),
-            Settlement::Park { undone, .. } => Event::MigrationParked(self.parked(*undone)),
-        })
-    }
-
-    fn parked(&self, undone: bool) -> MigrationParked {
-        let failed = self.failure.clone().unwrap_or_default();
-        MigrationParked {
-            step: failed.step,
-            code: failed.code,
-            signature: failed.signature,
-            message: failed.message,
-            undone,
-        }
-    }
-
-    /// What this state waits for.
-    pub fn wait(&self) -> Wait {
-        self.phase.wait()
-    }
-
-    /// The order for the step that this state waits for; none when it waits for something else.
-    pub fn job(
-        &self,
-        campaign: &CampaignName,
-        id: MigrationId,
-        policy: &Policy,
-        now_unix_ms: i64,
-    ) -> Option<Job> {
-        let (step, attempt) = match &self.phase {
-            Phase::Doing(forward, attempt) => (forward.step(), attempt),
-            Phase::Undoing(undo, attempt, _) => (undo.step(), attempt),
-            Phase::Rehearsing(rehearsal, attempt) => (rehearsal.step(), attempt),
-            Phase::Completed(attempt) => (v1::Step::Expire, attempt),
-            Phase::Planned { .. }
-            | Phase::Held { .. }
-            | Phase::Settling(_)
-            | Phase::Parked { .. }
-            | Phase::RolledBack
-            | Phase::Rehearsed
-            | Phase::ExpiryFailed
-            | Phase::Expired => return None,
-        };
-        Some(Job {
-            campaign: campaign.to_string(),
-            migration_id: id.to_string(),
-            step: step.into(),
-            revision: self.revision,
-            run: self.run,
-            attempt: attempt.number,
-            issued_at_unix_ms: now_unix_ms,
-            policy: Some(policy.clone()),
-            planned: Some(self.planned.clone()),
-            frozen: self.frozen.clone(),
-            dump: self.dump.clone(),
-            opened: self.opened,
-            switched: self.switched.clone(),
-            published: self.published.clone(),
-            destination_shut: self.destination_shut,
-            keep_writes: self.keeps_writes(),
-        })
-    }
-
-    /// Whether the destination may have taken writes that nobody said may be lost: it is undone on the
-    /// word of a person who did not say so, or by itself although the host names pointed to it. A
-    /// switch that failed may have been seen all the same.
-    fn keeps_writes(&self) -> bool {
-        match &self.phase {
-            Phase::Undoing(_, _, Goal::RollBack) => !self.rollback.discard_writes,
-            Phase::Undoing(_, _, Goal::Park | Goal::Defer | Goal::Recall) => {
-                self.switched.is_some()
-            }
-            Phase::Planned { .. }
-            | Phase::Held { .. }
-            | Phase::Doing(..)
-            | Phase::Rehearsing(..)
-            | Phase::Settling(_)
-            | Phase::Parked { .. }
-            | Phase::RolledBack
-            | Phase::Rehearsed
-            | Phase::Completed(_)
-            | Phase::ExpiryFailed
-            | Phase::Expired => false,
-        }
-    }
-
-    /// The steps back that a rollback would take now, in their order; none where there is nothing to
-    /// undo.
-    ///
-    /// # Errors
-    /// When a rollback is not allowed here.
-    pub fn steps_back(&self) -> Result<Vec<Undo>, NotAllowed> {
-        let phase = self.after_rollback().ok_or_else(|| self.not_allowed("a rollback"))?;
-        let mut steps = Vec::new();
-        if let Phase::Rehearsing(Rehearsal::Drop(_), _) = phase {
-            steps.push(Undo::Drop);
-        }
-        let Phase::Undoing(first, ..) = phase else { return Ok(steps) };
-        let mut step = Some(first);
-        while let Some(undo) = step {
-            steps.push(undo);
-            step = undo.next(self.switched.is_some());
-        }
-        Ok(steps)
-    }
-
-    /// What is brought back by another migration is not undone by this one: its source is not what
-    /// it was.
-    fn after_rollback(&self) -> Option<Phase> {
-        if self.brought_back.is_some() { None } else { after_rollback(&self.phase) }
-    }
-
-    /// A word for where it stands, for messages and tables.
-    pub fn name(&self) -> &'static str {
-        if self.brought_back.is_some() { "brought back" } else { self.phase.name() }
-    }
-
-    /// Whether it is being taken back on a person's word, or was.
-    pub fn goes_back(&self) -> bool {
-        match &self.phase {
-            Phase::Undoing(_, _, Goal::RollBack)
-            | Phase::Rehearsing(
-                Rehearsal::Drop(Ending::RollBack) | Rehearsal::Sweep(Ending::RollBack),
-                _,
-            )
-            | Phase::Settling(Settlement::RollBack)
-            | Phase::RolledBack => true,
-            Phase::Undoing(_, _, Goal::Park | Goal::Defer | Goal::Recall)
-            | Phase::Settling(
-                Settlement::Complete
-                | Settlement::Rehearse
-                | Settlement::Defer
-                | Settlement::Recall
-                | Settlement::Park { .. },
-            )
-            | Phase::Planned { .. }
-            | Phase::Held { .. }
-            | Phase::Doing(..)
-            | Phase::Rehearsing(..)
-            | Phase::Parked { .. }
-            | Phase::Rehearsed
-            | Phase::Completed(_)
-            | Phase::ExpiryFailed
-            | Phase::Expired => false,
-        }
-    }
-
-    /// Whether it takes up a slot of the campaign, its source and its destination: from its
-    /// admission until the host names are switched, or until it is undone.
-    pub fn holds_slot(&self) -> bool {
-        match &self.phase {
-            Phase::Doing(forward, _) => forward.is_undone_by_itself(),
-            Phase::Undoing(..) => true,
-            Phase::Rehearsing(rehearsal, _) => rehearsal.holds_slot(),
-            Phase::Planned { .. }
-            | Phase::Held { .. }
-            | Phase::Settling(_)
-            | Phase::Parked { .. }
-            | Phase::RolledBack
-            | Phase::Rehearsed
-            | Phase::Completed(_)
-            | Phase::ExpiryFailed
-            | Phase::Expired => false,
-        }
-    }
-
-    /// Whether a pause can call it back.
-    pub fn can_be_recalled(&self) -> bool {
-        after_recall(&self.phase, self.rollback).is_some()
-    }
-
-    /// What it is at, on its way there.
-    fn step(&self) -> Option<v1::Step> {
-        match self.phase {
-            Phase::Doing(forward, _) => Some(forward.step()),
-            Phase::Rehearsing(rehearsal, _) => Some(rehearsal.step()),
-            Phase::Planned { .. }
-            | Phase::Held { .. }
-            | Phase::Undoing(..)
-            | Phase::Settling(_)
-            | Phase::Parked { .. }
-            | Phase::RolledBack
-            | Phase::Rehearsed
-            | Phase::Completed(_)
-            | Phase::ExpiryFailed
-            | Phase::Expired => None,
-        }
-    }
-
-    /// Whether nothing more will happen to the customer's database.
-    pub fn has_ended(&self) -> bool {
-        match &self.phase {
-            Phase::Completed(_)
-            | Phase::ExpiryFailed
-            | Phase::Expired
-            | Phase::RolledBack
-            | Phase::Rehearsed => true,
-            Phase::Planned { .. }
-            | Phase::Held { .. }
-            | Phase::Doing(..)
-            | Phase::Undoing(..)
-            | Phase::Rehearsing(..)
-            | Phase::Settling(_)
-            | Phase::Parked { .. } => false,
-        }
-    }
-
-    /// Whether it was taken back on a person's word.
-    pub fn is_rolled_back(&self) -> bool {
-        self.phase == Phase::RolledBack
     }
 
     fn not_allowed(&self, what: &'static str) -> NotAllowed {

@@ -18,8 +18,10 @@ use drover_schemas::{
 };
 
 use crate::{
-    At, Command, Fact, Forward, Migration, Phase, Rehearsal, Settlement, Undo, ledger::State,
-    log_is_behind, phase::after_bring_back, signature,
+    At, Command, Fact, Forward, Migration, Phase, Rehearsal, Settlement, Undo,
+    after::{after_bring_back, log_is_behind},
+    ledger::State,
+    signature,
 };
 
 /// How many facts a repair of one migration has at most: several runs, forth and back.

@@ -13,7 +13,10 @@
 
 use drover_schemas::v1::{Step, StepFailed, migration_event::Event};
 
-use crate::phase::{At, Attempt, Phase, Settlement, log_is_behind};
+use crate::{
+    after::log_is_behind,
+    phase::{At, Attempt, Phase, Settlement},
+};
 
 /// A step of a rehearsal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
