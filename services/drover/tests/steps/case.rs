@@ -39,6 +39,8 @@ pub struct Case {
     before: Vec<String>,
     /// The steps that had an effect, in order.
     done: Vec<Step>,
+    /// A dump that died in the middle has left the sealed accounts, which a later step deletes.
+    half_sealed: bool,
     /// For a failed case: what befell whom.
     pub story: Vec<String>,
 }
@@ -59,8 +61,9 @@ impl Case {
             ..Default::default()
         };
         let before = world.privileges(world.source(), &site).await;
-        let (done, story) = (Vec::new(), Vec::new());
-        let case = Self { world, lane, campaign, id, site, host_name, before, done, story };
+        let (done, half_sealed, story) = (Vec::new(), false, Vec::new());
+        let case =
+            Self { world, lane, campaign, id, site, host_name, before, done, half_sealed, story };
         case.append(0, Event::MigrationPlanned(planned)).await;
         case.command(Command::Admit).await;
         case
@@ -183,6 +186,7 @@ impl Case {
         }
         self.never_drop_what_was_switched_to(step);
         self.done.push(step);
+        self.half_sealed &= !matches!(step, Step::Publish | Step::Expire | Step::Thaw);
         self.check(&format!("after {step:?}")).await;
         Some(step)
     }
@@ -300,7 +304,11 @@ impl Case {
         let was_done = match place {
             Place::BeforeEffect => false,
             Place::AfterEffect | Place::AfterEvent => true,
-            Place::Midway(_) => self.look().await == with,
+            Place::Midway(_) => {
+                let found = self.look().await;
+                self.half_sealed = found.sealed && !Expected::after(&self.done).sealed;
+                found == with
+            }
             Place::Calm | Place::Twice | Place::AtOnce(_) | Place::Asleep(_) => {
                 panic!("nobody dies of {place:?}")
             }
@@ -327,7 +335,9 @@ impl Case {
 
     /// Holds the world against what the steps that were done have made of it.
     pub async fn check(&self, when: &str) {
-        self.compare(&Expected::after(&self.done), when).await;
+        let mut expected = Expected::after(&self.done);
+        expected.sealed |= self.half_sealed;
+        self.compare(&expected, when).await;
     }
 
     async fn compare(&self, expected: &Expected, when: &str) {
