@@ -202,8 +202,7 @@ impl Admission {
         let limit = &lane.limit;
         let line = |(source, count): (&ServerName, u64)| {
             let own = self.slots.get(source).map_or(0, |slots| slots.as_source);
-            let max = if limit.per_source_max > 0 { limit.per_source_max } else { own };
-            (source.to_string(), count, own.min(max))
+            (source.to_string(), count, slots_of(own, limit.per_source_max))
         };
         let open = by_source.into_iter().filter(|(source, _)| !limit.quarantined.contains(source));
         open.map(line).collect()
@@ -300,6 +299,11 @@ impl crate::queue::Hosts for Room<'_> {
         let own = self.slots.get(host).map_or(0, |slots| slots.as_destination);
         has_slot(host, self.to, own, self.limit.per_destination_max)
     }
+}
+
+/// The slots that a campaign has of a server's own; `campaign_max` is its limit, 0 for none.
+pub fn slots_of(own: u32, campaign_max: u32) -> u32 {
+    if campaign_max == 0 { own } else { own.min(campaign_max) }
 }
 
 fn has_slot(

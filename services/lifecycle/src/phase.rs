@@ -130,6 +130,8 @@ pub enum Wait {
     Job {
         /// What is to be done.
         step: v1::Step,
+        /// Which time it is tried in its run, from 1.
+        attempt: u32,
         /// Not before this time; 0: at once.
         not_before_unix_ms: i64,
     },
@@ -255,6 +257,7 @@ impl Phase {
     pub fn wait(&self) -> Wait {
         let job = |step, attempt: &Attempt| Wait::Job {
             step,
+            attempt: attempt.number,
             not_before_unix_ms: attempt.not_before_unix_ms,
         };
         match self {
@@ -269,6 +272,23 @@ impl Phase {
             Phase::Settling(_) => Wait::Settlement,
             Phase::Parked { .. } | Phase::ExpiryFailed => Wait::Person,
             Phase::RolledBack | Phase::Rehearsed | Phase::Expired => Wait::Nothing,
+        }
+    }
+
+    /// Whether everything that was begun in it was undone again, and a person has the next word.
+    pub fn is_undone(&self) -> bool {
+        match self {
+            Self::Parked { undone: true, .. } | Self::RolledBack | Self::Rehearsed => true,
+            Self::Planned { .. }
+            | Self::Held { .. }
+            | Self::Doing(..)
+            | Self::Undoing(..)
+            | Self::Rehearsing(..)
+            | Self::Settling(_)
+            | Self::Parked { undone: false, .. }
+            | Self::Completed(_)
+            | Self::ExpiryFailed
+            | Self::Expired => false,
         }
     }
 

@@ -18,8 +18,8 @@ use drover_schemas::{
 };
 
 use crate::{
-    At, Command, Fact, Forward, Migration, Phase, Rehearsal, Settlement, Undo,
-    after::{after_bring_back, log_is_behind},
+    At, Command, Fact, Forward, Migration, Phase, Rehearsal, Settlement, Undo, Wait,
+    after::{after_bring_back, is_complete, log_is_behind},
     ledger::State,
     signature,
 };
@@ -253,20 +253,11 @@ pub fn missing(log: Option<&Migration>, sightings: &[Sighting], by: &str) -> Vec
 
 /// A fact that changes nothing but the revision: the next order is to be above what was given out.
 fn nudge(state: &Migration, shown: &Shown<'_>) -> Option<Event> {
-    let step = match &state.phase {
-        Phase::Doing(step, _) => step.step(),
-        Phase::Undoing(undo, ..) => undo.step(),
-        Phase::Rehearsing(rehearsal, _) => rehearsal.step(),
-        Phase::Planned { .. }
-        | Phase::Held { .. }
-        | Phase::Settling(_)
-        | Phase::Parked { .. }
-        | Phase::RolledBack
-        | Phase::Rehearsed
-        | Phase::Completed(_)
-        | Phase::ExpiryFailed
-        | Phase::Expired => return None,
-    };
+    let Wait::Job { step, .. } = state.wait() else { return None };
+    // What is complete waits for its dump's end only, which no ledger knows of.
+    if is_complete(&state.phase) {
+        return None;
+    }
     let what = "the log had lost its end; the step is done again";
     let again = v1::StepFailed {
         transient: true,
@@ -423,21 +414,8 @@ pub enum Orphan {
 
 /// What a ledger shows that the log explains by nothing; `state` is none where it has no row.
 pub fn orphan(log: &Migration, is_source: bool, state: Option<State>) -> Option<Orphan> {
-    let at_rest = match &log.phase {
-        Phase::Planned { .. }
-        | Phase::Held { .. }
-        | Phase::Parked { undone: true, .. }
-        | Phase::Rehearsed
-        | Phase::RolledBack => true,
-        Phase::Doing(..)
-        | Phase::Undoing(..)
-        | Phase::Rehearsing(..)
-        | Phase::Settling(_)
-        | Phase::Parked { undone: false, .. }
-        | Phase::Completed(_)
-        | Phase::ExpiryFailed
-        | Phase::Expired => false,
-    };
+    let waits = matches!(log.phase, Phase::Planned { .. } | Phase::Held { .. });
+    let at_rest = waits || log.phase.is_undone();
     let reached = match &log.phase {
         Phase::Doing(step, _) | Phase::Parked { at: At::Forward(step), undone: false } => {
             place_of(*step)

@@ -5,7 +5,10 @@ use std::collections::{HashMap, VecDeque};
 
 use drover_schemas::{MigrationId, v1::migration_event::Event};
 
-use crate::forecast::{Line, Rest};
+use crate::{
+    admission::Waiting,
+    forecast::{Line, Rest},
+};
 
 /// How many of the last are kept.
 const KEPT_MAX: usize = 500;
@@ -46,14 +49,14 @@ impl SlotTimes {
 
     /// What is left to do, from the sources that have something: how many wait at each, and its
     /// slots.
-    pub fn rest(&self, waiting: Vec<(String, u64, u32)>, slots: u32, now_unix_ms: i64) -> Rest {
+    pub fn rest(&self, waiting: Vec<Waiting>, slots: u32, now_unix_ms: i64) -> Rest {
         let mut in_flight: HashMap<&str, (u64, f64)> = HashMap::new();
         for (source, admitted) in self.admitted.values() {
             let (count, age_ms) = in_flight.entry(source).or_default();
             *count += 1;
             *age_ms += now_unix_ms.saturating_sub(*admitted).max(0) as f64;
         }
-        let line = |(host, waiting, slots): (String, u64, u32)| {
+        let line = |(host, waiting, slots): Waiting| {
             let (in_flight, age_ms) = in_flight.get(host.as_str()).copied().unwrap_or_default();
             let (ended, sum_ms) = self.ended.get(&host).copied().unwrap_or_default();
             Line { host, waiting, in_flight, slots, ended, busy_ms: sum_ms + age_ms }

@@ -553,7 +553,7 @@ fn retirement_waits_until_no_cache_holds_the_old_address() {
     let switched_at = world.now;
     assert_eq!(
         world.state.wait(),
-        Wait::Job { step: Step::Retire, not_before_unix_ms: switched_at + 300_000 }
+        Wait::Job { step: Step::Retire, attempt: 1, not_before_unix_ms: switched_at + 300_000 }
     );
     assert!(!world.state.holds_slot(), "the wait keeps nobody else from going");
 }

@@ -104,19 +104,13 @@ pub(crate) fn waits_for(migration: &Migration) -> &'static str {
 
 /// Which attempt at its step it is in; 0 where there is none.
 pub(crate) fn attempt(phase: &Phase) -> u32 {
-    match phase {
-        Phase::Doing(_, attempt)
-        | Phase::Undoing(_, attempt, _)
-        | Phase::Rehearsing(_, attempt)
-        | Phase::Completed(attempt) => attempt.number,
-        Phase::Planned { .. }
-        | Phase::Held { .. }
-        | Phase::Settling(_)
-        | Phase::Parked { .. }
-        | Phase::RolledBack
-        | Phase::Rehearsed
-        | Phase::ExpiryFailed
-        | Phase::Expired => 0,
+    match phase.wait() {
+        Wait::Job { attempt, .. } => attempt,
+        Wait::Admission { .. }
+        | Wait::Findings
+        | Wait::Settlement
+        | Wait::Person
+        | Wait::Nothing => 0,
     }
 }
 

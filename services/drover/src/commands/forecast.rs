@@ -13,6 +13,8 @@ use chrono::Utc;
 use drover_bus::{From, Item};
 use drover_lifecycle::{
     Phase,
+    admission::{Waiting, slots_of},
+    campaign::Campaign,
     forecast::forecast,
     slot_times::SlotTimes,
     step_times::{Size, StepTimes},
@@ -137,14 +139,15 @@ async fn of_rehearsal(
         slots.take(id, source, at_unix_ms, &event);
         steps.take(id, at_unix_ms, &event);
     }
-    let mut in_flight_max = campaign_state(bus, campaign).await?.in_flight_max;
+    let Campaign { mut in_flight_max, limits, .. } = campaign_state(bus, campaign).await?;
     if in_flight_max == 0 {
         in_flight_max = campaign_state(bus, &rehearsal).await?.in_flight_max;
     }
     let now = Utc::now().timestamp_millis();
     let mut left = standing(bus, campaign).await?;
     left.retain(|one| matches!(one.migration.phase, Phase::Planned { .. }));
-    let rest = slots.rest(waiting(context, campaign, &left).await?, in_flight_max, now);
+    let waiting = waiting(context, limits.per_source_max, &left);
+    let rest = slots.rest(waiting, in_flight_max, now);
     let rehearsed = steps.by_size();
     let foreseen = forecast(&rest, now.unsigned_abs());
     Ok(foreseen.map(|foreseen| {
@@ -155,24 +158,18 @@ async fn of_rehearsal(
 }
 
 /// The sources that have something to do: how many wait at each, and its slots.
-async fn waiting(
-    context: &Context,
-    campaign: &CampaignName,
-    left: &[Standing],
-) -> Result<Vec<(String, u64, u32)>, Failure> {
-    let per_source_max = campaign_state(&context.bus, campaign).await?.limits.per_source_max;
+fn waiting(context: &Context, per_source_max: u32, left: &[Standing]) -> Vec<Waiting> {
     let slots_of = |name: &str| {
         let servers = context.config.servers.iter();
         let mut own = servers.filter(|(known, _)| known.as_str() == name);
-        let own = own.next().map_or(1, |(_, server)| server.slots_as_source);
-        if per_source_max == 0 { own } else { own.min(per_source_max) }
+        slots_of(own.next().map_or(1, |(_, server)| server.slots_as_source), per_source_max)
     };
     let mut counts: BTreeMap<&str, u64> = BTreeMap::new();
     for one in left {
         *counts.entry(&one.migration.planned.source).or_default() += 1;
     }
     let line = |(source, count): (&str, u64)| (source.to_owned(), count, slots_of(source));
-    Ok(counts.into_iter().map(line).collect())
+    counts.into_iter().map(line).collect()
 }
 
 /// The largest databases of each of these sources.

@@ -5,8 +5,11 @@ use std::str::FromStr;
 use drover_lifecycle::concurrency::Range;
 use drover_schemas::{Code, Failure};
 
+/// How many are in flight where nothing is said.
+pub const IN_FLIGHT: u32 = 400;
+
 /// The most that may be in flight.
-const IN_FLIGHT_MAX: u32 = 100_000;
+pub const IN_FLIGHT_MAX: u32 = 100_000;
 
 /// What auto keeps between where nothing is said.
 const FLOOR: u32 = 20;

@@ -20,7 +20,11 @@ use drover_schemas::{
 };
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 
-use super::{plan::record, print};
+use super::{
+    in_flight::{IN_FLIGHT, IN_FLIGHT_MAX},
+    plan::record,
+    print,
+};
 use crate::{
     context::{Context, campaign_state, command_campaign, command_migration, operator},
     inventory::Row,
@@ -46,7 +50,7 @@ pub struct Args {
     #[arg(long, value_name = "WAVE")]
     wave: Option<String>,
     /// How many are rehearsed at once.
-    #[arg(long, default_value_t = 400, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    #[arg(long, default_value_t = IN_FLIGHT, value_parser = clap::value_parser!(u32).range(1..=IN_FLIGHT_MAX as i64))]
     max_in_flight: u32,
 }
 
@@ -157,7 +161,7 @@ async fn again(
     drawn: &HashSet<MigrationId>,
 ) -> Result<(), Failure> {
     let mut ended = standing(bus, rehearsal).await?;
-    ended.retain(|one| drawn.contains(&one.id) && is_over(&one.migration.phase));
+    ended.retain(|one| drawn.contains(&one.id) && one.migration.phase.is_undone());
     let command = Command::Retry { by: operator() };
     let outcomes =
         stream::iter(&ended).map(|one| command_migration(bus, rehearsal, one.id, &command));
@@ -177,23 +181,6 @@ fn as_in(limits: &Limits) -> Adjust {
         source_failures_max: Some(limits.source_failures_max),
         destination_failures_max: Some(limits.destination_failures_max),
         ..Adjust::default()
-    }
-}
-
-/// Whether nothing is left of a rehearsal.
-fn is_over(phase: &Phase) -> bool {
-    match phase {
-        Phase::Rehearsed | Phase::RolledBack | Phase::Parked { undone: true, .. } => true,
-        Phase::Planned { .. }
-        | Phase::Held { .. }
-        | Phase::Doing(..)
-        | Phase::Undoing(..)
-        | Phase::Rehearsing(..)
-        | Phase::Settling(_)
-        | Phase::Parked { undone: false, .. }
-        | Phase::Completed(_)
-        | Phase::ExpiryFailed
-        | Phase::Expired => false,
     }
 }
 
@@ -217,7 +204,7 @@ pub(super) async fn check_alone(bus: &Bus, campaign: &CampaignName) -> Result<()
     left.retain(|one| match &one.migration.phase {
         Phase::Planned { .. } => admits,
         Phase::Held { .. } => false,
-        other => !is_over(other),
+        other => !other.is_undone(),
     });
     match left.len() {
         0 => Ok(()),

@@ -8,7 +8,7 @@ use drover_schemas::{CampaignName, Code, Failure};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 
 use super::{
-    in_flight::{InFlight, Wanted},
+    in_flight::{IN_FLIGHT, InFlight, Wanted},
     pause::answering,
     print,
     rehearse::check_alone,
@@ -19,8 +19,6 @@ use crate::{
     standing::{Standing, standing},
 };
 
-/// How many migrations are in flight where nothing is said.
-const IN_FLIGHT: u32 = 400;
 /// How many migrations are released side by side.
 const AT_ONCE: usize = 64;
 

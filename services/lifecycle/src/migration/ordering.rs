@@ -2,11 +2,11 @@
 
 use drover_schemas::{
     CampaignName, MigrationId,
-    v1::{self, Job, Policy},
+    v1::{Job, Policy},
 };
 
 use super::Migration;
-use crate::phase::{Goal, Phase};
+use crate::phase::{Goal, Phase, Wait};
 
 impl Migration {
     /// The order for the step that this state waits for; none when it waits for something else.
@@ -17,27 +17,14 @@ impl Migration {
         policy: &Policy,
         now_unix_ms: i64,
     ) -> Option<Job> {
-        let (step, attempt) = match &self.phase {
-            Phase::Doing(forward, attempt) => (forward.step(), attempt),
-            Phase::Undoing(undo, attempt, _) => (undo.step(), attempt),
-            Phase::Rehearsing(rehearsal, attempt) => (rehearsal.step(), attempt),
-            Phase::Completed(attempt) => (v1::Step::Expire, attempt),
-            Phase::Planned { .. }
-            | Phase::Held { .. }
-            | Phase::Settling(_)
-            | Phase::Parked { .. }
-            | Phase::RolledBack
-            | Phase::Rehearsed
-            | Phase::ExpiryFailed
-            | Phase::Expired => return None,
-        };
+        let Wait::Job { step, attempt, .. } = self.wait() else { return None };
         Some(Job {
             campaign: campaign.to_string(),
             migration_id: id.to_string(),
             step: step.into(),
             revision: self.revision,
             run: self.run,
-            attempt: attempt.number,
+            attempt,
             issued_at_unix_ms: now_unix_ms,
             policy: Some(policy.clone()),
             planned: Some(self.planned.clone()),
@@ -55,22 +42,10 @@ impl Migration {
     /// word of a person who did not say so, or by itself although the host names pointed to it. A
     /// switch that failed may have been seen all the same.
     fn keeps_writes(&self) -> bool {
-        match &self.phase {
-            Phase::Undoing(_, _, Goal::RollBack) => !self.rollback.discard_writes,
-            Phase::Undoing(_, _, Goal::Park | Goal::Defer | Goal::Recall) => {
-                self.switched.is_some()
-            }
-            Phase::Planned { .. }
-            | Phase::Held { .. }
-            | Phase::Doing(..)
-            | Phase::Rehearsing(..)
-            | Phase::Settling(_)
-            | Phase::Parked { .. }
-            | Phase::RolledBack
-            | Phase::Rehearsed
-            | Phase::Completed(_)
-            | Phase::ExpiryFailed
-            | Phase::Expired => false,
+        let Phase::Undoing(_, _, goal) = &self.phase else { return false };
+        match goal {
+            Goal::RollBack => !self.rollback.discard_writes,
+            Goal::Park | Goal::Defer | Goal::Recall => self.switched.is_some(),
         }
     }
 }

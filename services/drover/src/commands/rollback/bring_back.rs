@@ -21,7 +21,7 @@ use futures::{StreamExt as _, TryStreamExt as _, stream};
 
 use super::report::{Other, Outcome, Report, Row};
 use crate::{
-    commands::{doctor, pause::answering, plan},
+    commands::{doctor, in_flight::IN_FLIGHT, pause::answering, plan},
     config::Config,
     context::{Context, campaign_state, command_campaign, command_migration, operator},
     inventory,
@@ -30,8 +30,6 @@ use crate::{
 
 /// What the campaign's name gets behind it.
 const BACK: &str = "-back";
-/// How many are in flight at once, unless a person tunes the campaign: as `drover start` has it.
-const IN_FLIGHT_MAX: u32 = 400;
 /// How many servers are asked at once.
 const SERVERS_AT_ONCE: usize = 16;
 
@@ -221,8 +219,7 @@ async fn start(context: &Context, back: &CampaignName, is_new: bool) -> Result<S
         }
     };
     if begin {
-        let in_flight_max = IN_FLIGHT_MAX;
-        let command = campaign::Command::Start { in_flight_max, by: operator() };
+        let command = campaign::Command::Start { in_flight_max: IN_FLIGHT, by: operator() };
         command_campaign(&context.bus, back, command).await?;
     }
     notes.push_str(&format!("follow it with: drover status {back}\n"));
