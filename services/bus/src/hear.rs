@@ -7,12 +7,12 @@
 use std::time::Duration;
 
 use drover_schemas::streams::Consumer;
-use tokio::time::{Instant, interval_at, sleep};
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     Bus, Error, Recorded, metrics, record,
-    worker::{Pace, Source, give_back},
+    worker::{Pace, Source, give_back, say_in_progress},
 };
 
 impl Bus {
@@ -57,21 +57,10 @@ impl Bus {
                     continue;
                 }
             };
-            let every = pace.ack_wait / 3;
-            let mut signs = interval_at(Instant::now() + every, every);
-            let taking = take(recorded);
-            tokio::pin!(taking);
-            let taken = loop {
-                tokio::select! {
-                    taken = &mut taking => break Some(taken),
-                    () = &mut ended => break None,
-                    _ = signs.tick() => {
-                        let sign = message.ack_with(async_nats::jetstream::AckKind::Progress);
-                        if let Err(error) = sign.await {
-                            tracing::debug!(%error, "no sign of life could be given");
-                        }
-                    }
-                }
+            let taken = tokio::select! {
+                taken = take(recorded) => Some(taken),
+                () = &mut ended => None,
+                never = say_in_progress(&message, pace) => match never {},
             };
             match taken {
                 Some(Ok(())) => acknowledge(&message).await,

@@ -15,6 +15,7 @@
 //! and each instance has as many, so no job lies waiting inside one.
 
 use std::{
+    convert::Infallible,
     future,
     panic::AssertUnwindSafe,
     time::{Duration, SystemTime, UNIX_EPOCH},
@@ -256,7 +257,7 @@ impl Desk {
             Err(reason) => return self.set_aside(&reason).await,
         };
         tokio::select! {
-            () = self.say_in_progress() => {}
+            never = say_in_progress(&self.message, self.pace) => match never {},
             () = self.carry_out(&order, step, conclude) => {}
         }
     }
@@ -286,17 +287,6 @@ impl Desk {
         tracing::error!(subject, bytes, reason, "a job is set aside: it cannot be decoded");
         if let Err(error) = self.message.ack_with(AckKind::Term).await {
             tracing::warn!(subject, %error, "it is still on the queue");
-        }
-    }
-
-    async fn say_in_progress(&self) {
-        let every = self.pace.ack_wait / 3;
-        let mut ticks = interval_at(Instant::now() + every, every);
-        loop {
-            ticks.tick().await;
-            if let Err(error) = self.message.ack_with(AckKind::Progress).await {
-                tracing::debug!(%error, "no sign of life could be given");
-            }
         }
     }
 
@@ -416,6 +406,18 @@ impl Desk {
         if let Err(error) = self.message.ack().await {
             tracing::debug!(migration = %order.migration, step = order.step, %error,
                 "the acknowledgement was not sent");
+        }
+    }
+}
+
+/// Gives signs of life for as long as it is let: a message that nobody hears of is handed out again.
+pub(crate) async fn say_in_progress(message: &Message, pace: Pace) -> Infallible {
+    let every = pace.ack_wait / 3;
+    let mut ticks = interval_at(Instant::now() + every, every);
+    loop {
+        ticks.tick().await;
+        if let Err(error) = message.ack_with(AckKind::Progress).await {
+            tracing::debug!(%error, "no sign of life could be given");
         }
     }
 }

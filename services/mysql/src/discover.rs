@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
-    Error, Flavour, Server, aside::is_aside_name, ident::covers, ledger::NO_LEDGER,
+    Error, Flavour, Server, aside::is_aside_name, ident::covers, ledger::is_missing,
     preflight::server::room_bytes, privileges,
 };
 
@@ -56,9 +56,7 @@ pub async fn discover(server: &Server) -> Result<Found, Error> {
         "SELECT database_name FROM drover.ledger WHERE side = 'source' AND state = 'retired'";
     let moved: BTreeSet<String> = match session.rows::<String>(DOING, moved).await {
         Ok(names) => names.into_iter().collect(),
-        Err(error) if error.number().is_some_and(|number| NO_LEDGER.contains(&number)) => {
-            BTreeSet::new()
-        }
+        Err(error) if is_missing(&error) => BTreeSet::new(),
         Err(error) => return Err(error),
     };
     let trusted = privileges::trusted(&session);

@@ -118,8 +118,11 @@ CREATE TABLE IF NOT EXISTS drover.ledger (
   KEY (database_name)
 ) ENGINE=InnoDB";
 
-/// No such database; no such table.
-pub(crate) const NO_LEDGER: [u16; 2] = [1049, 1146];
+/// Whether a server has refused to read its ledger, or a table of it, because it has none yet: no such
+/// database; no such table.
+pub(crate) fn is_missing(error: &Error) -> bool {
+    error.number().is_some_and(|number| [1049, 1146].contains(&number))
+}
 
 type LedgerRow = (String, u64, u32, u32, String, String);
 
@@ -380,7 +383,7 @@ pub async fn read(
     );
     let doing = "reading the ledger";
     let rows: Vec<LedgerRow> = match session.rows(doing, &sql).await {
-        Err(error) if error.number().is_some_and(|number| NO_LEDGER.contains(&number)) => {
+        Err(error) if is_missing(&error) => {
             session.run("making the ledger", TABLES).await?;
             session.rows(doing, &sql).await?
         }

@@ -15,7 +15,7 @@ use drover_schemas::{
 };
 use prost::Message as _;
 
-use crate::{Error, Server, aside, freeze, ident::literal, ledger::NO_LEDGER, open};
+use crate::{Error, Server, aside, freeze, ident::literal, ledger::is_missing, open};
 
 /// A row of the ledger.
 #[derive(Debug, Clone, PartialEq)]
@@ -53,9 +53,7 @@ pub async fn survey(server: &Server, campaign: &CampaignName) -> Result<Vec<Row>
         literal(campaign.as_str())
     );
     let rows: Vec<Read> = match session.rows(doing, &sql).await {
-        Err(error) if error.number().is_some_and(|number| NO_LEDGER.contains(&number)) => {
-            Vec::new()
-        }
+        Err(error) if is_missing(&error) => Vec::new(),
         other => other?,
     };
     let unread = || session_unread(server);

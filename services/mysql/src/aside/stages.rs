@@ -68,7 +68,7 @@ pub(super) async fn find(
     );
     type Row = (String, String, String, String, Vec<u8>);
     let rows: Vec<Row> = match session.rows(doing, &sql).await {
-        Err(error) if error.number().is_some_and(|it| ledger::NO_LEDGER.contains(&it)) => {
+        Err(error) if ledger::is_missing(&error) => {
             return Ok(None);
         }
         other => other?,
