@@ -9,7 +9,7 @@ use mysql_async::prelude::Queryable as _;
 use serde_json::Value;
 
 use crate::{
-    rollback::{by_owner, id, is_home, is_moved},
+    rollback::{by_owner, id, is_home, is_moved, shops, with_visits},
     world::{CAMPAIGN, World},
 };
 
@@ -21,16 +21,7 @@ const SHORT: (&str, &str) = ("DROVER_DNS__ZONES__0__TTL_SECONDS", "1");
 
 /// Sites at a source, each with a small table beside its own; every server may be the other end.
 async fn world(names: &[&str]) -> World {
-    let sites = names.iter().map(|name| Site::new(name, Shape::Shop, 5)).collect();
-    let world = World::both_ways(2, sites).await;
-    for name in names {
-        let sql = format!(
-            "CREATE TABLE {name}.visits (a INT PRIMARY KEY, b VARCHAR(20)); \
-             INSERT INTO {name}.visits VALUES (1, 'one'), (2, 'two')"
-        );
-        world.source().execute(&sql).await.unwrap();
-    }
-    world
+    with_visits(World::both_ways(2, shops(names)).await, names).await
 }
 
 /// The customer goes on at the destination.

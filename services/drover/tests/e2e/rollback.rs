@@ -18,8 +18,15 @@ const OTHERS: [&str; 6] = ["orchestrator", "dump", "import", "notify", "projecto
 
 /// Sites at a source, each with a small table beside its own.
 async fn world(names: &[&str]) -> World {
-    let sites = names.iter().map(|name| Site::new(name, Shape::Shop, 5)).collect();
-    let world = World::new(2, sites).await;
+    with_visits(World::new(2, shops(names)).await, names).await
+}
+
+pub fn shops(names: &[&str]) -> Vec<Site> {
+    names.iter().map(|name| Site::new(name, Shape::Shop, 5)).collect()
+}
+
+/// Gives each of the sites its small table.
+pub async fn with_visits(world: World, names: &[&str]) -> World {
     for name in names {
         let sql = format!(
             "CREATE TABLE {name}.visits (a INT PRIMARY KEY, b VARCHAR(20)); \

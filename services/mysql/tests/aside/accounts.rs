@@ -11,7 +11,7 @@ use mysql_async::prelude::Queryable as _;
 
 use super::{
     back, bring, common, cut, cuts,
-    pair::{End, failure, order, pair},
+    pair::{Dumped, End, Pair, failure, order, pair},
     sow,
 };
 
@@ -25,6 +25,20 @@ async fn granted(end: &End, of_users: &str) -> Vec<String> {
         .filter(|(table, _)| !volatile.contains(&table.as_str()))
         .flat_map(|it| it.1)
         .collect()
+}
+
+/// A migration from the source to the destination, up to the retirement.
+async fn moved(pair: &Pair, database: &str) -> Dumped {
+    let (source, destination) = (&pair.source.server, &pair.destination.server);
+    let at = |revision| order(database, revision);
+    freeze(source, &at(1), Duration::ZERO).await.unwrap();
+    let sealed = accounts(source, &at(2)).await.unwrap();
+    let dumped = pair.dump(database, &[]).await;
+    pair.import(&dumped, 3).await.unwrap();
+    disarm(source, &at(4)).await.unwrap();
+    open(destination, &at(5), &sealed).await.unwrap();
+    retire(source, &at(6)).await.unwrap();
+    dumped
 }
 
 /// Accounts whose grants cover more than the database, so that a retirement only masks them, and roles,
@@ -43,14 +57,7 @@ async fn accounts_come_back_to_those_that_were_shut_out() {
                GRANT SELECT ON `mask\\_%`.* TO mask_gone; \
                GRANT SELECT, DELETE ON mask_1.* TO mask_role";
     sow(&pair.source, database, &["CREATE TABLE t (a INT)", sql]).await;
-    let at = |revision| order(database, revision);
-    freeze(source, &at(1), Duration::ZERO).await.unwrap();
-    let sealed = accounts(source, &at(2)).await.unwrap();
-    let dumped = pair.dump(database, &[]).await;
-    pair.import(&dumped, 3).await.unwrap();
-    disarm(source, &at(4)).await.unwrap();
-    open(destination, &at(5), &sealed).await.unwrap();
-    retire(source, &at(6)).await.unwrap();
+    moved(pair, database).await;
     let shut_out = granted(&pair.source, "mask%").await;
     let there = granted(&pair.destination, "mask%").await;
 
@@ -129,14 +136,7 @@ async fn an_account_of_another_password_gets_out_of_the_way() {
     let sql = "CREATE USER changes IDENTIFIED BY 'old' WITH MAX_USER_CONNECTIONS 7; \
                GRANT ALL ON changed.* TO changes; CREATE TABLE t (a INT)";
     sow(&pair.source, database, &[sql]).await;
-    let at = |revision| order(database, revision);
-    freeze(source, &at(1), Duration::ZERO).await.unwrap();
-    let sealed = accounts(source, &at(2)).await.unwrap();
-    let dumped = pair.dump(database, &[]).await;
-    pair.import(&dumped, 3).await.unwrap();
-    disarm(source, &at(4)).await.unwrap();
-    open(destination, &at(5), &sealed).await.unwrap();
-    retire(source, &at(6)).await.unwrap();
+    let dumped = moved(pair, database).await;
     let all = "SELECT GROUP_CONCAT(User, Priv ORDER BY User) FROM mysql.global_priv \
                WHERE User = 'changes' OR User LIKE 'drover\\_aside%'";
     let old: String = pair.source.value(all).await;
