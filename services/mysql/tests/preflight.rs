@@ -79,6 +79,20 @@ const CASES: &[Case] = &[
         "CREATE TABLE t (a INT); CREATE VIEW v AS SELECT a FROM t; DROP TABLE t",
         &[(303, false)],
     ),
+    (
+        "trigger",
+        "CREATE TABLE t (a INT, gone INT); CREATE TABLE u (a INT, gone INT); \
+         CREATE TRIGGER sound BEFORE INSERT ON u FOR EACH ROW SET NEW.A = 'new.b', NEW.gone = 1; \
+         CREATE TRIGGER broken BEFORE INSERT ON t FOR EACH ROW SET NEW.gone = NEW.a; \
+         ALTER TABLE t DROP COLUMN gone",
+        &[(439, true)],
+    ),
+    (
+        "sequence",
+        "CREATE SEQUENCE s; CREATE SEQUENCE there; CREATE TABLE t (a INT DEFAULT NEXTVAL(s), \
+         b INT DEFAULT (NEXTVAL(there) + 1)); DROP SEQUENCE s",
+        &[(439, true)],
+    ),
     ("lost", "CREATE TABLE t (a INT) ENGINE=BLACKHOLE", &[(240, true), (247, true)]),
     ("zero", "CREATE TABLE t (d DATE NOT NULL DEFAULT '0000-00-00')", &[(249, false)]),
     (
@@ -219,6 +233,8 @@ async fn foretold(pair: &Pair) {
         ("engine", [Code::CopyDiffers, Code::CopyDiffers]),
         // A server that ends the connection for a packet may not be heard any more.
         ("packet", [Code::PacketTooSmall, Code::ImportFailed]),
+        ("trigger", [Code::ReferenceMissing, Code::ReferenceMissing]),
+        ("sequence", [Code::ReferenceMissing, Code::ReferenceMissing]),
     ] {
         let dumped = pair.frozen_and_dumped(database).await;
         let failed = match pair.import(&dumped, 3).await {

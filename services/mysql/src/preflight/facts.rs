@@ -80,6 +80,10 @@ pub(crate) struct Database {
     pub definers: BTreeMap<String, Places>,
     /// Other databases that are named: in what, and whether that must exist for it to be made.
     pub references: BTreeMap<String, (Places, bool)>,
+    /// Triggers, with what they name of their tables.
+    pub triggers: Vec<Trigger>,
+    /// Whether a column's default is taken from a sequence.
+    pub takes_from_sequences: bool,
     /// Tables that may have a row of more than a packet: name, and the columns to add up.
     pub wide: BTreeMap<String, Wide>,
     /// Who holds something on it.
@@ -93,4 +97,12 @@ pub(crate) struct Wide {
     pub bytes: u64,
     /// The largest row, in bytes; none where that was not told in time.
     pub row_bytes_max: Option<u64>,
+}
+
+/// A trigger: its table, and the columns of it that its text names, in small letters.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Trigger {
+    pub name: String,
+    pub table: String,
+    pub columns: BTreeSet<String>,
 }

@@ -13,6 +13,7 @@
 mod accounts;
 mod destination;
 mod facts;
+mod gone;
 mod judge;
 pub(crate) mod rights;
 pub(crate) mod server;

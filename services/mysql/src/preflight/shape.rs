@@ -8,8 +8,8 @@ use crate::{
     Error, Flavour, Session, guard,
     ident::{ident, literals},
     preflight::{
-        facts::{Database, Places, Wide},
-        text::qualifiers,
+        facts::{Database, Places, Trigger, Wide},
+        text::{qualifiers, row_columns},
     },
 };
 
@@ -119,13 +119,14 @@ pub(crate) async fn columns(session: &mut Session, into: &mut Databases) -> Resu
     let sql = format!(
         "SELECT CAST(TABLE_SCHEMA AS BINARY), COALESCE(COLLATION_NAME, ''), DATA_TYPE, \
          COALESCE(COLUMN_DEFAULT LIKE '%0000-00-00%', 0), \
+         COALESCE(COLUMN_DEFAULT LIKE '%val(`%', 0), \
          CAST(MIN(CONCAT(TABLE_NAME, '.', COLUMN_NAME)) AS BINARY), COUNT(*) \
          FROM information_schema.COLUMNS WHERE TABLE_SCHEMA IN ({}) \
-         GROUP BY CAST(TABLE_SCHEMA AS BINARY), 2, 3, 4",
+         GROUP BY CAST(TABLE_SCHEMA AS BINARY), 2, 3, 4, 5",
         names(into)
     );
-    type Row = (String, String, String, bool, String, u64);
-    for (db, collation, kind, zero, place, count) in
+    type Row = (String, String, String, bool, bool, String, u64);
+    for (db, collation, kind, zero, takes, place, count) in
         session.rows::<Row>("reading the columns", &sql).await?
     {
         let Some(database) = into.get_mut(&db) else { continue };
@@ -136,6 +137,7 @@ pub(crate) async fn columns(session: &mut Session, into: &mut Databases) -> Resu
         if zero {
             database.zero_dates = Some(places.clone());
         }
+        database.takes_from_sequences |= takes;
         merge(&mut database.types, kind.to_lowercase(), places);
     }
     large_rows(session, into).await?;
@@ -247,17 +249,20 @@ pub(crate) async fn objects(
 ) -> Result<(), Error> {
     let all = names(into);
     let sql = format!(
-        "SELECT CAST(TABLE_SCHEMA AS BINARY), 'VIEW', TABLE_NAME, DEFINER, VIEW_DEFINITION \
+        "SELECT CAST(TABLE_SCHEMA AS BINARY), 'VIEW', TABLE_NAME, DEFINER, VIEW_DEFINITION, '', '' \
          FROM information_schema.VIEWS WHERE TABLE_SCHEMA IN ({all}) UNION ALL \
-         SELECT CAST(TRIGGER_SCHEMA AS BINARY), 'TRIGGER', TRIGGER_NAME, DEFINER, ACTION_STATEMENT \
-         FROM information_schema.TRIGGERS WHERE TRIGGER_SCHEMA IN ({all}) UNION ALL \
+         SELECT CAST(TRIGGER_SCHEMA AS BINARY), 'TRIGGER', TRIGGER_NAME, DEFINER, ACTION_STATEMENT, \
+         CAST(EVENT_OBJECT_TABLE AS BINARY), SQL_MODE \
+         FROM information_schema.TRIGGERS WHERE EVENT_OBJECT_SCHEMA IN ({all}) UNION ALL \
          SELECT CAST(ROUTINE_SCHEMA AS BINARY), ROUTINE_TYPE, ROUTINE_NAME, DEFINER, \
-         ROUTINE_DEFINITION FROM information_schema.ROUTINES WHERE ROUTINE_SCHEMA IN ({all}) \
+         ROUTINE_DEFINITION, '', '' FROM information_schema.ROUTINES WHERE ROUTINE_SCHEMA IN ({all}) \
          UNION ALL SELECT CAST(EVENT_SCHEMA AS BINARY), 'EVENT', EVENT_NAME, DEFINER, \
-         EVENT_DEFINITION FROM information_schema.EVENTS WHERE EVENT_SCHEMA IN ({all})"
+         EVENT_DEFINITION, '', '' FROM information_schema.EVENTS WHERE EVENT_SCHEMA IN ({all})"
     );
-    type Row = (String, String, String, String, Option<Vec<u8>>);
-    for (db, kind, name, definer, body) in session.rows::<Row>("reading the objects", &sql).await? {
+    type Row = (String, String, String, String, Option<Vec<u8>>, String, String);
+    for (db, kind, name, definer, body, table, mode) in
+        session.rows::<Row>("reading the objects", &sql).await?
+    {
         let Some(database) = into.get_mut(&db) else { continue };
         let kind = kind.to_lowercase();
         let place = format!("{kind} {}", ident(&name));
@@ -266,6 +271,10 @@ pub(crate) async fn objects(
         }
         merge(&mut database.definers, definer, Places::of(place.clone(), 1));
         let text = String::from_utf8_lossy(&body.unwrap_or_default()).into_owned();
+        if kind == "trigger" {
+            let columns = row_columns(&text, &mode);
+            database.triggers.push(Trigger { name, table, columns });
+        }
         for other in qualifiers(&text) {
             if other != db && there.contains(&other) && !SYSTEM.contains(&other.as_str()) {
                 refer(database, other, &place, kind == "view");

@@ -10,7 +10,7 @@ use crate::{
     preflight::{
         accounts::{Rows, logins},
         facts::{Finding, Login, Settings},
-        rights, server,
+        gone, rights, server,
         shape::{self, Databases},
     },
     privileges::{self, Grantee},
@@ -180,6 +180,10 @@ impl Source {
                 Some(why) => format!("{view}; {why}"),
             };
             chunk.findings.push(of_database(Code::ViewBroken, why.is_some(), &db, what));
+        }
+        for (db, what) in gone::found(session, &chunk.databases).await? {
+            let what = format!("{}: {}: {what}", self.server.name(), ident(&db));
+            chunk.findings.push(of_database(Code::ReferenceMissing, true, &db, what));
         }
         Ok(())
     }
