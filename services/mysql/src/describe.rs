@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use drover_schemas::Code;
 
 use crate::{
-    Error, Server, Session,
+    Error, Flavour, Server, Session,
     ident::ident,
     listing::{Lists, Relation, ask, definition, text},
     normal::normalise_table,
@@ -137,8 +137,13 @@ impl Found {
 }
 
 async fn select(session: &mut Session, database: &str) -> Result<(), Error> {
+    let options = match session.about().flavour {
+        // Else MariaDB prints options that no engine knows in comments, from which nobody makes them.
+        Flavour::MariaDb => ", sql_mode = CONCAT(@@sql_mode, ',IGNORE_BAD_TABLE_OPTIONS')",
+        Flavour::MySql => "",
+    };
     let select = format!(
-        "SET SESSION sql_quote_show_create = 1, character_set_results = 'utf8mb4'; USE {}",
+        "SET SESSION sql_quote_show_create = 1, character_set_results = 'utf8mb4'{options}; USE {}",
         ident(database)
     );
     session.run("selecting the database", &select).await.map_err(|error| match error.number() {

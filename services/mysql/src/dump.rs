@@ -48,9 +48,15 @@ const SLOW_STORE_S_MAX: u32 = 600;
 /// From this version MariaDB's rows can be written together with their history.
 const HISTORY_SINCE: (u16, u16, u16) = (10, 11, 0);
 
-/// The settings of a session that loads tables and rows. The mode lets zeros stand in
-/// AUTO_INCREMENT columns, and every date that a table may hold.
-pub(crate) const LOADING_MODE: &str = "NO_AUTO_VALUE_ON_ZERO,ALLOW_INVALID_DATES";
+/// The mode of a session that loads tables and rows: it lets zeros stand in AUTO_INCREMENT columns,
+/// and every date that a table may hold; in MariaDB also options that no engine knows, which the
+/// definitions have as options, as they are read under the same mode ([`Found::read`]).
+pub(crate) fn loading_mode(flavour: Flavour) -> &'static str {
+    match flavour {
+        Flavour::MariaDb => "NO_AUTO_VALUE_ON_ZERO,ALLOW_INVALID_DATES,IGNORE_BAD_TABLE_OPTIONS",
+        Flavour::MySql => "NO_AUTO_VALUE_ON_ZERO,ALLOW_INVALID_DATES",
+    }
+}
 
 /// Dumps a database that this migration has frozen, or that it rehearses, to `to`. `enabled` are the
 /// scheduled events that were enabled before the freeze.
@@ -75,7 +81,8 @@ pub async fn dump(
     let failed = |error| failed(error, order);
     let (found, digests) = read(&mut session, order, &mut writer).await.map_err(failed)?;
     writer.client("\n");
-    writer.statement(format!("SET NAMES utf8mb4, sql_mode = '{LOADING_MODE}'").as_bytes());
+    let mode = loading_mode(session.about().flavour);
+    writer.statement(format!("SET NAMES utf8mb4, sql_mode = '{mode}'").as_bytes());
     for event in enabled {
         writer.compound(event.enable(None).as_bytes());
     }
@@ -166,7 +173,7 @@ async fn read<W: AsyncWrite + Unpin + Send>(
     prologue(session, &found, writer);
     writer.end(FrameKind::Prologue, "").await?;
     let views = Views::read(session, &order.database, &found.lists).await?;
-    views.write_broken(writer).await?;
+    views.write_broken(loading_mode(session.about().flavour), writer).await?;
     sequences(session, &found, writer).await?;
     for (name, definition) in &found.tables {
         writer.statement(definition.as_bytes());
@@ -226,8 +233,9 @@ fn prologue<W: AsyncWrite + Unpin>(session: &Session, found: &Found, writer: &mu
     });
     // With `unique_checks = 0` MariaDB collects an empty table's rows and sorts them once more before it
     // writes them: nearly twice the processor time for a large table, a sixth more for small ones.
+    let mode = loading_mode(session.about().flavour);
     let settings = format!(
-        "SET NAMES utf8mb4, time_zone = '+00:00', sql_mode = '{LOADING_MODE}', \
+        "SET NAMES utf8mb4, time_zone = '+00:00', sql_mode = '{mode}', \
          foreign_key_checks = 0, unique_checks = 1"
     );
     writer.statement(settings.as_bytes());
@@ -296,7 +304,8 @@ async fn all_rows<W: AsyncWrite + Unpin + Send>(
     } else {
         one_by_one(session, tables, writer).await?
     };
-    let back = format!("SET NAMES utf8mb4, autocommit = 1, sql_mode = '{LOADING_MODE}'");
+    let mode = loading_mode(session.about().flavour);
+    let back = format!("SET NAMES utf8mb4, autocommit = 1, sql_mode = '{mode}'");
     writer.statement(b"COMMIT");
     writer.statement(back.as_bytes());
     writer.end(FrameKind::RowsEnd, "").await?;

@@ -10,7 +10,6 @@ use tokio::io::AsyncWrite;
 use crate::{
     Error, Session,
     broken::{self, Broken, StandIns},
-    dump::LOADING_MODE,
     error::is_transient,
     frames::{FrameKind, Writer},
     ident::{ident, literal},
@@ -81,13 +80,15 @@ impl Views {
         Ok(views)
     }
 
-    /// Writes the broken ones, into a database that is still empty.
+    /// Writes the broken ones, into a database that is still empty, which goes on to be loaded under
+    /// this `mode`.
     pub(crate) async fn write_broken<W: AsyncWrite + Unpin>(
         &self,
+        mode: &str,
         writer: &mut Writer<'_, W>,
     ) -> Result<(), Error> {
         for (i, Standing { name, view, stand_ins, .. }) in self.broken.iter().enumerate() {
-            let plain = format!("SET NAMES utf8mb4, sql_mode = '{LOADING_MODE}'");
+            let plain = format!("SET NAMES utf8mb4, sql_mode = '{mode}'");
             writer.statement(plain.as_bytes());
             stand_ins.made().iter().for_each(|sql| writer.statement(sql.as_bytes()));
             view.write(writer);

@@ -32,18 +32,10 @@ const STATEMENT_SECONDS_MAX: u32 = 5;
 /// What is refused or found different, and rightly: no text of a server's brings it back.
 const NOT_BROUGHT_BACK: &[(&str, &str, &str)] = &[
     ("main-column_compression.test", "its rows differ", "ten characters in a column of nine"),
-    ("main-create_select.test", "its definition differs", "an option that no engine knows"),
     (
         "main-partition.test",
         "its definition differs",
         "an AUTO_INCREMENT below the table's own rows",
-    ),
-    ("main-plugin.test", "its definition differs", "an option that no engine knows"),
-    ("main-table_options.test", "its definition differs", "options that no engine knows"),
-    (
-        "main-table_options_notembedded.test",
-        "its definition differs",
-        "options that no engine knows",
     ),
     ("main-trigger.test", "DRV-0439", "a trigger that names a column that is gone"),
 ];

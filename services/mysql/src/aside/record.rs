@@ -9,6 +9,7 @@ use super::{PUTTING_BACK, SETTING_ASIDE, stages::rename_all};
 use crate::{
     Description, Error, Form, Frame, FrameKind, Session,
     describe::Found,
+    dump::loading_mode,
     frames::{Writer, damaged},
     ident::{ident, literal},
     load,
@@ -48,7 +49,7 @@ impl Record {
         let (server, mut stored) = (session.server().clone(), Vec::new());
         let mut writer = Writer::new(&server, Form::Zstd, &mut stored)?;
         let views = Views::read(session, database, &found.lists).await?;
-        views.write_broken(&mut writer).await?;
+        views.write_broken(loading_mode(session.about().flavour), &mut writer).await?;
         let broken_views = writer.written();
         programs::routines(session, &found.lists, &mut writer).await?;
         views.write(&found.lists, &mut writer).await?;

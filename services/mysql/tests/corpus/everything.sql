@@ -239,3 +239,13 @@ CREATE EVENT `of another, é` ON SCHEDULE EVERY 1 YEAR STARTS '2036-01-01 00:00:
 CREATE TRIGGER other_collation BEFORE UPDATE ON isam FOR EACH ROW SET NEW.w = 'x'
 
 ALTER DATABASE COLLATE latin2_czech_cs
+
+SET sql_mode = 'IGNORE_BAD_TABLE_OPTIONS'
+
+CREATE TABLE strange_options (a INT PRIMARY KEY `strange`='x', b INT, KEY b (b) `other`=7) ENGINE=InnoDB `odd`='a*/b''c' `ZORK`=5 `PAGE_COMPRESSED`='0'
+
+CREATE TABLE strange_elsewhere (a INT) ENGINE=MyISAM `PAGE_COMPRESSED`=1 `zork`=''
+
+SET sql_mode = DEFAULT
+
+INSERT INTO strange_options VALUES (1, 2)
