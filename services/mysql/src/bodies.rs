@@ -26,6 +26,7 @@ fn is_body(kind: FrameKind) -> bool {
         | FrameKind::Sequence
         | FrameKind::Table
         | FrameKind::Rows
+        | FrameKind::Keys
         | FrameKind::RowsEnd
         | FrameKind::View
         | FrameKind::Trailer => false,

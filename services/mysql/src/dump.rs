@@ -7,7 +7,7 @@
 //!    object only then.
 //! 3. No database is created or selected in it: it can be loaded into one of any name.
 //! 4. The order is such that nothing is made before what it needs: views that are broken already,
-//!    sequences, tables, rows, routines, views, triggers, events. Foreign keys may go round in circles, as they are not
+//!    sequences, tables, rows, keys of large tables ([`keys`](crate::keys)), routines, views, triggers, events. Foreign keys may go round in circles, as they are not
 //!    checked.
 //! 5. A rehearsal's source is not frozen, and goes on being written to: its rows are read in one
 //!    snapshot on a session of their own, and no table is held longer than it is read (`live`).
@@ -29,6 +29,7 @@ use crate::{
     frames::{self, FrameKind, Writer},
     freeze,
     ident::{ident, literal},
+    keys::Definitions,
     ledger::{self, Entry, Side},
     listing::{Relation, ask, text},
     live::Live,
@@ -175,11 +176,13 @@ async fn read<W: AsyncWrite + Unpin + Send>(
     let views = Views::read(session, &order.database, &found.lists).await?;
     views.write_broken(loading_mode(session.about().flavour), writer).await?;
     sequences(session, &found, writer).await?;
-    for (name, definition) in &found.tables {
+    let flavour = session.about().flavour;
+    let definitions = Definitions::new(flavour, &found.lists.tables, &found.tables);
+    for (name, definition) in &definitions.first {
         writer.statement(definition.as_bytes());
         writer.end(FrameKind::Table, name).await?;
     }
-    let digests = all_rows(session, order, live, &found, writer).await?;
+    let digests = all_rows(session, order, live, (&found, &definitions), writer).await?;
     session.run("dumping", "SET SESSION character_set_results = 'utf8mb4'").await?;
     programs::routines(session, &found.lists, writer).await?;
     views.write(&found.lists, writer).await?;
@@ -282,12 +285,12 @@ async fn sequences<W: AsyncWrite + Unpin>(
     Ok(())
 }
 
-/// Writes the rows of all tables, and hashes them.
+/// Writes the rows of all tables, and hashes them; and behind them the keys that come later.
 async fn all_rows<W: AsyncWrite + Unpin + Send>(
     session: &mut Session,
     order: &Order,
     live: Option<Live>,
-    found: &Found,
+    (found, definitions): (&Found, &Definitions<'_>),
     writer: &mut Writer<'_, W>,
 ) -> Result<Digests, Error> {
     let tables = &found.lists.tables;
@@ -304,6 +307,10 @@ async fn all_rows<W: AsyncWrite + Unpin + Send>(
     } else {
         one_by_one(session, tables, writer).await?
     };
+    for (name, keys) in &definitions.later {
+        writer.statement(keys.as_bytes());
+        writer.end(FrameKind::Keys, name).await?;
+    }
     let mode = loading_mode(session.about().flavour);
     let back = format!("SET NAMES utf8mb4, autocommit = 1, sql_mode = '{mode}'");
     writer.statement(b"COMMIT");

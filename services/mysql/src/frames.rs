@@ -45,6 +45,8 @@ pub enum FrameKind {
     RowsBegin,
     /// Some of a table's rows.
     Rows,
+    /// The secondary keys of a large table, behind its rows.
+    Keys,
     /// The end of all rows.
     RowsEnd,
     /// A function, procedure, package, or package body.
@@ -66,6 +68,7 @@ impl FrameKind {
         match self {
             Self::Sequence
             | Self::Table
+            | Self::Keys
             | Self::Routine
             | Self::View
             | Self::Trigger

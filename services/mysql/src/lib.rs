@@ -35,6 +35,7 @@ pub mod ident;
 pub mod import;
 mod insert;
 pub mod inspect;
+mod keys;
 pub mod ledger;
 mod listing;
 mod live;

@@ -63,7 +63,8 @@ pub(crate) async fn load(
         let stored = read(server, frame, &mut reader).await?;
         let text = frame.unpack(contents.form, stored).await;
         let text = text.map_err(|what| wrong(server, frame, &what))?;
-        let is_helpers = frame.kind == FrameKind::Rows && helpers.are_wanted();
+        let is_rows = matches!(frame.kind, FrameKind::Rows | FrameKind::Keys);
+        let is_helpers = is_rows && helpers.are_wanted();
         if batch.takes(frame.kind) && !is_helpers {
             batch.add(&mut session, frame, &text).await?;
             continue;
@@ -74,13 +75,17 @@ pub(crate) async fn load(
                 run(&mut session, frame, &text).await?;
                 helpers.tell(frame, text);
             }
-            FrameKind::Rows => helpers.give(&mut session, frame, text).await?,
+            FrameKind::Rows | FrameKind::Keys if is_helpers => {
+                helpers.give(&mut session, frame, text).await?;
+            }
             FrameKind::RowsEnd => {
                 helpers.end(&mut session).await?;
                 run(&mut session, frame, &text).await?;
             }
             FrameKind::Sequence
             | FrameKind::Table
+            | FrameKind::Rows
+            | FrameKind::Keys
             | FrameKind::Routine
             | FrameKind::View
             | FrameKind::Trigger
@@ -210,6 +215,7 @@ impl<'f> Batch<'f> {
             FrameKind::Prologue
             | FrameKind::Sequence
             | FrameKind::RowsBegin
+            | FrameKind::Keys
             | FrameKind::RowsEnd
             | FrameKind::Routine
             | FrameKind::View

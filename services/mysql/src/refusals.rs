@@ -19,7 +19,8 @@ pub(crate) fn code(number: u16, kind: Option<FrameKind>) -> Code {
         1153 => Code::PacketTooSmall,
         // Syntax, unknown system variable.
         1064 | 1149 | 1193 => Code::SyntaxUnknown,
-        1114 => Code::TableFull,
+        // Full, and so is the folder in which a server sorts a key.
+        1114 | 1878 => Code::TableFull,
         // In a key, and as the server says it with the key's name.
         1062 | 1586 => Code::KeyTwice,
         // Out of range, truncated, wrong, too long; no default, NULL; a failed check in three ways.

@@ -167,6 +167,7 @@ pub(crate) async fn put_in(
         | FrameKind::Table
         | FrameKind::RowsBegin
         | FrameKind::Rows
+        | FrameKind::Keys
         | FrameKind::RowsEnd
         | FrameKind::Trailer => return Ok(None),
     }

@@ -49,6 +49,23 @@ async fn a_dump_in_gzip_is_loaded_by_drover_and_by_the_stock_client() {
     assert_eq!(refused.code, drover_schemas::Code::DumpDamaged);
 }
 
+/// Large tables with keys of every kind: some come behind their rows, some must not.
+const KEYS: &str = "SET FOREIGN_KEY_CHECKS = 0; ALTER TABLE large_3 ADD own INT UNSIGNED DEFAULT 7, \
+     ADD KEY pointed_to (own, at), ADD KEY points (number); \
+     ALTER TABLE large_1 ADD `a ``KEY``, é` INT UNSIGNED DEFAULT 7, ADD auto INT AUTO_INCREMENT UNIQUE, \
+     ADD UNIQUE KEY twice (code, id), ADD KEY points (`a ``KEY``, é`), \
+     ADD KEY `k ``ü, (` (at DESC, `a ``KEY``, é`, body(20)) COMMENT 'it''s, KEY (ü', \
+     ADD KEY ignored_one (at) IGNORED, ADD FULLTEXT KEY words (code), \
+     ADD FOREIGN KEY (`a ``KEY``, é`) REFERENCES large_3 (own)";
+
+/// What comes behind the rows.
+const LATER: [&str; 2] = [
+    "ALTER TABLE `large_1` ADD UNIQUE KEY `twice` (`code`,`id`), ADD KEY `k ``ü, (` \
+     (`at` DESC,`a ``KEY``, é`,`body`(20)) COMMENT 'it''s, KEY (ü', \
+     ADD KEY `ignored_one` (`at`) IGNORED;",
+    "ALTER TABLE `large_3` ADD KEY `points` (`number`);",
+];
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_large_database_arrives_and_a_difference_in_it_is_named_by_its_keys() {
     let pair = pair().await;
@@ -57,12 +74,18 @@ async fn a_large_database_arrives_and_a_difference_in_it_is_named_by_its_keys() 
     let database = &site.database;
     // Without a key, and in an order of its own; and the server's estimates as they are in life.
     let more = format!(
-        "USE {database}; CREATE TABLE keyless SELECT code, at FROM large_1 ORDER BY code; \
+        "SET NAMES utf8mb4; USE {database}; CREATE TABLE keyless SELECT code, at FROM large_1 ORDER BY code; \
+         ALTER TABLE large_2 ADD `näher ``b` INT AS (1) INVISIBLE; {KEYS}; \
          ANALYZE TABLE large_1, large_2, large_3, keyless"
     );
     pair.source.mariadb.execute(&more).await.unwrap();
     let before = pair.source.stock_dump(database);
     let dumped = pair.frozen_and_dumped(database).await;
+    let text = dumped.text();
+    let text = String::from_utf8_lossy(&text);
+    let later: Vec<&str> =
+        text.lines().filter(|line| line.starts_with("ALTER TABLE `la")).collect();
+    assert_eq!(later, LATER);
     pair.import(&dumped, 3).await.unwrap();
     pair.verify(&dumped, 4).await.unwrap();
     assert!(pair.destination.stock_dump(database) == before, "the stock program sees a difference");

@@ -172,6 +172,7 @@ impl Record {
             | FrameKind::Table
             | FrameKind::RowsBegin
             | FrameKind::Rows
+            | FrameKind::Keys
             | FrameKind::RowsEnd
             | FrameKind::Trailer => false,
         };
