@@ -5,6 +5,7 @@
 //! | --- | --- |
 //! | `small` | hundreds of small databases, in databases an hour |
 //! | `large` | one large database, in MB a second, and the memory that it takes |
+//! | `row` | one very long row, and the memory that it takes |
 //! | `stage` | the two servers, their databases, and making room between two measurements |
 //! | `stock` | what others do: the stock pipe, mydumper with myloader, statements alone |
 //! | `engine` | dump, load and verify by `services/mysql` |
@@ -15,6 +16,7 @@ mod campaign;
 mod engine;
 mod large;
 mod profile;
+mod row;
 mod small;
 mod stage;
 mod stock;
@@ -62,6 +64,9 @@ struct Bench {
     /// The size of the large database, in MB. [default: 2048, with --quick 200]
     #[arg(long)]
     large_mb: Option<u64>,
+    /// The size of the long row, in MB.
+    #[arg(long, default_value_t = 64)]
+    row_mb: u64,
     /// How often each is measured; the figures are medians. [default: 3, with --quick 2]
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: Option<u32>,
@@ -73,6 +78,8 @@ enum Part {
     Small,
     /// One large database.
     Large,
+    /// One very long row; only when it is asked for.
+    Row,
 }
 
 fn main() -> ExitCode {
@@ -102,13 +109,16 @@ async fn run(command: Command) -> Result<()> {
 async fn bench(args: &Bench) -> Result<()> {
     let rounds = args.rounds.unwrap_or(if args.quick { 2 } else { 3 });
     let mut figures = Map::new();
-    if args.only != Some(Part::Large) {
+    if matches!(args.only, None | Some(Part::Small)) {
         let databases = args.databases.unwrap_or(if args.quick { 100 } else { 500 });
         figures.insert("small".into(), small::measure(databases, rounds).await?);
     }
-    if args.only != Some(Part::Small) {
+    if matches!(args.only, None | Some(Part::Large)) {
         let bytes = args.large_mb.unwrap_or(if args.quick { 200 } else { 2048 }) << 20;
         figures.insert("large".into(), large::measure(bytes, rounds).await?);
+    }
+    if args.only == Some(Part::Row) {
+        figures.insert("row".into(), row::measure(args.row_mb << 20).await?);
     }
     let figures = Value::Object(figures);
     if args.json {

@@ -19,7 +19,8 @@ const SLOTS: u32 = 16;
 /// How many databases are dropped side by side.
 const CONNECTIONS: usize = 4;
 /// As a small server with a fast disk in service has them: hundreds of small databases fit.
-const SERVER_OPTIONS: [&str; 4] = [
+const SERVER_OPTIONS: [&str; 5] = [
+    "--max-allowed-packet=256M",
     "--innodb-buffer-pool-size=512M",
     "--innodb-log-file-size=256M",
     "--innodb-io-capacity=8000",
