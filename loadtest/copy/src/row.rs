@@ -20,7 +20,8 @@ pub async fn measure(bytes: u64) -> Result<Value> {
     say(&format!("row: one row of {mb} MB"));
     let sql = format!(
         "CREATE DATABASE {NAME}; CREATE TABLE {NAME}.t (id INT PRIMARY KEY, b LONGBLOB); \
-         INSERT INTO {NAME}.t SELECT 1, REPEAT(RANDOM_BYTES(1024), {})",
+         SET group_concat_max_len = {bytes}; INSERT INTO {NAME}.t \
+         SELECT 1, GROUP_CONCAT(RANDOM_BYTES(1024) SEPARATOR '') FROM {NAME}.seq_1_to_{}",
         bytes >> 10
     );
     stage.source().execute(&sql).await?;

@@ -30,10 +30,11 @@ pub(crate) fn merge(digests: &mut Digests, more: Digests) {
 pub(crate) trait Sink: Send {
     /// The rows that follow are this table's.
     fn begin(&mut self, table: &str, relation: &Relation);
-    /// A row; the digest of all that came since the beginning, with this one.
+    /// A row, which may be long, to be let go as soon as it is not needed; the digest of all that came since
+    /// the beginning, with this one.
     fn row(
         &mut self,
-        row: &[Value],
+        row: Vec<Value>,
         so_far: Digest,
     ) -> impl Future<Output = Result<(), Error>> + Send;
     /// The table's rows, or as many as were asked for, have come.
@@ -53,7 +54,7 @@ pub(crate) async fn read(
         let mut digest = Digest::default();
         while let Some(row) = reader.next().await? {
             digest.add(&row);
-            sink.row(&row, digest).await?;
+            sink.row(row, digest).await?;
         }
         sink.end().await?;
         digests.entry(name.clone()).or_default().merge(digest);
@@ -78,7 +79,7 @@ pub(crate) struct Nowhere;
 impl Sink for Nowhere {
     fn begin(&mut self, _: &str, _: &Relation) {}
 
-    async fn row(&mut self, _: &[Value], _: Digest) -> Result<(), Error> {
+    async fn row(&mut self, _: Vec<Value>, _: Digest) -> Result<(), Error> {
         Ok(())
     }
 

@@ -150,13 +150,13 @@ impl<S: Ship> Sink for Rows<'_, S> {
         });
     }
 
-    async fn row(&mut self, row: &[Value], so_far: Digest) -> Result<(), Error> {
+    async fn row(&mut self, row: Vec<Value>, so_far: Digest) -> Result<(), Error> {
         let Some(table) = self.table.as_mut().filter(|table| table.is_written) else {
             return Ok(());
         };
         table.so_far = so_far;
-        table.keys.see(row);
-        let own_head = table.insert.own_head(row);
+        table.keys.see(&row);
+        let own_head = table.insert.own_head(&row);
         let stands_alone = own_head.is_some();
         if stands_alone {
             self.end_statement();
@@ -176,7 +176,8 @@ impl<S: Ship> Sink for Rows<'_, S> {
             }
         };
         table.began = Some(began);
-        let written = table.insert.row(row, draft.text());
+        let written = table.insert.row(&row, draft.text());
+        drop(row);
         let bytes = draft.statement_begins();
         written.map_err(|what| {
             let what = format!("TABLE {}: {what}", ident(&table.name));
