@@ -40,7 +40,7 @@ def load_messages():
 
 def line(messages, message):
     """One line for one message of the stream."""
-    whose = message.subject.rsplit(".", 1)[1]
+    whose = message.subject.split(".")[3]
     envelope = messages.CampaignEvent() if whose == "campaign" else messages.MigrationEvent()
     envelope.ParseFromString(message.data)
     # None: a type that is newer than these .proto files. Its headers tell what it is all the same.
@@ -61,7 +61,7 @@ async def follow(arguments, messages):
             return
         # Ordered: the client notices a gap and asks again from there; nothing is kept at the server.
         subscription = await jetstream.subscribe(
-            f"drover.events.{arguments.campaign}.*",
+            f"drover.events.{arguments.campaign}.>",
             stream=stream,
             ordered_consumer=True,
             config=ConsumerConfig(

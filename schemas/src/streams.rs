@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::{
     names::CampaignName,
-    subjects::{self, Aggregate, Host},
+    subjects::{self, History, Host},
     v1::Step,
 };
 
@@ -64,7 +64,7 @@ pub struct Stream {
 pub fn events(campaign: &CampaignName) -> Stream {
     Stream {
         name: events_name(campaign),
-        subjects: vec![subjects::events_of(campaign)],
+        subjects: subjects::events_of(campaign).to_vec(),
         retention: Retention::Limits,
         messages_per_subject_max: 0,
         age_max: Duration::ZERO,
@@ -157,7 +157,7 @@ pub fn operators(campaign: &CampaignName) -> Consumer {
     Consumer {
         name: OPERATORS.to_owned(),
         queue: events_name(campaign),
-        filter: subjects::event(campaign, Aggregate::Campaign),
+        filter: subjects::event(campaign, &History::Campaign),
         slots: 1,
         kept: true,
     }

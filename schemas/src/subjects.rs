@@ -1,9 +1,9 @@
 //! Every subject that Drover publishes on, built and taken apart here only.
 
 use crate::{
-    names::{CampaignName, MigrationId, ServerName},
+    names::{CampaignName, InvalidName, MigrationId, ServerName},
     streams::{Service, queue_number},
-    v1::Step,
+    v1::{MigrationPlanned, Step, migration_event},
 };
 
 /// The last token of a campaign's own subject.
@@ -18,30 +18,121 @@ pub enum Aggregate {
     Migration(MigrationId),
 }
 
-/// `drover.events.<campaign>.<migration id>` or `drover.events.<campaign>.campaign`.
-pub fn event(campaign: &CampaignName, aggregate: Aggregate) -> String {
-    match aggregate {
-        Aggregate::Campaign => format!("drover.events.{campaign}.{CAMPAIGN_TOKEN}"),
-        Aggregate::Migration(id) => format!("drover.events.{campaign}.{id}"),
+/// Where events are appended: an aggregate's history, and the servers between which it happens.
+///
+/// The servers stand in the subject, so that the bus itself can hold the services of one host to the
+/// migrations from and to it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum History {
+    /// The campaign's own.
+    Campaign,
+    /// One of its migrations'.
+    Migration {
+        /// Which.
+        id: MigrationId,
+        /// Where the database comes from.
+        source: ServerName,
+        /// Where it goes to.
+        destination: ServerName,
+    },
+}
+
+impl History {
+    /// Of a migration as it was planned.
+    ///
+    /// # Errors
+    /// When one of its servers has a name that is none.
+    pub fn of(id: MigrationId, planned: &MigrationPlanned) -> Result<Self, InvalidName> {
+        let (source, destination) = (planned.source.parse()?, planned.destination.parse()?);
+        Ok(Self::Migration { id, source, destination })
+    }
+
+    /// Whose it is.
+    pub fn aggregate(&self) -> Aggregate {
+        match self {
+            Self::Campaign => Aggregate::Campaign,
+            Self::Migration { id, .. } => Aggregate::Migration(*id),
+        }
+    }
+
+    /// Whether an event of a migration counts that stands here. `planned` is what is known of that
+    /// migration; none where this would be its first event.
+    ///
+    /// Whoever may append for one host can name any migration beside it, but not another's servers:
+    /// such a subject is a history that nobody has planned. And a migration's id is made of what it
+    /// moves, so that nobody can plan another's before its time.
+    pub fn admits(
+        &self,
+        campaign: &CampaignName,
+        planned: Option<&MigrationPlanned>,
+        event: &migration_event::Event,
+    ) -> bool {
+        match (planned, event) {
+            (Some(planned), _) => self.is_between(&planned.source, &planned.destination),
+            (None, migration_event::Event::MigrationPlanned(planned)) => {
+                let is_its_own =
+                    |id, source| id == MigrationId::new(campaign, source, &planned.database);
+                matches!(self, Self::Migration { id, source, .. } if is_its_own(*id, source))
+                    && self.is_between(&planned.source, &planned.destination)
+            }
+            (None, _) => false,
+        }
+    }
+
+    /// Whether it is a migration's between these servers.
+    pub fn is_between(&self, from: &str, to: &str) -> bool {
+        match self {
+            Self::Campaign => false,
+            Self::Migration { source, destination, .. } => {
+                (source.as_str(), destination.as_str()) == (from, to)
+            }
+        }
     }
 }
 
-/// All events of one campaign.
-pub fn events_of(campaign: &CampaignName) -> String {
-    format!("drover.events.{campaign}.*")
+/// `drover.events.<campaign>.campaign`, or
+/// `drover.events.<campaign>.<migration id>.<source>.<destination>`.
+pub fn event(campaign: &CampaignName, history: &History) -> String {
+    match history {
+        History::Campaign => format!("drover.events.{campaign}.{CAMPAIGN_TOKEN}"),
+        History::Migration { id, source, destination } => {
+            format!("drover.events.{campaign}.{id}.{source}.{destination}")
+        }
+    }
+}
+
+/// All events that name one aggregate, whatever their servers.
+pub fn events_about(campaign: &CampaignName, aggregate: Aggregate) -> String {
+    match aggregate {
+        Aggregate::Campaign => event(campaign, &History::Campaign),
+        Aggregate::Migration(id) => format!("drover.events.{campaign}.{id}.*.*"),
+    }
+}
+
+/// All events of one campaign: its own, and its migrations'.
+pub fn events_of(campaign: &CampaignName) -> [String; 2] {
+    [event(campaign, &History::Campaign), format!("drover.events.{campaign}.*.*.*")]
 }
 
 /// The campaigns' own events, of every campaign.
 pub const CAMPAIGN_EVENTS: &str = "drover.events.*.campaign";
 
 /// Takes an event's subject apart; none where it is not one.
-pub fn parse_event(subject: &str) -> Option<(CampaignName, Aggregate)> {
-    let (campaign, last) = subject.strip_prefix("drover.events.")?.split_once('.')?;
-    let aggregate = match last {
-        CAMPAIGN_TOKEN => Aggregate::Campaign,
-        id => Aggregate::Migration(id.parse().ok()?),
+pub fn parse_event(subject: &str) -> Option<(CampaignName, History)> {
+    let (campaign, rest) = subject.strip_prefix("drover.events.")?.split_once('.')?;
+    let history = match rest {
+        CAMPAIGN_TOKEN => History::Campaign,
+        migration => {
+            let (id, servers) = migration.split_once('.')?;
+            let (source, destination) = servers.split_once('.')?;
+            History::Migration {
+                id: id.parse().ok()?,
+                source: source.parse().ok()?,
+                destination: destination.parse().ok()?,
+            }
+        }
     };
-    Some((campaign.parse().ok()?, aggregate))
+    Some((campaign.parse().ok()?, history))
 }
 
 /// Where a step is done: at one of the servers, or by a service that serves all of them.
@@ -130,17 +221,59 @@ pub fn control(service: &str) -> String {
 mod tests {
     use super::*;
 
+    fn planned(source: &str, destination: &str, database: &str) -> MigrationPlanned {
+        MigrationPlanned {
+            source: source.into(),
+            destination: destination.into(),
+            database: database.into(),
+            ..MigrationPlanned::default()
+        }
+    }
+
     #[test]
     fn event_subjects_come_apart_as_they_were_built() {
         let campaign: CampaignName = "night-1".parse().unwrap();
         let id = MigrationId::new(&campaign, &"s".parse().unwrap(), "a.b c*>");
-        for aggregate in [Aggregate::Campaign, Aggregate::Migration(id)] {
-            let subject = event(&campaign, aggregate);
-            assert_eq!(parse_event(&subject), Some((campaign.clone(), aggregate)));
+        let moved = History::of(id, &planned("s", "dst-1", "a.b c*>")).unwrap();
+        for history in [History::Campaign, moved] {
+            let subject = event(&campaign, &history);
+            assert_eq!(parse_event(&subject), Some((campaign.clone(), history)));
         }
-        for foreign in ["", "drover.events.x", "drover.events.x.y", "drover.events.X.campaign"] {
+        let foreign = ["", "drover.events.x", "drover.events.x.y", "drover.events.X.campaign"];
+        let short = [format!("drover.events.x.{id}"), format!("drover.events.x.{id}.s")];
+        let long = [format!("drover.events.x.{id}.s.d.e"), format!("drover.events.x.{id}.s.D")];
+        for foreign in foreign.map(str::to_owned).iter().chain(&short).chain(&long) {
             assert_eq!(parse_event(foreign), None, "{foreign}");
         }
+    }
+
+    #[test]
+    fn an_event_counts_in_the_history_that_was_planned_and_in_no_other() {
+        use migration_event::Event;
+        let campaign: CampaignName = "night-1".parse().unwrap();
+        let id = MigrationId::new(&campaign, &"src-1".parse().unwrap(), "shop");
+        let at = |source: &str, destination: &str, database: &str| {
+            let planned = planned(source, destination, database);
+            (History::of(id, &planned).unwrap(), planned)
+        };
+        let (own, planned) = at("src-1", "dst-1", "shop");
+        let first = Event::MigrationPlanned(planned.clone());
+        let next = Event::SourceThawed(crate::v1::SourceThawed::default());
+        assert!(own.admits(&campaign, None, &first));
+        assert!(own.admits(&campaign, Some(&planned), &next));
+        assert!(!own.admits(&campaign, None, &next));
+        for (source, destination, database) in
+            [("src-2", "dst-1", "shop"), ("src-1", "dst-2", "shop"), ("src-1", "dst-1", "blog")]
+        {
+            let (history, other) = at(source, destination, database);
+            // Neither with what was planned, nor with what it says of itself.
+            assert_eq!(history.admits(&campaign, Some(&planned), &next), history == own);
+            assert!(!history.admits(&campaign, Some(&planned), &first) || history == own);
+            let is_its_own = source == "src-1" && database == "shop";
+            let first = Event::MigrationPlanned(other);
+            assert_eq!(history.admits(&campaign, None, &first), is_its_own);
+        }
+        assert!(!History::Campaign.admits(&campaign, Some(&planned), &next));
     }
 
     #[test]

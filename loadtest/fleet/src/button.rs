@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, bail};
 use drover_bus::{From, Item};
 use drover_schemas::{
     CampaignName,
-    subjects::Aggregate,
+    subjects::History,
     v1::{
         CampaignPaused, CampaignResumed, campaign_event::Event as Campaigns, migration_event::Event,
     },
@@ -62,7 +62,7 @@ async fn after_button(stage: &Stage, campaign: &CampaignName) -> Result<Value> {
             Item::Undecodable { sequence, .. } => bail!("{sequence} cannot be decoded"),
         };
         let at = recorded.event.time.timestamp_millis();
-        if recorded.aggregate == Aggregate::Campaign {
+        if recorded.history == History::Campaign {
             if let Campaigns::CampaignPaused(_) = recorded.event.decode_campaign()? {
                 (button, admitted, recalled) = (Some(at), (0, at), (0, at));
             }

@@ -19,7 +19,7 @@ use drover_schemas::{
     CampaignName, ServerName,
     envelope::CloudEvent,
     streams::Service,
-    subjects::{Aggregate, Host},
+    subjects::{Aggregate, History, Host},
     v1::{
         CampaignCreated, CampaignStarted, CampaignStatus, Policy, RetryPolicy, ServiceStatus,
         campaign_event::Event as Campaigns, migration_event::Event,
@@ -126,12 +126,10 @@ impl Stage {
         self.tell(campaign, 0, created).await?;
         let appends = (0..migrations).filter_map(|n| {
             let (id, planned) = self.fleet.row(campaign, n).ok()?;
+            let history = History::of(id, &planned).ok()?;
             let event = Event::MigrationPlanned(planned);
-            Some(Append {
-                aggregate: Aggregate::Migration(id),
-                expected_revision: 0,
-                event: CloudEvent::migration(event, SOURCE, Utc::now()),
-            })
+            let event = CloudEvent::migration(event, SOURCE, Utc::now());
+            Some(Append { history, expected_revision: 0, event })
         });
         let mut outcomes = std::pin::pin!(self.bus.append_many(campaign, appends));
         while let Some(outcome) = outcomes.next().await {
@@ -156,7 +154,7 @@ impl Stage {
 
     async fn tell(&self, campaign: &CampaignName, revision: u64, event: Campaigns) -> Result<()> {
         let event = CloudEvent::campaign(event, SOURCE, Utc::now());
-        self.bus.append(campaign, Aggregate::Campaign, revision, &event).await?;
+        self.bus.append(campaign, &History::Campaign, revision, &event).await?;
         Ok(())
     }
 

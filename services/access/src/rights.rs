@@ -11,9 +11,12 @@
 //! What subjects cannot say, and what stands in the way instead:
 //!
 //! - The service that tells the operators may list the campaigns, and take their own facts.
-//! - An event's subject names its migration, not its servers. A service of one host may append to
-//!   any migration's history: what is not allowed there in that state is refused by the fold, and
-//!   the servers' ledgers refuse what is out of date. To a campaign's own history it may not.
+//! - An event's subject names its migration and its servers, and a service of one host may append
+//!   where its host stands, whatever migration is named beside it. What names other servers than
+//!   were planned is no migration's history, and counts nowhere (`subjects::History::admits`).
+//! - The services of names and of notifications serve all hosts, and may append to any migration's
+//!   history: what is not allowed there in that state is refused by the fold, and the servers'
+//!   ledgers refuse what is out of date. To a campaign's own history they may not.
 //! - Whoever may ask JetStream for a message may name any subject for the answer, and the answer
 //!   is stored where a stream takes that subject in. It is a copy, which no history takes for an
 //!   event (`bus/src/record.rs`), but it is there: a stolen key can so disturb a campaign, and
@@ -27,8 +30,8 @@ use drover_schemas::{
 
 /// JetStream's API.
 const API: &str = "$JS.API";
-/// Every history of every campaign.
-const EVENTS: &str = "drover.events.*.*";
+/// Every migration's history of every campaign.
+const MIGRATION_EVENTS: &str = "drover.events.*.*.*.*";
 /// The campaigns' own histories.
 const CAMPAIGN_EVENTS: &str = drover_schemas::subjects::CAMPAIGN_EVENTS;
 
@@ -52,8 +55,8 @@ pub fn rights(user: &User) -> Rights {
         User::Admin => rights.publish(format!("{API}.>")),
         User::Operator => {
             rights.read_histories();
-            rights.read_last();
-            rights.publish(EVENTS);
+            rights.read_last("drover.events.>");
+            rights.decide();
             rights.publish("drover.control.>");
             // A campaign's stream is made with the campaign. What is there is not changed by it.
             rights.publish(format!("{API}.STREAM.CREATE.*"));
@@ -71,11 +74,11 @@ pub fn rights(user: &User) -> Rights {
         }
         User::Orchestrator => {
             rights.read_histories();
-            rights.read_last();
+            rights.read_last("drover.events.>");
             for stream in queues().chain([lease_stream()]) {
                 rights.publish(format!("{API}.STREAM.MSG.GET.{stream}"));
             }
-            rights.publish(EVENTS);
+            rights.decide();
             rights.publish("drover.jobs.*.*.*.*.*");
             rights.publish("drover.signals.>");
             rights.publish(format!("$KV.{LEASES}.*"));
@@ -131,9 +134,16 @@ impl Rights {
         self.subscribe(CAMPAIGN_EVENTS);
     }
 
-    /// Reads single messages of histories.
-    fn read_last(&mut self) {
-        self.publish(format!("{API}.DIRECT.GET.*.drover.events.>"));
+    /// Appends to campaigns' own histories, and to all of their migrations'.
+    fn decide(&mut self) {
+        self.publish(CAMPAIGN_EVENTS);
+        self.publish(MIGRATION_EVENTS);
+    }
+
+    /// Reads single messages: of these histories from any replica, whole; as JetStream's own answer,
+    /// which is no event, of any.
+    fn read_last(&mut self, histories: &str) {
+        self.publish(format!("{API}.DIRECT.GET.*.{histories}"));
         self.publish(format!("{API}.STREAM.MSG.GET.*"));
     }
 
@@ -149,12 +159,12 @@ impl Rights {
         // The second form names domain and account first (ADR-15).
         self.publish(format!("$JS.ACK.{queue}.{name}.>"));
         self.publish(format!("$JS.ACK.*.*.{queue}.{name}.>"));
-        self.read_last();
+        let histories = histories_of(service, host);
+        self.read_last(&histories);
         for stream in queues().chain([lease_stream()]) {
             self.deny(format!("{API}.STREAM.MSG.GET.{stream}"));
         }
-        self.publish(EVENTS);
-        self.deny(CAMPAIGN_EVENTS);
+        self.publish(histories);
     }
 
     /// Takes campaigns' own facts, one after the other, and none of their migrations'.
@@ -175,6 +185,15 @@ impl Rights {
         for user in [User::Operator, User::Reader] {
             self.publish(format!("{}.>", user.inbox()));
         }
+    }
+}
+
+/// The histories of the migrations that a service has to do with.
+fn histories_of(service: Service, host: &Host) -> String {
+    match service {
+        Service::Dump => format!("drover.events.*.*.{}.*", host.token()),
+        Service::Import => format!("drover.events.*.*.*.{}", host.token()),
+        Service::Dns | Service::Notify => MIGRATION_EVENTS.to_owned(),
     }
 }
 

@@ -14,7 +14,7 @@ use drover_schemas::{
     CampaignName,
     envelope::CloudEvent,
     streams,
-    subjects::{self, Aggregate},
+    subjects::{self, History},
 };
 use futures::{Stream, StreamExt as _, stream};
 use tokio::time::sleep;
@@ -37,8 +37,8 @@ const PIPELINE_DEPTH: usize = 1_024;
 /// One of many appends.
 #[derive(Debug, Clone)]
 pub struct Append {
-    /// Whose history.
-    pub aggregate: Aggregate,
+    /// The history.
+    pub history: History,
     /// The sequence of the history's last event; 0 for none.
     pub expected_revision: u64,
     /// What is appended.
@@ -55,12 +55,12 @@ impl Bus {
     pub async fn append(
         &self,
         campaign: &CampaignName,
-        aggregate: Aggregate,
+        history: &History,
         expected_revision: u64,
         event: &CloudEvent,
     ) -> Result<u64, Error> {
-        let subject = subjects::event(campaign, aggregate);
-        let headers = record::headers(campaign, aggregate, event);
+        let subject = subjects::event(campaign, history);
+        let headers = record::headers(campaign, history, event);
         let payload = Bytes::copy_from_slice(&event.data);
         let (mut attempts, mut busy) = (0, 0);
         loop {
@@ -112,8 +112,8 @@ impl Bus {
     {
         stream::iter(appends)
             .map(move |append| async move {
-                let Append { aggregate, expected_revision, event } = append;
-                self.append(campaign, aggregate, expected_revision, &event).await
+                let Append { history, expected_revision, event } = append;
+                self.append(campaign, &history, expected_revision, &event).await
             })
             .buffered(PIPELINE_DEPTH)
     }

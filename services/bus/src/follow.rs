@@ -13,10 +13,7 @@ use std::{
 
 use async_nats::jetstream::consumer::{self, AckPolicy, DeliverPolicy};
 use chrono::{DateTime, Utc};
-use drover_schemas::{
-    CampaignName, streams,
-    subjects::{self, Aggregate},
-};
+use drover_schemas::{CampaignName, streams, subjects};
 use futures::{Stream, StreamExt as _, stream};
 use serde_json::json;
 use tokio::time::{Instant, sleep};
@@ -91,30 +88,12 @@ impl Bus {
         follower.items()
     }
 
-    /// One history: all events of an aggregate, oldest first. An undecodable one is an error:
-    /// who decides on a history needs all of it.
-    pub async fn history(
-        &self,
-        campaign: &CampaignName,
-        aggregate: Aggregate,
-    ) -> Result<Vec<Recorded>, Error> {
-        let filter = subjects::event(campaign, aggregate);
+    /// As [`Bus::replay`], of the events on some subjects only.
+    pub(crate) fn replay_on(&self, campaign: &CampaignName, filter: String) -> Items {
         let mut follower = Follower::new(self, campaign, From::Start, Some(filter));
         follower.ends = true;
         follower.patience = Some(PATIENCE);
-        let mut history = Vec::new();
-        let mut items = follower.items();
-        while let Some(item) = items.next().await {
-            match item? {
-                Item::Event(recorded) => history.push(recorded),
-                Item::CaughtUp => {}
-                Item::Undecodable { sequence, subject } => {
-                    let reason = "not an event of Drover's".to_owned();
-                    return Err(Error::Undecodable { subject, sequence, reason });
-                }
-            }
-        }
-        Ok(history)
+        follower.items()
     }
 
     /// Names of campaigns, as their own events are appended: a hint that one is new or has

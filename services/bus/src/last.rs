@@ -9,7 +9,7 @@ use async_nats::jetstream::{
 };
 use drover_schemas::{
     CampaignName, streams,
-    subjects::{self, Aggregate},
+    subjects::{self, History},
 };
 
 use crate::{
@@ -25,10 +25,10 @@ impl Bus {
     pub async fn last(
         &self,
         campaign: &CampaignName,
-        aggregate: Aggregate,
+        history: &History,
     ) -> Result<Option<Recorded>, Error> {
         let stream = streams::events_name(campaign);
-        let subject = subjects::event(campaign, aggregate);
+        let subject = subjects::event(campaign, history);
         match self.direct_last(&stream, &subject).await? {
             None => Ok(None),
             Some(message) => {
@@ -43,10 +43,10 @@ impl Bus {
     pub(crate) async fn last_sequence(
         &self,
         campaign: &CampaignName,
-        aggregate: Aggregate,
+        history: &History,
     ) -> Result<u64, Error> {
         let (stream, subject) =
-            (streams::events_name(campaign), subjects::event(campaign, aggregate));
+            (streams::events_name(campaign), subjects::event(campaign, history));
         let last = self.direct_last(&stream, &subject).await?;
         Ok(last.map_or(0, |message| message.sequence))
     }
@@ -55,10 +55,10 @@ impl Bus {
     pub(crate) async fn leader_last_sequence(
         &self,
         campaign: &CampaignName,
-        aggregate: Aggregate,
+        history: &History,
     ) -> Result<u64, Error> {
         let (stream, subject) =
-            (streams::events_name(campaign), subjects::event(campaign, aggregate));
+            (streams::events_name(campaign), subjects::event(campaign, history));
         let last = self.leader_last(&stream, &subject).await?;
         Ok(last.map_or(0, |message| message.sequence))
     }

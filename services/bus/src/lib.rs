@@ -5,7 +5,8 @@
 //! | `connect` | the connection; requests in bounded time |
 //! | `streams` | streams and consumers made, and read back |
 //! | `append` | events onto histories, with compare-and-set |
-//! | `follow` | histories read: followed, replayed, whole |
+//! | `follow` | campaigns' events read: followed, replayed |
+//! | `history` | one history, as a whole |
 //! | `last` | the last message on a subject |
 //! | `jobs` | orders onto the work queue |
 //! | `repair` | a log that has lost its end: its sequence raised, or begun anew |
@@ -25,6 +26,7 @@ mod control;
 mod error;
 mod follow;
 mod hear;
+mod history;
 mod jobs;
 mod last;
 mod lease;

@@ -10,7 +10,7 @@ use chrono::{DateTime, Utc};
 use drover_schemas::{
     CampaignName,
     envelope::{CONTENT_TYPE, CloudEvent, header},
-    subjects::{self, Aggregate},
+    subjects::{self, Aggregate, History},
 };
 use uuid::Uuid;
 
@@ -24,20 +24,23 @@ const SPEC_VERSION: &str = "1.0";
 pub struct Recorded {
     /// The campaign.
     pub campaign: CampaignName,
-    /// Whose history it belongs to.
-    pub aggregate: Aggregate,
+    /// Where it stands.
+    pub history: History,
     /// Its place in the campaign's stream: the revision of its aggregate.
     pub sequence: u64,
     /// The event.
     pub event: CloudEvent,
 }
 
+impl Recorded {
+    /// Whose it is.
+    pub fn aggregate(&self) -> Aggregate {
+        self.history.aggregate()
+    }
+}
+
 /// The headers of an event.
-pub(crate) fn headers(
-    campaign: &CampaignName,
-    aggregate: Aggregate,
-    event: &CloudEvent,
-) -> HeaderMap {
+pub(crate) fn headers(campaign: &CampaignName, history: &History, event: &CloudEvent) -> HeaderMap {
     let mut headers = HeaderMap::new();
     headers.insert(header::SPEC_VERSION, SPEC_VERSION);
     headers.insert(header::ID, event.id.to_string());
@@ -46,14 +49,14 @@ pub(crate) fn headers(
     headers.insert(header::TIME, event.time_text());
     headers.insert(header::CONTENT_TYPE, CONTENT_TYPE);
     headers.insert(header::CAMPAIGN, campaign.as_str());
-    headers.insert(header::SUBJECT, subject_of(aggregate));
+    headers.insert(header::SUBJECT, subject_of(history));
     headers
 }
 
-fn subject_of(aggregate: Aggregate) -> String {
-    match aggregate {
-        Aggregate::Campaign => "campaign".to_owned(),
-        Aggregate::Migration(id) => id.to_string(),
+fn subject_of(history: &History) -> String {
+    match history {
+        History::Campaign => "campaign".to_owned(),
+        History::Migration { id, .. } => id.to_string(),
     }
 }
 
@@ -71,7 +74,7 @@ pub(crate) fn decode(
 ) -> Result<Recorded, Error> {
     let undecodable =
         |reason: String| Error::Undecodable { subject: subject.to_string(), sequence, reason };
-    let (campaign, aggregate) = subjects::parse_event(subject)
+    let (campaign, history) = subjects::parse_event(subject)
         .ok_or_else(|| undecodable("not an event's subject".to_owned()))?;
     let text = |name: &'static str| {
         headers
@@ -84,7 +87,7 @@ pub(crate) fn decode(
         return Err(undecodable(format!("it is of CloudEvents {version:?}")));
     }
     if text(header::CAMPAIGN)? != campaign.as_str()
-        || text(header::SUBJECT)? != subject_of(aggregate)
+        || text(header::SUBJECT)? != subject_of(&history)
     {
         return Err(undecodable("it is a copy of another history's event".to_owned()));
     }
@@ -101,5 +104,5 @@ pub(crate) fn decode(
         time,
         data: payload.to_vec(),
     };
-    Ok(Recorded { campaign, aggregate, sequence, event })
+    Ok(Recorded { campaign, history, sequence, event })
 }

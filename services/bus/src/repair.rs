@@ -12,7 +12,7 @@ use drover_schemas::{
     CampaignName,
     envelope::CloudEvent,
     streams,
-    subjects::{self, Aggregate},
+    subjects::{self, History},
     v1::Job,
 };
 use futures::{StreamExt as _, TryStreamExt as _, stream};
@@ -80,8 +80,8 @@ impl Bus {
     }
 
     async fn fill(&self, campaign: &CampaignName, event: &CloudEvent) -> Result<u64, Error> {
-        let subject = &subjects::event(campaign, Aggregate::Campaign);
-        let headers = record::headers(campaign, Aggregate::Campaign, event);
+        let subject = &subjects::event(campaign, &History::Campaign);
+        let headers = record::headers(campaign, &History::Campaign, event);
         let mut attempts = 0;
         loop {
             let payload = event.data.clone().into();

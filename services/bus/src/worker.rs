@@ -26,7 +26,7 @@ use drover_schemas::{
     CampaignName, Code, Failure, MigrationId,
     envelope::CloudEvent,
     streams::{Consumer, Service},
-    subjects::{Aggregate, step_name},
+    subjects::{History, step_name},
     v1::{Job, Step, migration_event::Event},
 };
 use futures::FutureExt as _;
@@ -240,6 +240,7 @@ struct Order {
     job: Job,
     campaign: CampaignName,
     migration: MigrationId,
+    history: History,
     step: &'static str,
     deliveries: i64,
 }
@@ -269,9 +270,13 @@ impl Desk {
             Step::Unspecified => return Err(format!("step {} is not known", job.step)),
             step => step_name(step),
         };
+        let migration: MigrationId =
+            job.migration_id.parse().map_err(|error| format!("migration: {error}"))?;
+        let planned = job.planned.as_ref().ok_or("it does not say what was planned")?;
         Ok(Order {
             campaign: job.campaign.parse().map_err(|error| format!("campaign: {error}"))?,
-            migration: job.migration_id.parse().map_err(|error| format!("migration: {error}"))?,
+            history: History::of(migration, planned).map_err(|error| format!("server: {error}"))?,
+            migration,
             step,
             deliveries: info.delivered,
             job,
@@ -313,9 +318,8 @@ impl Desk {
 
     /// Whether the history has moved on since the job was decided, or lost what it rests on.
     async fn passed(&self, order: &Order) -> Result<Option<Dropped>, Error> {
-        let aggregate = Aggregate::Migration(order.migration);
         let revision = order.job.revision;
-        let last = self.bus.last_sequence(&order.campaign, aggregate).await?;
+        let last = self.bus.last_sequence(&order.campaign, &order.history).await?;
         if last == revision {
             return Ok(None);
         }
@@ -323,7 +327,7 @@ impl Desk {
             return Ok(Some(Dropped::Overtaken));
         }
         // A replica may be behind; the leader is not.
-        let last = self.bus.leader_last_sequence(&order.campaign, aggregate).await?;
+        let last = self.bus.leader_last_sequence(&order.campaign, &order.history).await?;
         Ok(match last.cmp(&revision) {
             std::cmp::Ordering::Equal => None,
             std::cmp::Ordering::Greater => Some(Dropped::Overtaken),
@@ -358,11 +362,10 @@ impl Desk {
 
     /// Appends the event, however long the bus is away within [`APPEND_WAIT`], and acknowledges.
     async fn record(&self, order: &Order, event: &CloudEvent) {
-        let aggregate = Aggregate::Migration(order.migration);
         let (start, mut pause) = (Instant::now(), PAUSE_MIN);
         loop {
             let revision = order.job.revision;
-            match self.bus.append(&order.campaign, aggregate, revision, event).await {
+            match self.bus.append(&order.campaign, &order.history, revision, event).await {
                 Ok(_) => return self.acknowledge(order).await,
                 Err(Error::Conflict { .. }) => {
                     return self.drop_job(order, Dropped::Conflict).await;

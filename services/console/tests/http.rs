@@ -16,7 +16,7 @@ use drover_dumpstore::{
 use drover_schemas::{
     CampaignName, MigrationId,
     envelope::CloudEvent,
-    subjects::Aggregate,
+    subjects::History,
     v1::{DumpExpired, DumpPublished, DumpStored, MigrationPlanned, migration_event::Event},
 };
 use drover_testbed::{Bed, Nats, bed};
@@ -107,11 +107,12 @@ impl Answer {
 
 impl World {
     async fn append(&self, id: MigrationId, event: Event) {
-        let aggregate = Aggregate::Migration(id);
-        let last = self.bus.last(&self.campaign, aggregate).await.unwrap();
+        let (source, destination) = ("old-1".parse().unwrap(), "new-1".parse().unwrap());
+        let history = History::Migration { id, source, destination };
+        let last = self.bus.last(&self.campaign, &history).await.unwrap();
         let revision = last.map_or(0, |recorded| recorded.sequence);
         let event = CloudEvent::migration(event, "drover/test/1", Utc::now());
-        self.bus.append(&self.campaign, aggregate, revision, &event).await.unwrap();
+        self.bus.append(&self.campaign, &history, revision, &event).await.unwrap();
     }
 
     /// Stores a dump and its event.

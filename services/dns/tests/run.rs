@@ -8,7 +8,7 @@ use drover_bus::{Bus, Options};
 use drover_schemas::{
     CampaignName,
     envelope::CloudEvent,
-    subjects::{Aggregate, Host},
+    subjects::{History, Host},
     v1::{Job, MigrationEvent, MigrationPlanned, Step, migration_event::Event},
 };
 use drover_testbed::{Nats, bed::eventually};
@@ -16,9 +16,12 @@ use prost::Message as _;
 use support::{DESTINATION, SOURCE, add, answer, job, service, shared};
 use tokio_util::sync::CancellationToken;
 
+fn history(job: &Job) -> History {
+    History::of(job.migration_id.parse().unwrap(), job.planned.as_ref().unwrap()).unwrap()
+}
+
 async fn last(bus: &Bus, campaign: &CampaignName, job: &Job) -> (u64, Event) {
-    let aggregate = Aggregate::Migration(job.migration_id.parse().unwrap());
-    let recorded = bus.last(campaign, aggregate).await.unwrap().unwrap();
+    let recorded = bus.last(campaign, &history(job)).await.unwrap().unwrap();
     let event = MigrationEvent::decode(recorded.event.data.as_slice()).unwrap();
     (recorded.sequence, event.event.unwrap())
 }
@@ -35,8 +38,7 @@ async fn orders_become_events() {
     let mut job = job(&["run.example.test"]);
     let planned = Event::MigrationPlanned(MigrationPlanned::default());
     let planned = CloudEvent::migration(planned, "test", chrono::Utc::now());
-    let aggregate = Aggregate::Migration(job.migration_id.parse().unwrap());
-    let planned = bus.append(&campaign, aggregate, 0, &planned).await.unwrap();
+    let planned = bus.append(&campaign, &history(&job), 0, &planned).await.unwrap();
 
     let shutdown = CancellationToken::new();
     let running = tokio::spawn({

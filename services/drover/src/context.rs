@@ -9,7 +9,9 @@ use drover_lifecycle::{
     campaign::{self, Campaign},
 };
 use drover_schemas::{
-    CampaignName, Code, Failure, MigrationId, envelope::CloudEvent, subjects::Aggregate,
+    CampaignName, Code, Failure, MigrationId,
+    envelope::CloudEvent,
+    subjects::{Aggregate, History},
     users::User,
 };
 
@@ -88,7 +90,7 @@ pub async fn command_campaign(
             return Ok(Decided { revision: campaign.revision, changed: false });
         };
         let event = CloudEvent::campaign(event, &format!("drover/cli/{}", operator()), Utc::now());
-        match bus.append(name, Aggregate::Campaign, campaign.revision, &event).await {
+        match bus.append(name, &History::Campaign, campaign.revision, &event).await {
             Ok(revision) => return Ok(Decided { revision, changed: true }),
             Err(BusError::Conflict { .. }) => {}
             Err(error) => return Err(error.into()),
@@ -142,7 +144,9 @@ pub async fn command_migration(
         let event = migration.decide(command.clone()).map_err(not_allowed)?;
         let source = format!("drover/cli/{}", operator());
         let event = CloudEvent::migration(event, &source, Utc::now());
-        match bus.append(campaign, aggregate, migration.revision, &event).await {
+        let history = History::of(id, &migration.planned)
+            .map_err(|error| Failure::new(Code::EventUndecodable, error.to_string()))?;
+        match bus.append(campaign, &history, migration.revision, &event).await {
             Ok(_) => return Ok(()),
             Err(BusError::Conflict { .. }) => {}
             Err(error) => return Err(error.into()),

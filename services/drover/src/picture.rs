@@ -202,7 +202,7 @@ impl Picture {
             let damaged = |what: String| {
                 Failure::new(Code::EventUndecodable, format!("event {revision}: {what}"))
             };
-            match recorded.aggregate {
+            match recorded.aggregate() {
                 Aggregate::Campaign => {
                     let event = recorded.event.decode_campaign();
                     let event = event.map_err(|error| damaged(error.to_string()))?;
@@ -216,6 +216,10 @@ impl Picture {
                 Aggregate::Migration(id) => {
                     let event = recorded.event.decode_migration();
                     let event = event.map_err(|error| damaged(error.to_string()))?;
+                    let planned = self.log.get(&id).map(|migration| &migration.planned);
+                    if !recorded.history.admits(campaign, planned, &event) {
+                        continue;
+                    }
                     let fact = Fact { revision, at_unix_ms, event };
                     match self.log.get_mut(&id) {
                         Some(migration) => migration.evolve(fact),

@@ -54,10 +54,14 @@ pub async fn standing(bus: &Bus, campaign: &CampaignName) -> Result<Vec<Standing
     let mut items = bus.replay(campaign, From::Start, None);
     while let Some(item) = items.try_next().await? {
         let Item::Event(recorded) = item else { continue };
-        let Aggregate::Migration(id) = recorded.aggregate else { continue };
+        let Aggregate::Migration(id) = recorded.aggregate() else { continue };
         let damaged = |text: String| Failure::new(Code::EventUndecodable, format!("{id}: {text}"));
         let at_unix_ms = recorded.event.time.timestamp_millis();
         let event = recorded.event.decode_migration().map_err(|e| damaged(e.to_string()))?;
+        let planned = known.get(&id).map(|standing| &standing.migration.planned);
+        if !recorded.history.admits(campaign, planned, &event) {
+            continue;
+        }
         let checked = match &event {
             Event::MigrationChecked(checked) => Some(checked.blocking_codes.clone()),
             _ => None,

@@ -19,7 +19,7 @@ use drover_bus::Bus;
 use drover_schemas::{
     CampaignName, MigrationId,
     envelope::CloudEvent,
-    subjects::Aggregate,
+    subjects::History,
     v1::{
         CampaignStarted, DumpStored, MigrationPlanned, Step, StepFailed, campaign_event,
         migration_event,
@@ -130,10 +130,11 @@ async fn a_program_in_python_follows_a_campaign() {
     let campaign: CampaignName = "night-1".parse().unwrap();
     bus.ensure_campaign(&campaign).await.unwrap();
     let id = MigrationId::new(&campaign, &"src-1".parse().unwrap(), "shop");
-    let migration = Aggregate::Migration(id);
+    let (source, destination) = ("src-1".parse().unwrap(), "dst-1".parse().unwrap());
+    let migration = History::Migration { id, source, destination };
 
-    let first = bus.append(&campaign, migration, 0, &planned()).await.unwrap();
-    bus.append(&campaign, Aggregate::Campaign, 0, &started()).await.unwrap();
+    let first = bus.append(&campaign, &migration, 0, &planned()).await.unwrap();
+    bus.append(&campaign, &History::Campaign, 0, &started()).await.unwrap();
     let mut expected = vec![
         line(
             "MigrationPlanned",
@@ -145,8 +146,8 @@ async fn a_program_in_python_follows_a_campaign() {
     let mut follower = Follower::start(program(&campaign, &nats));
     assert_eq!([follower.next(), follower.next()], *expected);
 
-    let second = bus.append(&campaign, migration, first, &stored()).await.unwrap();
-    bus.append(&campaign, migration, second, &failed()).await.unwrap();
+    let second = bus.append(&campaign, &migration, first, &stored()).await.unwrap();
+    bus.append(&campaign, &migration, second, &failed()).await.unwrap();
     expected.push(line("DumpStored", &id.to_string(), r#"{"tables": 12, "rows": "4711"}"#));
     expected.push(line(
         "StepFailed",

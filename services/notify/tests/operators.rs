@@ -19,7 +19,7 @@ use drover_notify::{Error, Operators, Options, Service, Smtp as Mail, Tls, Webho
 use drover_schemas::{
     CampaignName,
     envelope::CloudEvent,
-    subjects::Aggregate,
+    subjects::History,
     v1::{
         CampaignCompleted, CampaignCreated, CampaignPaused, HostQuarantined, campaign_event::Event,
     },
@@ -120,10 +120,10 @@ impl World {
     }
 
     async fn append_at(&self, event: Event, at: chrono::DateTime<Utc>) {
-        let last = self.bus.last(&self.campaign, Aggregate::Campaign).await.unwrap();
+        let last = self.bus.last(&self.campaign, &History::Campaign).await.unwrap();
         let revision = last.map_or(0, |recorded| recorded.sequence);
         let event = CloudEvent::campaign(event, "drover/test/1", at);
-        self.bus.append(&self.campaign, Aggregate::Campaign, revision, &event).await.unwrap();
+        self.bus.append(&self.campaign, &History::Campaign, revision, &event).await.unwrap();
     }
 
     fn posts(&self) -> Vec<serde_json::Value> {

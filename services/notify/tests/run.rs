@@ -11,7 +11,7 @@ use drover_notify::{Options, Service};
 use drover_schemas::{
     CampaignName, MigrationId,
     envelope::CloudEvent,
-    subjects::{Aggregate, Host},
+    subjects::{History, Host},
     v1::{DumpStored, Job, MigrationPlanned, Policy, Step, migration_event::Event},
 };
 use drover_testbed::{Bed, Nats, bed};
@@ -44,11 +44,16 @@ async fn an_order_becomes_the_steps_event() {
     });
 
     let id = MigrationId::new(&campaign, &"old-1".parse().unwrap(), "shop");
-    let aggregate = Aggregate::Migration(id);
-    let planned = MigrationPlanned { database: "shop".to_owned(), ..MigrationPlanned::default() };
+    let planned = MigrationPlanned {
+        database: "shop".to_owned(),
+        source: "old-1".to_owned(),
+        destination: "new-1".to_owned(),
+        ..MigrationPlanned::default()
+    };
+    let history = History::of(id, &planned).unwrap();
     let event = Event::MigrationPlanned(planned.clone());
     let event = CloudEvent::migration(event, "drover/test/1", Utc::now());
-    let revision = bus.append(&campaign, aggregate, 0, &event).await.unwrap();
+    let revision = bus.append(&campaign, &history, 0, &event).await.unwrap();
     let dump = Attempt::new(campaign.clone(), id, 1, 1).key(Object::Dump);
     let written = store.put_small(&dump, b"dump").await.unwrap();
     let job = Job {
@@ -70,25 +75,25 @@ async fn an_order_becomes_the_steps_event() {
     };
     bus.order(&job, &Host::Notify).await.unwrap();
     bed::eventually(bed::DEADLINE, async || {
-        let last = bus.last(&campaign, aggregate).await?.map(|recorded| recorded.event);
+        let last = bus.last(&campaign, &history).await?.map(|recorded| recorded.event);
         Ok(last.is_some_and(|event| event.kind == "drover.v1.DumpPublished"))
     })
     .await
     .unwrap();
-    let last = bus.last(&campaign, aggregate).await.unwrap().unwrap().event;
+    let last = bus.last(&campaign, &history).await.unwrap().unwrap().event;
     assert_eq!(last.source, "drover/notify/test");
 
     // An order that lacks something ends in a failure that is not tried again.
-    let revision = bus.last(&campaign, aggregate).await.unwrap().unwrap().sequence;
+    let revision = bus.last(&campaign, &history).await.unwrap().unwrap().sequence;
     let job = Job { step: Step::Announce.into(), revision, ..job };
     bus.order(&job, &Host::Notify).await.unwrap();
     bed::eventually(bed::DEADLINE, async || {
-        let last = bus.last(&campaign, aggregate).await?.map(|recorded| recorded.event);
+        let last = bus.last(&campaign, &history).await?.map(|recorded| recorded.event);
         Ok(last.is_some_and(|event| event.kind == "drover.v1.StepFailed"))
     })
     .await
     .unwrap();
-    let last = bus.last(&campaign, aggregate).await.unwrap().unwrap().event;
+    let last = bus.last(&campaign, &history).await.unwrap().unwrap().event;
     let Event::StepFailed(failed) = last.decode_migration().unwrap() else { panic!("{last:?}") };
     assert_eq!((failed.code.as_str(), failed.next_attempt_at_unix_ms), ("DRV-0703", 0));
 

@@ -16,7 +16,7 @@ use drover_lifecycle::{
 use drover_schemas::{
     CampaignName,
     envelope::CloudEvent,
-    subjects::Aggregate,
+    subjects::History,
     v1::{BreakerSignal, CampaignPaused, Job, MigrationParked, Signal, StepFailed, signal},
 };
 
@@ -113,8 +113,14 @@ impl Hands {
                 return Outcome::Overtaken;
             }
         };
-        let aggregate = Aggregate::Migration(key.1);
-        match self.bus.append(&key.0, aggregate, migration.revision, &event).await {
+        let history = match History::of(key.1, &migration.planned) {
+            Ok(history) => history,
+            Err(error) => {
+                tracing::error!(migration = %key.1, %error, "planned with a server that is none");
+                return Outcome::Overtaken;
+            }
+        };
+        match self.bus.append(&key.0, &history, migration.revision, &event).await {
             Ok(_) => Outcome::Done,
             Err(Error::Conflict { .. }) => Outcome::Overtaken,
             Err(error) => failed(key, &error),
@@ -132,7 +138,7 @@ impl Hands {
         let command = campaign::Command::Complete { completed, rolled_back };
         if let Ok(Some(event)) = campaign.decide(command) {
             let event = CloudEvent::campaign(event, &self.source, Utc::now());
-            let appended = self.bus.append(&name, Aggregate::Campaign, campaign.revision, &event);
+            let appended = self.bus.append(&name, &History::Campaign, campaign.revision, &event);
             if let Err(error) = appended.await {
                 tracing::warn!(campaign = %name, %error, "the campaign's end is not recorded yet");
             }
@@ -157,7 +163,7 @@ impl Hands {
         let Ok(Some(event)) = campaign.decide(command) else { return Done::Told };
         tracing::warn!(campaign = %name, ?event, "too many failures");
         let event = CloudEvent::campaign(event, &self.source, Utc::now());
-        match self.bus.append(&name, Aggregate::Campaign, campaign.revision, &event).await {
+        match self.bus.append(&name, &History::Campaign, campaign.revision, &event).await {
             Ok(revision) => {
                 metrics::counter!("drover_breaker_verdicts_total").increment(1);
                 let signal = Signal { signal: Some(signal::Signal::Breaker(signal)) };
@@ -179,7 +185,7 @@ impl Hands {
         let command = campaign::Command::Tune { in_flight_max, reason, by };
         if let Ok(Some(event)) = campaign.decide(command) {
             let event = CloudEvent::campaign(event, &self.source, Utc::now());
-            let appended = self.bus.append(&name, Aggregate::Campaign, campaign.revision, &event);
+            let appended = self.bus.append(&name, &History::Campaign, campaign.revision, &event);
             if let Err(error) = appended.await {
                 tracing::warn!(campaign = %name, %error, "the slots are not moved yet");
             }

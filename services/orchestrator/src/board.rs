@@ -19,6 +19,7 @@ use drover_lifecycle::{
 };
 use drover_schemas::{
     CampaignName, MigrationId, ServerName,
+    subjects::History,
     v1::{self, CampaignPaused, CampaignStatus, Job, campaign_event, migration_event},
 };
 
@@ -327,6 +328,12 @@ impl Board {
     /// A migration's state.
     pub fn migration(&self, key: &Key) -> Option<Cow<'_, Migration>> {
         self.herds.get(&key.0)?.migrations.get(&key.1).map(|entry| entry.state.migration())
+    }
+
+    /// Whether a migration's event counts that stands in `history`.
+    pub fn admits(&self, key: &Key, history: &History, event: &migration_event::Event) -> bool {
+        let known = self.migration(key);
+        history.admits(&key.0, known.as_deref().map(|known| &known.planned), event)
     }
 
     /// The sequence of a migration's last fact.

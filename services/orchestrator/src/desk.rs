@@ -183,7 +183,7 @@ impl Desk {
                 tracing::error!(%campaign, sequence, subject, "set aside: its history stands still");
             }
             News::Item(_, Item::Event(recorded)) => {
-                let (sequence, aggregate) = (recorded.sequence, recorded.aggregate);
+                let (sequence, aggregate) = (recorded.sequence, recorded.aggregate());
                 if let Err(reason) = self.take_event(recorded) {
                     metrics::counter!("drover_facts_refused_total").increment(1);
                     tracing::error!(sequence, ?aggregate, reason, "a fact was set aside");
@@ -193,9 +193,9 @@ impl Desk {
     }
 
     fn take_event(&mut self, recorded: Recorded) -> Result<(), String> {
-        let Recorded { campaign, aggregate, sequence, event } = recorded;
+        let Recorded { campaign, history, sequence, event } = recorded;
         let live = self.board.is_live(&campaign);
-        match aggregate {
+        match history.aggregate() {
             Aggregate::Campaign => {
                 let fact = event.decode_campaign().map_err(|error| error.to_string())?;
                 let resumed = matches!(fact, campaign_event::Event::CampaignResumed(_));
@@ -217,6 +217,9 @@ impl Desk {
             Aggregate::Migration(id) => {
                 let fact = event.decode_migration().map_err(|error| error.to_string())?;
                 let key = (campaign, id);
+                if !self.board.admits(&key, &history, &fact) {
+                    return Err("it names other servers than its migration's".to_owned());
+                }
                 let at_unix_ms = event.time.timestamp_millis();
                 let fact = Fact { revision: sequence, at_unix_ms, event: fact }.taken_at(now());
                 let Fact { at_unix_ms: at, event: fact, .. } = fact;

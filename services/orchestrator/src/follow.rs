@@ -7,7 +7,7 @@
 use std::{collections::HashSet, time::Duration};
 
 use drover_bus::{Bus, Error as BusError, From, Item, Recorded};
-use drover_schemas::{CampaignName, subjects::Aggregate, v1::campaign_event::Event};
+use drover_schemas::{CampaignName, subjects::History, v1::campaign_event::Event};
 use futures::StreamExt as _;
 use tokio::{sync::mpsc, task::JoinSet, time::interval};
 use tokio_util::sync::CancellationToken;
@@ -113,7 +113,7 @@ async fn repaired(bus: &Bus, campaign: &CampaignName, known: &HashSet<String>) {
 
 /// The repair that ends with this event.
 fn repair(recorded: &Recorded) -> Option<String> {
-    if recorded.aggregate != Aggregate::Campaign {
+    if recorded.history != History::Campaign {
         return None;
     }
     match recorded.event.decode_campaign() {

@@ -11,7 +11,7 @@ use drover_orchestrator::{Options, Service};
 use drover_schemas::{
     CampaignName, MigrationId, ServerName,
     envelope::CloudEvent,
-    subjects::{Aggregate, Host},
+    subjects::{Aggregate, History, Host},
     v1::{self, Step, campaign_event, migration_event::Event},
 };
 use drover_testbed::{Bed, bed::eventually, nats::Nats};
@@ -25,6 +25,11 @@ struct World {
     campaign: CampaignName,
     nats: Nats,
     _bed: Bed,
+}
+
+/// Where the events of a migration from `a` to `b` stand.
+fn history(id: MigrationId) -> History {
+    History::Migration { id, source: "a".parse().unwrap(), destination: "b".parse().unwrap() }
 }
 
 impl World {
@@ -61,16 +66,16 @@ impl World {
 
     async fn campaign_event(&self, on: u64, event: campaign_event::Event) -> u64 {
         let event = CloudEvent::campaign(event, "test", Utc::now());
-        self.bus.append(&self.campaign, Aggregate::Campaign, on, &event).await.unwrap()
+        self.bus.append(&self.campaign, &History::Campaign, on, &event).await.unwrap()
     }
 
     async fn append(&self, id: MigrationId, on: u64, event: Event) -> u64 {
         let event = CloudEvent::migration(event, "test", Utc::now());
-        self.bus.append(&self.campaign, Aggregate::Migration(id), on, &event).await.unwrap()
+        self.bus.append(&self.campaign, &history(id), on, &event).await.unwrap()
     }
 
     async fn revision(&self, id: MigrationId) -> u64 {
-        let last = self.bus.last(&self.campaign, Aggregate::Migration(id)).await.unwrap();
+        let last = self.bus.last(&self.campaign, &history(id)).await.unwrap();
         last.unwrap().sequence
     }
 
@@ -147,6 +152,31 @@ async fn two_at_once_admit_no_more_than_the_campaign_allows() {
     })
     .await
     .unwrap();
+}
+
+/// What a service of another host can append: the same migration, between other servers.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_names_other_servers_moves_no_migration() {
+    let world = World::new(1, 10).await;
+    let _one = world.orchestrator("one");
+    let id = world.id(0);
+    world.ordered(Step::Freeze, "a", id).await;
+    let destination = "thief".parse().unwrap();
+    let foreign = History::Migration { id, source: "a".parse().unwrap(), destination };
+    let mut on = 0;
+    for event in [
+        Event::SourceFrozen(v1::SourceFrozen::default()),
+        Event::MigrationParked(v1::MigrationParked::default()),
+    ] {
+        let event = CloudEvent::migration(event, "test", Utc::now());
+        on = world.bus.append(&world.campaign, &foreign, on, &event).await.unwrap();
+    }
+    // The log is read in order: what is ordered on the own history was decided after those.
+    let frozen = Event::SourceFrozen(v1::SourceFrozen::default());
+    let revision = world.append(id, world.revision(id).await, frozen).await;
+    world.ordered(Step::Dump, "a", id).await;
+    let history = world.bus.history(&world.campaign, Aggregate::Migration(id)).await.unwrap();
+    assert_eq!(history.last().map(|last| last.sequence), Some(revision));
 }
 
 #[tokio::test(flavor = "multi_thread")]

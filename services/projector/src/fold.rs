@@ -10,7 +10,6 @@ use drover_lifecycle::{
 };
 use drover_schemas::{
     CampaignName, MigrationId, ServerName,
-    envelope::CloudEvent,
     subjects::{self, Aggregate},
     v1::{Limits, Policy, StepFailed, migration_event::Event},
 };
@@ -30,6 +29,9 @@ use crate::{
 const SET_ASIDE_KEPT: i64 = 1000;
 /// How much of a reason is kept, in characters.
 const REASON_CHARS_MAX: usize = 300;
+
+/// Why a message is set aside that is an event, but of no history that was planned.
+const FOREIGN: &str = "it names other servers than its migration's, or one that was not planned";
 
 /// Counts the messages that could not be folded.
 const METRIC_SET_ASIDE: &str = "drover_projector_set_aside_total";
@@ -90,7 +92,7 @@ impl<'a> Fold<'a> {
                 self.last_event = Some(recorded.event.id);
                 self.row.last_event_at = recorded.event.time.timestamp_millis();
                 if let Err(reason) = self.event(recorded)? {
-                    let subject = subjects::event(self.name, recorded.aggregate);
+                    let subject = subjects::event(self.name, &recorded.history);
                     self.set_aside(recorded.sequence, &subject, &reason)?;
                 }
             }
@@ -132,10 +134,10 @@ impl<'a> Fold<'a> {
     }
 
     fn event(&mut self, recorded: &Recorded) -> Result<Result<(), String>, Error> {
-        match recorded.aggregate {
+        match recorded.aggregate() {
             Aggregate::Campaign => Ok(self.row.evolve(recorded)),
             Aggregate::Migration(id) => match recorded.event.decode_migration() {
-                Ok(event) => self.migration(id, recorded.sequence, &recorded.event, event),
+                Ok(event) => self.migration(id, recorded, event),
                 Err(error) => Ok(Err(error.to_string())),
             },
         }
@@ -144,24 +146,27 @@ impl<'a> Fold<'a> {
     fn migration(
         &mut self,
         id: MigrationId,
-        revision: u64,
-        envelope: &CloudEvent,
+        recorded: &Recorded,
         event: Event,
     ) -> Result<Result<(), String>, Error> {
-        let at_unix_ms = envelope.time.timestamp_millis();
+        let at_unix_ms = recorded.event.time.timestamp_millis();
         let note = Note::of(&event);
-        let fact = Fact { revision, at_unix_ms, event };
         let place = match self.warm.entry((self.row.id, id)) {
             hash_map::Entry::Occupied(place) => place,
             hash_map::Entry::Vacant(place) => {
                 match Entry::load(self.transaction, self.row.id, id)? {
                     Some(entry) => place.insert_entry(entry),
-                    None => return self.begin_migration(id, fact),
+                    None => return self.begin_migration(id, recorded, event),
                 }
             }
         };
         self.changed.push(id);
         let entry = place.into_mut();
+        let [_, source, destination] = &entry.names;
+        if !recorded.history.is_between(source, destination) {
+            return Ok(Err(FOREIGN.to_owned()));
+        }
+        let fact = Fact { revision: recorded.sequence, at_unix_ms, event };
         if let Err(error) = entry.migration.evolve(fact) {
             return Ok(Err(error.to_string()));
         }
@@ -175,9 +180,14 @@ impl<'a> Fold<'a> {
     fn begin_migration(
         &mut self,
         id: MigrationId,
-        fact: Fact,
+        recorded: &Recorded,
+        event: Event,
     ) -> Result<Result<(), String>, Error> {
-        match Migration::begin(fact) {
+        if !recorded.history.admits(self.name, None, &event) {
+            return Ok(Err(FOREIGN.to_owned()));
+        }
+        let at_unix_ms = recorded.event.time.timestamp_millis();
+        match Migration::begin(Fact { revision: recorded.sequence, at_unix_ms, event }) {
             Ok(migration) => {
                 let entry = Entry::insert(self.transaction, self.row.id, id, migration)?;
                 self.warm.insert((self.row.id, id), entry);

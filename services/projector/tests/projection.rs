@@ -21,7 +21,7 @@ use drover_projector::{
 use drover_schemas::{
     Code, Failure, MigrationId,
     envelope::CloudEvent,
-    subjects::Aggregate,
+    subjects,
     v1::{self, campaign_event},
 };
 use history::{History, POLICY};
@@ -65,6 +65,8 @@ enum Happening {
     RollBack(u8),
     /// An event that its history does not allow.
     Misplaced(u8),
+    /// An event of it that names other servers, or plans it for them.
+    Foreign(u8, bool),
     OfAnUnknownMigration,
     Garbage(u8),
     NotAnEvent,
@@ -81,6 +83,7 @@ fn happenings() -> impl Strategy<Value = Happening> {
         5 => (any::<u8>(), any::<bool>()).prop_map(|(a, b)| Happening::Fail(a, b)),
         3 => any::<u8>().prop_map(Happening::RollBack),
         1 => any::<u8>().prop_map(Happening::Misplaced),
+        2 => (any::<u8>(), any::<bool>()).prop_map(|(a, b)| Happening::Foreign(a, b)),
         1 => Just(Happening::OfAnUnknownMigration),
         1 => any::<u8>().prop_map(Happening::Garbage),
         1 => Just(Happening::NotAnEvent),
@@ -99,7 +102,7 @@ fn happen(history: &mut History, happening: &Happening) {
     let misplaced = |id: MigrationId, history: &mut History| {
         let event = v1::migration_event::Event::MigrationPlanned(v1::MigrationPlanned::default());
         let event = CloudEvent::migration(event, "drover/test/1", Utc::now());
-        history.append(Aggregate::Migration(id), event);
+        history.append(history.of(id), event);
     };
     history.wait(137);
     match *happening {
@@ -139,17 +142,36 @@ fn happen(history: &mut History, happening: &Happening) {
                 misplaced(id, history);
             }
         }
+        Happening::Foreign(n, plans) => {
+            if let Some(id) = chosen(history, n) {
+                use v1::migration_event::Event;
+                let planned = v1::MigrationPlanned {
+                    destination: "thief".into(),
+                    ..history.states[&id].planned.clone()
+                };
+                let place = subjects::History::of(id, &planned).unwrap();
+                // Both would be allowed where it stands, were they its own.
+                let rolled_back = v1::RollbackRequested::default();
+                let event = match plans {
+                    true => Event::MigrationPlanned(planned),
+                    false => Event::RollbackRequested(rolled_back),
+                };
+                history.append(place, CloudEvent::migration(event, "drover/test/1", Utc::now()));
+            }
+        }
         Happening::OfAnUnknownMigration => {
             let id = MigrationId::new(&history.campaign, &"nowhere".parse().unwrap(), "");
             let event = v1::migration_event::Event::DumpExpired(v1::DumpExpired {});
             let event = CloudEvent::migration(event, "drover/test/1", Utc::now());
-            history.append(Aggregate::Migration(id), event);
+            let (source, destination) = ("nowhere".parse().unwrap(), "dst-1".parse().unwrap());
+            history.append(subjects::History::Migration { id, source, destination }, event);
         }
         Happening::Garbage(n) => {
-            let aggregate = chosen(history, n).map_or(Aggregate::Campaign, Aggregate::Migration);
+            let place = chosen(history, n);
+            let place = place.map_or(subjects::History::Campaign, |id| history.of(id));
             let event = v1::migration_event::Event::DumpExpired(v1::DumpExpired {});
             let event = CloudEvent::migration(event, "drover/test/1", Utc::now());
-            history.append(aggregate, CloudEvent { data: vec![0xff; usize::from(n)], ..event });
+            history.append(place, CloudEvent { data: vec![0xff; usize::from(n)], ..event });
         }
         Happening::NotAnEvent => history.append_undecodable(),
         Happening::Start(in_flight_max) => {

@@ -9,7 +9,7 @@ use drover_projector::{Projection, render, view::Foreseen};
 use drover_schemas::{
     Code,
     envelope::CloudEvent,
-    subjects::Aggregate,
+    subjects,
     v1::{self, campaign_event::Event as CampaignEvent, migration_event::Event},
 };
 use history::{History, POLICY};
@@ -400,16 +400,16 @@ fn every_kind_of_event_has_its_words_and_its_json() {
     let mut expected = Vec::new();
     for (event, words) in migration_events() {
         let event = CloudEvent::migration(event, "drover/test/1", time);
-        expected.push((Aggregate::Migration(id), event, words));
+        expected.push((history.of(id), event, words));
     }
     for (event, words) in campaign_events() {
         let event = CloudEvent::campaign(event, "drover/test/1", time);
-        expected.push((Aggregate::Campaign, event, words));
+        expected.push((subjects::History::Campaign, event, words));
     }
-    for (aggregate, event, words) in expected {
+    for (place, event, words) in expected {
         let campaign = history.campaign.clone();
         let kind = event.kind.clone();
-        let recorded = Recorded { campaign, aggregate, sequence: 7, event };
+        let recorded = Recorded { campaign, history: place, sequence: 7, event };
         let line = render::event(&recorded);
         let name = kind.strip_prefix("drover.v1.").unwrap();
         let tail = line.split_once(name).unwrap().1.trim_start();

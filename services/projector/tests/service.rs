@@ -73,10 +73,10 @@ async fn append(bus: &Bus, history: &History, from: usize) {
     let mut revisions = std::collections::HashMap::new();
     for (n, item) in history.items.iter().enumerate() {
         let Item::Event(recorded) = item else { panic!("not an event") };
-        let revision = revisions.insert(recorded.aggregate, recorded.sequence).unwrap_or(0);
+        let revision = revisions.insert(recorded.aggregate(), recorded.sequence).unwrap_or(0);
         if n >= from {
             let appended =
-                bus.append(&history.campaign, recorded.aggregate, revision, &recorded.event).await;
+                bus.append(&history.campaign, &recorded.history, revision, &recorded.event).await;
             assert_eq!(appended.unwrap(), recorded.sequence);
         }
     }

@@ -8,7 +8,7 @@ use drover_schemas::{
     Code, MigrationId,
     envelope::CloudEvent,
     streams::{self, LEASES, SIGNALS, Service, consumer},
-    subjects::{self, Aggregate, Host},
+    subjects::{self, Aggregate, History, Host},
     users::User,
     v1::{MigrationAdmitted, Step, migration_event},
 };
@@ -59,8 +59,46 @@ fn job(step: Step, host: &str) -> String {
     subjects::job(step, &Host::Server(server(host)), migration)
 }
 
+/// Where the events stand of a database that is moved between these.
+fn history(source: &str, destination: &str) -> History {
+    let id = MigrationId::new(&"night-1".parse().unwrap(), &server("src-1"), "shop");
+    History::Migration { id, source: server(source), destination: server(destination) }
+}
+
+fn event() -> CloudEvent {
+    let admitted = MigrationAdmitted { run: 1, rehearsal: false };
+    let event = migration_event::Event::MigrationAdmitted(admitted);
+    CloudEvent::migration(event, "drover/test/1", Utc::now())
+}
+
 #[tokio::test(flavor = "multi_thread")]
-async fn who_does_steps_takes_its_own_jobs_and_appends_to_migrations_only() {
+async fn who_does_steps_appends_to_the_histories_of_its_host_only() {
+    let world = World::new().await;
+    let own = history("src-1", "dst-1");
+    let mut revision = 0;
+    for (user, others) in [
+        (User::Dump(server("src-1")), vec![("src-2", "dst-1"), ("src-2", "src-1"), ("x", "y")]),
+        (User::Import(server("dst-1")), vec![("src-1", "dst-2"), ("dst-1", "dst-2"), ("x", "y")]),
+        (User::Dns, vec![]),
+        (User::Notify, vec![]),
+    ] {
+        let mut subjects = texts(["drover.events.night-1.campaign"]);
+        for (source, destination) in others {
+            let other = subjects::event(&world.campaign, &history(source, destination));
+            subjects.push(format!("$JS.API.DIRECT.GET.DROVER_EVENTS_night-1.{other}"));
+            subjects.push(other);
+        }
+        world.client(&user).await.may_not_say(&subjects).await;
+        // Its own it reads and appends to.
+        let bus = world.bus(&user).await;
+        revision = bus.append(&world.campaign, &own, revision, &event()).await.unwrap();
+        let last = bus.last(&world.campaign, &own).await.unwrap();
+        assert_eq!(last.map(|last| last.sequence), Some(revision));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_does_steps_takes_its_own_jobs_and_appends_to_no_campaigns_history() {
     let world = World::new().await;
     let workers =
         [User::Dump(server("src-1")), User::Import(server("dst-1")), User::Dns, User::Notify];
@@ -120,7 +158,7 @@ async fn consoles_and_readers_only_read_and_the_projector_decides_nothing() {
         subjects.extend(changes_of_streams(SIGNALS));
         subjects.extend(texts([
             "drover.events.night-1.campaign",
-            "drover.events.night-1.x",
+            "drover.events.night-1.x.src-1.dst-1",
             "drover.signals.night-1.failure",
             "$KV.DROVER_LEASES.orchestrator",
             "$JS.API.STREAM.CREATE.DROVER_EVENTS_night-2",
@@ -162,7 +200,11 @@ async fn orchestrator_and_operator_change_no_stream() {
 async fn not_even_the_administrator_deletes_from_a_history() {
     let world = World::new().await;
     let bare = world.client(&User::Admin).await;
-    bare.may_not_say(&["drover.events.night-1.x".to_owned(), job(Step::Freeze, "src-1")]).await;
+    bare.may_not_say(&[
+        "drover.events.night-1.x.src-1.dst-1".to_owned(),
+        job(Step::Freeze, "src-1"),
+    ])
+    .await;
     let name = streams::events_name(&world.campaign);
     let context = jetstream::new(bare.client.clone());
     let error = context.get_stream(&name).await.unwrap().purge().await.unwrap_err();
@@ -214,15 +256,11 @@ async fn who_does_steps_makes_its_own_consumer_and_reaches_no_other_jobs_with_it
 async fn an_answer_that_is_sent_into_a_history_is_no_event() {
     let world = World::new().await;
     let operator = world.bus(&User::Operator).await;
-    let aggregate =
-        Aggregate::Migration(MigrationId::new(&world.campaign, &server("src-1"), "shop"));
-    let event =
-        migration_event::Event::MigrationAdmitted(MigrationAdmitted { run: 1, rehearsal: false });
-    let event = CloudEvent::migration(event, "drover/test/1", Utc::now());
-    operator.append(&world.campaign, aggregate, 0, &event).await.unwrap();
+    let history = history("src-1", "dst-1");
+    operator.append(&world.campaign, &history, 0, &event()).await.unwrap();
 
-    let into = subjects::event(&world.campaign, Aggregate::Campaign);
-    let stored = subjects::event(&world.campaign, aggregate);
+    let into = subjects::event(&world.campaign, &History::Campaign);
+    let stored = subjects::event(&world.campaign, &history);
     let stream = streams::events_name(&world.campaign);
     let thief = world.client(&User::Dump(server("src-1"))).await;
     let ask = format!("$JS.API.DIRECT.GET.{stream}.{stored}");

@@ -9,21 +9,21 @@ use crate::{Append, Error};
 async fn an_append_needs_the_last_revision() {
     let bus = shared().bus().await;
     let campaign = new_campaign(&bus).await;
-    let a = aggregate(&campaign, "a");
-    assert_eq!(bus.last(&campaign, a).await.unwrap(), None);
-    let first = bus.append(&campaign, a, 0, &event(1)).await.unwrap();
-    let other = bus.append(&campaign, Aggregate::Campaign, 0, &event(2)).await.unwrap();
+    let a = history(&campaign, "a");
+    assert_eq!(bus.last(&campaign, &a).await.unwrap(), None);
+    let first = bus.append(&campaign, &a, 0, &event(1)).await.unwrap();
+    let other = bus.append(&campaign, &History::Campaign, 0, &event(2)).await.unwrap();
     assert!(other > first);
     for expected in [0, first + 1, other] {
-        let error = bus.append(&campaign, a, expected, &event(3)).await.unwrap_err();
+        let error = bus.append(&campaign, &a, expected, &event(3)).await.unwrap_err();
         assert_eq!(error.code(), Code::BusConflict, "{expected}: {error}");
     }
-    let second = bus.append(&campaign, a, first, &event(4)).await.unwrap();
-    let history = bus.history(&campaign, a).await.unwrap();
+    let second = bus.append(&campaign, &a, first, &event(4)).await.unwrap();
+    let history = bus.history(&campaign, a.aggregate()).await.unwrap();
     let numbers: Vec<u32> = history.iter().map(|recorded| number_of(&recorded.event)).collect();
     assert_eq!(numbers, [1, 4]);
-    let last = bus.last(&campaign, a).await.unwrap().unwrap();
-    assert_eq!((last.sequence, last.aggregate, &last.campaign), (second, a, &campaign));
+    let last = bus.last(&campaign, &a).await.unwrap().unwrap();
+    assert_eq!((last.sequence, &last.history, &last.campaign), (second, &a, &campaign));
     assert_eq!(&last, history.last().unwrap());
 }
 
@@ -31,12 +31,12 @@ async fn an_append_needs_the_last_revision() {
 async fn an_event_is_read_as_it_was_appended() {
     let bus = shared().bus().await;
     let campaign = new_campaign(&bus).await;
-    let a = aggregate(&campaign, "a");
+    let a = history(&campaign, "a");
     let mut sent = event(7);
     // Headers hold microseconds.
     sent.time = chrono::DateTime::from_timestamp_micros(sent.time.timestamp_micros()).unwrap();
-    bus.append(&campaign, a, 0, &sent).await.unwrap();
-    assert_eq!(bus.last(&campaign, a).await.unwrap().unwrap().event, sent);
+    bus.append(&campaign, &a, 0, &sent).await.unwrap();
+    assert_eq!(bus.last(&campaign, &a).await.unwrap().unwrap().event, sent);
 }
 
 #[tokio::test]
@@ -44,7 +44,7 @@ async fn of_many_at_once_exactly_one_wins() {
     let server = shared();
     let bus = server.bus().await;
     let campaign = new_campaign(&bus).await;
-    let a = aggregate(&campaign, "a");
+    let a = history(&campaign, "a");
     let others = [server.bus().await, server.bus().await, bus.clone()];
     let mut revision = 0;
     for round in 0..20 {
@@ -52,7 +52,7 @@ async fn of_many_at_once_exactly_one_wins() {
         let appends = events
             .iter()
             .enumerate()
-            .map(|(n, event)| others[n % others.len()].append(&campaign, a, revision, event));
+            .map(|(n, event)| others[n % others.len()].append(&campaign, &a, revision, event));
         let outcomes = join_all(appends).await;
         let won: Vec<usize> = (0..outcomes.len()).filter(|n| outcomes[*n].is_ok()).collect();
         assert_eq!(won.len(), 1, "{outcomes:?}");
@@ -61,25 +61,25 @@ async fn of_many_at_once_exactly_one_wins() {
             Err(error) => matches!(error, Error::Conflict { .. }),
         }));
         revision = *outcomes[won[0]].as_ref().unwrap();
-        let last = bus.last(&campaign, a).await.unwrap().unwrap();
+        let last = bus.last(&campaign, &a).await.unwrap().unwrap();
         assert_eq!((last.sequence, last.event.id), (revision, events[won[0]].id));
     }
-    assert_eq!(bus.history(&campaign, a).await.unwrap().len(), 20);
+    assert_eq!(bus.history(&campaign, a.aggregate()).await.unwrap().len(), 20);
 }
 
 #[tokio::test]
 async fn an_append_whose_answer_was_lost_is_recognised() {
     let bus = shared().bus().await;
     let campaign = new_campaign(&bus).await;
-    let a = aggregate(&campaign, "a");
+    let a = history(&campaign, "a");
     let first = event(1);
-    let sequence = bus.append(&campaign, a, 0, &first).await.unwrap();
-    assert_eq!(bus.append(&campaign, a, 0, &first).await.unwrap(), sequence);
+    let sequence = bus.append(&campaign, &a, 0, &first).await.unwrap();
+    assert_eq!(bus.append(&campaign, &a, 0, &first).await.unwrap(), sequence);
     // Also when the history has gone on since.
-    bus.append(&campaign, a, sequence, &event(2)).await.unwrap();
-    assert_eq!(bus.append(&campaign, a, 0, &first).await.unwrap(), sequence);
-    assert!(bus.append(&campaign, a, 0, &event(1)).await.is_err());
-    assert_eq!(bus.history(&campaign, a).await.unwrap().len(), 2);
+    bus.append(&campaign, &a, sequence, &event(2)).await.unwrap();
+    assert_eq!(bus.append(&campaign, &a, 0, &first).await.unwrap(), sequence);
+    assert!(bus.append(&campaign, &a, 0, &event(1)).await.is_err());
+    assert_eq!(bus.history(&campaign, a.aggregate()).await.unwrap().len(), 2);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -87,15 +87,15 @@ async fn a_killed_server_costs_no_event_and_doubles_none() {
     let server = Server::start();
     let bus = server.bus().await;
     let campaign = new_campaign(&bus).await;
-    let a = aggregate(&campaign, "a");
+    let a = history(&campaign, "a");
     let appender = tokio::spawn({
-        let (bus, campaign) = (bus.clone(), campaign.clone());
+        let (bus, campaign, a) = (bus.clone(), campaign.clone(), a.clone());
         async move {
             let mut revision = 0;
             for number in 0..400 {
                 let event = event(number);
                 revision = loop {
-                    match bus.append(&campaign, a, revision, &event).await {
+                    match bus.append(&campaign, &a, revision, &event).await {
                         Ok(revision) => break revision,
                         Err(error) if error.is_passing() => {}
                         Err(error) => panic!("{error}"),
@@ -112,7 +112,7 @@ async fn a_killed_server_costs_no_event_and_doubles_none() {
         });
     }
     appender.await.unwrap();
-    let history = bus.history(&campaign, a).await.unwrap();
+    let history = bus.history(&campaign, a.aggregate()).await.unwrap();
     let numbers: Vec<u32> = history.iter().map(|recorded| number_of(&recorded.event)).collect();
     assert_eq!(numbers, (0..400).collect::<Vec<_>>());
 }
@@ -121,10 +121,10 @@ async fn a_killed_server_costs_no_event_and_doubles_none() {
 async fn many_appends_are_pipelined_and_each_has_its_outcome() {
     let bus = shared().bus().await;
     let campaign = new_campaign(&bus).await;
-    let taken = aggregate(&campaign, "500");
-    bus.append(&campaign, taken, 0, &event(0)).await.unwrap();
+    let taken = history(&campaign, "500");
+    bus.append(&campaign, &taken, 0, &event(0)).await.unwrap();
     let appends = (0..3_000).map(|number| Append {
-        aggregate: aggregate(&campaign, &number.to_string()),
+        history: history(&campaign, &number.to_string()),
         expected_revision: 0,
         event: event(number),
     });
@@ -139,17 +139,17 @@ async fn many_appends_are_pipelined_and_each_has_its_outcome() {
 async fn nothing_can_be_deleted_from_a_history() {
     let bus = shared().bus().await;
     let campaign = new_campaign(&bus).await;
-    let a = aggregate(&campaign, "a");
-    let sequence = bus.append(&campaign, a, 0, &event(1)).await.unwrap();
+    let a = history(&campaign, "a");
+    let sequence = bus.append(&campaign, &a, 0, &event(1)).await.unwrap();
     let stream = bus.stream(&drover_schemas::streams::events_name(&campaign)).await.unwrap();
     assert!(stream.delete_message(sequence).await.is_err());
     assert!(stream.purge().await.is_err());
     // Nor rolled up by a message that asks for it.
     let mut headers = async_nats::HeaderMap::new();
     headers.insert("Nats-Rollup", "sub");
-    let rolled = bus.store(&subjects::event(&campaign, a), None, headers, "".into(), None).await;
+    let rolled = bus.store(&subjects::event(&campaign, &a), None, headers, "".into(), None).await;
     assert!(rolled.is_err());
-    assert_eq!(bus.history(&campaign, a).await.unwrap().len(), 1);
+    assert_eq!(bus.history(&campaign, a.aggregate()).await.unwrap().len(), 1);
 }
 
 /// What an appender does: to which history, and how far behind its idea of the revision is.
@@ -170,23 +170,24 @@ proptest! {
             let mut model: [Vec<(u64, u32)>; 3] = Default::default();
             for (number, (which, behind)) in actions.into_iter().enumerate() {
                 let number = u32::try_from(number).unwrap();
-                let a = aggregate(&campaign, &which.to_string());
-                let history = &mut model[usize::from(which)];
+                let a = history(&campaign, &which.to_string());
+                let kept = &mut model[usize::from(which)];
                 let revisions: Vec<u64> =
-                    std::iter::once(0).chain(history.iter().map(|(sequence, _)| *sequence)).collect();
+                    std::iter::once(0).chain(kept.iter().map(|(sequence, _)| *sequence)).collect();
                 let place = revisions.len().saturating_sub(1 + usize::from(behind));
                 let is_last = place + 1 == revisions.len();
-                let outcome = bus.append(&campaign, a, revisions[place], &event(number)).await;
+                let outcome = bus.append(&campaign, &a, revisions[place], &event(number)).await;
                 prop_assert_eq!(outcome.is_ok(), is_last);
                 if let Ok(sequence) = outcome {
-                    history.push((sequence, number));
+                    kept.push((sequence, number));
                 }
             }
-            for (which, history) in model.iter().enumerate() {
-                let found = bus.history(&campaign, aggregate(&campaign, &which.to_string())).await.unwrap();
+            for (which, kept) in model.iter().enumerate() {
+                let a = history(&campaign, &which.to_string()).aggregate();
+                let found = bus.history(&campaign, a).await.unwrap();
                 let found: Vec<(u64, u32)> =
                     found.iter().map(|r| (r.sequence, number_of(&r.event))).collect();
-                prop_assert_eq!(&found, history);
+                prop_assert_eq!(&found, kept);
             }
             Ok(())
         })?;

@@ -110,10 +110,10 @@ async fn credentials_and_subjects_are_checked() {
 
     let bus = Bus::connect(&with("drover", "s3cret"), "test").await.unwrap();
     let campaign = new_campaign(&bus).await;
-    let a = aggregate(&campaign, "a");
-    bus.append(&campaign, a, 0, &event(1)).await.unwrap();
+    let a = history(&campaign, "a");
+    bus.append(&campaign, &a, 0, &event(1)).await.unwrap();
     let reader = Bus::connect(&with("reader", "r34d"), "test").await.unwrap();
-    assert_eq!(reader.history(&campaign, a).await.unwrap().len(), 1);
-    let error = reader.append(&campaign, Aggregate::Campaign, 0, &event(2)).await.unwrap_err();
+    assert_eq!(reader.history(&campaign, a.aggregate()).await.unwrap().len(), 1);
+    let error = reader.append(&campaign, &History::Campaign, 0, &event(2)).await.unwrap_err();
     assert_eq!(error.code(), Code::BusDenied, "{error}");
 }

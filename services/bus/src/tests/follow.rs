@@ -31,8 +31,8 @@ async fn numbers(items: &mut Items) -> (Vec<u32>, bool) {
 async fn append(bus: &Bus, campaign: &CampaignName, range: std::ops::Range<u32>) -> Vec<u64> {
     let mut sequences = Vec::new();
     for number in range {
-        let a = aggregate(campaign, &number.to_string());
-        sequences.push(bus.append(campaign, a, 0, &event(number)).await.unwrap());
+        let a = history(campaign, &number.to_string());
+        sequences.push(bus.append(campaign, &a, 0, &event(number)).await.unwrap());
     }
     sequences
 }
@@ -97,17 +97,37 @@ async fn a_message_that_is_no_event_is_given_out_as_such() {
     let bus = shared().bus().await;
     let campaign = new_campaign(&bus).await;
     append(&bus, &campaign, 0..1).await;
-    let foreign = subjects::event(&campaign, aggregate(&campaign, "x"));
+    let foreign = subjects::event(&campaign, &history(&campaign, "x"));
     bus.context().publish(foreign.clone(), "hello".into()).await.unwrap().await.unwrap();
     append(&bus, &campaign, 1..2).await;
     let items: Vec<Item> =
         bus.replay(&campaign, From::Start, None).map(Result::unwrap).collect().await;
     assert_eq!(items.len(), 3);
     assert_eq!(items[1], Item::Undecodable { sequence: 2, subject: foreign });
-    let error = bus.history(&campaign, aggregate(&campaign, "x")).await.unwrap_err();
+    let error = bus.history(&campaign, history(&campaign, "x").aggregate()).await.unwrap_err();
     assert_eq!(error.code(), Code::EventUndecodable);
-    let error = bus.last(&campaign, aggregate(&campaign, "x")).await.unwrap_err();
+    let error = bus.last(&campaign, &history(&campaign, "x")).await.unwrap_err();
     assert_eq!(error.code(), Code::EventUndecodable);
+}
+
+#[tokio::test]
+async fn a_history_is_of_the_servers_it_was_planned_with_whoever_came_first() {
+    let bus = shared().bus().await;
+    let campaign = new_campaign(&bus).await;
+    let own = history(&campaign, "x");
+    let destination = "thief".parse().unwrap();
+    let source = "source".parse().unwrap();
+    let foreign = History::Migration { id: migration(&campaign, "x"), source, destination };
+    let first = bus.append(&campaign, &foreign, 0, &event(1)).await.unwrap();
+    let begun = CloudEvent::migration(Event::MigrationPlanned(planned("x")), "test", Utc::now());
+    let second = bus.append(&campaign, &own, 0, &begun).await.unwrap();
+    bus.append(&campaign, &foreign, first, &event(2)).await.unwrap();
+    let third = bus.append(&campaign, &own, second, &event(3)).await.unwrap();
+    let garbage = subjects::event(&campaign, &foreign);
+    bus.context().publish(garbage, "hello".into()).await.unwrap().await.unwrap();
+    let read = bus.history(&campaign, own.aggregate()).await.unwrap();
+    let read: Vec<u64> = read.iter().map(|recorded| recorded.sequence).collect();
+    assert_eq!(read, [second, third]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -149,7 +169,7 @@ async fn a_long_history_is_read_whole() {
     let bus = shared().bus().await;
     let campaign = new_campaign(&bus).await;
     let appends = (0..6_000).map(|number| crate::Append {
-        aggregate: aggregate(&campaign, &number.to_string()),
+        history: history(&campaign, &number.to_string()),
         expected_revision: 0,
         event: event(number),
     });
@@ -169,7 +189,7 @@ async fn a_new_campaign_is_hinted_at() {
     bus.client().flush().await.unwrap();
     let campaign = new_campaign(&bus).await;
     append(&bus, &campaign, 0..1).await;
-    bus.append(&campaign, Aggregate::Campaign, 0, &event(0)).await.unwrap();
+    bus.append(&campaign, &History::Campaign, 0, &event(0)).await.unwrap();
     while timeout(DEADLINE, hints.next()).await.unwrap() != Some(campaign.clone()) {}
 }
 
@@ -225,7 +245,7 @@ async fn a_log_is_raised_above_what_was_given_out_and_begun_anew_above_it() {
     assert_eq!(bus.raise(&campaign, 5, filler).await.unwrap(), 1_002, "one says that it was done");
     let anew: CampaignName = "anew".parse().unwrap();
     bus.begin_campaign_above(&anew, 4_711).await.unwrap();
-    assert_eq!(bus.append(&anew, Aggregate::Campaign, 0, &filler()).await.unwrap(), 4_712);
+    assert_eq!(bus.append(&anew, &History::Campaign, 0, &filler()).await.unwrap(), 4_712);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -15,8 +15,8 @@ use chrono::Utc;
 use drover_schemas::{
     CampaignName, MigrationId,
     envelope::CloudEvent,
-    subjects::{Aggregate, Host},
-    v1::{Job, MigrationAdmitted, Step, migration_event::Event},
+    subjects::{Aggregate, History, Host},
+    v1::{Job, MigrationAdmitted, MigrationPlanned, Step, migration_event::Event},
 };
 use drover_testbed::{Bed, Nats};
 use uuid::Uuid;
@@ -77,8 +77,17 @@ fn migration(campaign: &CampaignName, database: &str) -> MigrationId {
     MigrationId::new(campaign, &"source".parse().unwrap(), database)
 }
 
-fn aggregate(campaign: &CampaignName, database: &str) -> Aggregate {
-    Aggregate::Migration(migration(campaign, database))
+fn planned(database: &str) -> MigrationPlanned {
+    MigrationPlanned {
+        database: database.to_owned(),
+        source: "source".to_owned(),
+        destination: "destination".to_owned(),
+        ..MigrationPlanned::default()
+    }
+}
+
+fn history(campaign: &CampaignName, database: &str) -> History {
+    History::of(migration(campaign, database), &planned(database)).unwrap()
 }
 
 /// An event that tells itself apart by its number.
@@ -98,6 +107,7 @@ fn job(campaign: &CampaignName, database: &str, step: Step, revision: u64) -> Jo
     Job {
         campaign: campaign.to_string(),
         migration_id: migration(campaign, database).to_string(),
+        planned: Some(planned(database)),
         step: step.into(),
         revision,
         issued_at_unix_ms: Utc::now().timestamp_millis(),

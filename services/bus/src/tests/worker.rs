@@ -103,21 +103,24 @@ impl Scene {
         Self { bus, campaign, host, consumer }
     }
 
-    fn aggregate(&self, database: &str) -> Aggregate {
-        aggregate(&self.campaign, database)
+    fn history(&self, database: &str) -> History {
+        history(&self.campaign, database)
     }
 
     /// Plans a migration and orders its first step; the revision.
     async fn order(&self, database: &str) -> u64 {
-        let a = self.aggregate(database);
-        let revision = self.bus.append(&self.campaign, a, 0, &event(1)).await.unwrap();
+        let a = self.history(database);
+        let revision = self.bus.append(&self.campaign, &a, 0, &event(1)).await.unwrap();
         let job = job(&self.campaign, database, Step::Freeze, revision);
         self.bus.order(&job, &self.host).await.unwrap();
         revision
     }
 
     async fn events(&self, database: &str) -> usize {
-        self.bus.history(&self.campaign, self.aggregate(database)).await.map_or(0, |h| h.len())
+        self.bus
+            .history(&self.campaign, self.history(database).aggregate())
+            .await
+            .map_or(0, |h| h.len())
     }
 
     async fn is_queued(&self, database: &str) -> bool {
@@ -148,7 +151,7 @@ async fn a_job_becomes_an_event() {
     scene.done("a").await;
     scene.order("b").await;
     scene.done("b").await;
-    let last = scene.bus.last(&scene.campaign, scene.aggregate("a")).await.unwrap().unwrap();
+    let last = scene.bus.last(&scene.campaign, &scene.history("a")).await.unwrap().unwrap();
     assert!(last.sequence > revision);
     assert_eq!(number_of(&last.event), 77);
     assert_eq!(stage.starts(), 2);
@@ -162,8 +165,8 @@ async fn a_job_whose_revision_has_passed_is_dropped() {
     let (stage, shutdown) = (Stage::open(), CancellationToken::new());
     // As after a death between the event and the acknowledgement.
     let revision = scene.order("a").await;
-    let a = scene.aggregate("a");
-    scene.bus.append(&scene.campaign, a, revision, &event(2)).await.unwrap();
+    let a = scene.history("a");
+    scene.bus.append(&scene.campaign, &a, revision, &event(2)).await.unwrap();
     let _worker = stage.work(&scene.bus, &scene.consumer, &shutdown);
     scene.done("a").await;
     assert_eq!(stage.starts(), 0);
@@ -202,11 +205,11 @@ async fn of_two_on_one_job_one_event_stays() {
     let (slow, shutdown) = (Stage::new(0), CancellationToken::new());
     let _worker = slow.work(&scene.bus, &scene.consumer, &shutdown);
     until(|| slow.starts() == 1).await;
-    let a = scene.aggregate("a");
-    scene.bus.append(&scene.campaign, a, revision, &event(2)).await.unwrap();
+    let a = scene.history("a");
+    scene.bus.append(&scene.campaign, &a, revision, &event(2)).await.unwrap();
     slow.gate.add_permits(1);
     scene.done("a").await;
-    let last = scene.bus.last(&scene.campaign, a).await.unwrap().unwrap();
+    let last = scene.bus.last(&scene.campaign, &a).await.unwrap().unwrap();
     assert_eq!(number_of(&last.event), 2);
 }
 
@@ -302,7 +305,7 @@ async fn a_job_that_never_ends_is_abandoned_with_an_event() {
     let _worker = stage.work(&scene.bus, &scene.consumer, &shutdown);
     scene.done("a").await;
     assert_eq!(stage.starts(), 0);
-    let last = scene.bus.last(&scene.campaign, scene.aggregate("a")).await.unwrap().unwrap();
+    let last = scene.bus.last(&scene.campaign, &scene.history("a")).await.unwrap().unwrap();
     match last.event.decode_migration().unwrap() {
         Event::StepFailed(failed) => assert_eq!(failed.code, Code::JobAbandoned.to_string()),
         other => panic!("{other:?}"),

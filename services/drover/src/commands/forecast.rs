@@ -127,7 +127,7 @@ async fn of_rehearsal(
     let mut items = bus.replay(&rehearsal, From::Start, None);
     while let Some(item) = items.try_next().await? {
         let Item::Event(recorded) = item else { continue };
-        let Aggregate::Migration(id) = recorded.aggregate else { continue };
+        let Aggregate::Migration(id) = recorded.aggregate() else { continue };
         let event = recorded.event.decode_migration();
         let event =
             event.map_err(|error| Failure::new(Code::EventUndecodable, error.to_string()))?;

@@ -11,7 +11,7 @@ use drover_mysql::Server;
 use drover_schemas::{
     CampaignName, Code, Failure, MigrationId,
     envelope::CloudEvent,
-    subjects::Aggregate,
+    subjects::{Aggregate, History},
     v1::{CampaignCreated, MigrationPlanned, Policy, campaign_event, migration_event},
 };
 use futures::{StreamExt as _, TryStreamExt as _, stream};
@@ -95,9 +95,10 @@ pub(super) async fn planned_before(
     let mut items = bus.replay(campaign, From::Start, None);
     while let Some(item) = items.try_next().await? {
         if let Item::Event(recorded) = item
-            && let Aggregate::Migration(id) = recorded.aggregate
-            && let Ok(migration_event::Event::MigrationPlanned(row)) =
-                recorded.event.decode_migration()
+            && let Aggregate::Migration(id) = recorded.aggregate()
+            && let Ok(event) = recorded.event.decode_migration()
+            && recorded.history.admits(campaign, planned.get(&id), &event)
+            && let migration_event::Event::MigrationPlanned(row) = event
         {
             planned.insert(id, row);
         }
@@ -172,19 +173,18 @@ pub(super) async fn record(
     let created = CampaignCreated { policy: Some(policy) };
     let created = campaign_event::Event::CampaignCreated(created);
     let created = CloudEvent::campaign(created, &source, Utc::now());
-    match bus.append(campaign, Aggregate::Campaign, 0, &created).await {
+    match bus.append(campaign, &History::Campaign, 0, &created).await {
         Ok(_) | Err(BusError::Conflict { .. }) => {}
         Err(error) => return Err(error.into()),
     }
-    let appends = rows.into_iter().map(move |row| Append {
-        aggregate: Aggregate::Migration(row.id),
-        expected_revision: 0,
-        event: CloudEvent::migration(
-            migration_event::Event::MigrationPlanned(row.planned),
-            &source,
-            Utc::now(),
-        ),
-    });
+    let append = |row: Row| {
+        let history = History::of(row.id, &row.planned)
+            .map_err(|error| Failure::new(Code::InventoryServerUnknown, error.to_string()))?;
+        let event = migration_event::Event::MigrationPlanned(row.planned);
+        let event = CloudEvent::migration(event, &source, Utc::now());
+        Ok::<_, Failure>(Append { history, expected_revision: 0, event })
+    };
+    let appends: Vec<Append> = rows.into_iter().map(append).collect::<Result<_, _>>()?;
     let mut outcomes = std::pin::pin!(bus.append_many(campaign, appends));
     let mut new = 0;
     while let Some(outcome) = outcomes.next().await {

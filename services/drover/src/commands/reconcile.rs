@@ -12,13 +12,13 @@ use drover_bus::{Bus, Error as BusError};
 use drover_lifecycle::{
     campaign::Phase as CampaignPhase,
     ledger::{Side, State},
-    reconcile::{Orphan, is_behind, missing, orphan},
+    reconcile::{Orphan, Sighting, is_behind, missing, orphan},
 };
 use drover_projector::render::printable;
 use drover_schemas::{
     CampaignName, Code, Failure, MigrationId,
     envelope::{CloudEvent, migration_kind},
-    subjects::Aggregate,
+    subjects::History,
     v1::{CampaignCreated, LogRepaired, campaign_event},
 };
 use futures::{StreamExt as _, stream};
@@ -241,7 +241,7 @@ async fn mend(
         let created = CampaignCreated { policy: picture.policy.clone() };
         let created = campaign_event::Event::CampaignCreated(created);
         let created = CloudEvent::campaign(created, source, Utc::now());
-        bus.append(campaign, Aggregate::Campaign, 0, &created).await?;
+        bus.append(campaign, &History::Campaign, 0, &created).await?;
     }
     let repair = uuid::Uuid::new_v4().to_string();
     let filler = |complete| {
@@ -282,9 +282,15 @@ async fn mend_one(
     let log = picture.log.get(&id);
     let sightings = picture.sightings.get(&id).map(Vec::as_slice).unwrap_or_default();
     let mut revision = log.map_or(0, |migration| migration.revision);
+    let planned = log.map(|migration| &migration.planned);
+    let Some(planned) = planned.or_else(|| sightings.iter().find_map(Sighting::planned)) else {
+        return Ok(true);
+    };
+    let history = History::of(id, planned)
+        .map_err(|error| Failure::new(Code::EventUndecodable, error.to_string()))?;
     for event in missing(log, sightings, &operator()) {
         let event = CloudEvent::migration(event, source, Utc::now());
-        match bus.append(campaign, Aggregate::Migration(id), revision, &event).await {
+        match bus.append(campaign, &history, revision, &event).await {
             Ok(next) => revision = next,
             Err(BusError::Conflict { .. }) => return Ok(false),
             Err(error) => return Err(error.into()),

@@ -11,7 +11,7 @@ use drover_lifecycle::{
 use drover_schemas::{
     CampaignName, MigrationId,
     envelope::CloudEvent,
-    subjects::Aggregate,
+    subjects::{Aggregate, History},
     v1::{Job, MigrationPlanned, Policy, Step, migration_event::Event},
 };
 use drover_testbed::{Mariadb, bed::eventually, fleet::ZONE, seed::Site};
@@ -88,8 +88,9 @@ impl Case {
 
     async fn append(&self, revision: u64, event: Event) {
         let event = CloudEvent::migration(event, "test", Utc::now());
-        let aggregate = Aggregate::Migration(self.id);
-        self.lane.bus.append(&self.campaign, aggregate, revision, &event).await.unwrap();
+        let (source, destination) = ("src-1".parse().unwrap(), "dst-1".parse().unwrap());
+        let history = History::Migration { id: self.id, source, destination };
+        self.lane.bus.append(&self.campaign, &history, revision, &event).await.unwrap();
     }
 
     async fn events(&self) -> Vec<Fact> {

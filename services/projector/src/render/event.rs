@@ -39,7 +39,7 @@ pub fn audit(history: &[Recorded]) -> String {
 /// One event of a campaign's stream in one line: when, whose (a migration's id, or `campaign`),
 /// what, and in a few words with what outcome. Without a line's end.
 pub fn event(recorded: &Recorded) -> String {
-    let whose = match recorded.aggregate {
+    let whose = match recorded.aggregate() {
         Aggregate::Campaign => "campaign".to_owned(),
         Aggregate::Migration(id) => id.to_string(),
     };
@@ -54,7 +54,7 @@ fn name(recorded: &Recorded) -> String {
 }
 
 fn detail(recorded: &Recorded) -> String {
-    let detail = match recorded.aggregate {
+    let detail = match recorded.aggregate() {
         Aggregate::Campaign => recorded.event.decode_campaign().map(|event| of_campaign(&event)),
         Aggregate::Migration(_) => {
             recorded.event.decode_migration().map(|event| of_migration(&event))

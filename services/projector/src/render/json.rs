@@ -10,7 +10,8 @@ use serde_json::{Value, json as object};
 /// it). `data` holds the message's fields under their names in `events.proto`; an event that this
 /// version cannot decode keeps its bytes in `data_base64`.
 pub fn json(recorded: &Recorded) -> Value {
-    let Recorded { campaign, aggregate, sequence, event } = recorded;
+    let Recorded { campaign, sequence, event, .. } = recorded;
+    let aggregate = recorded.aggregate();
     let subject = match aggregate {
         Aggregate::Campaign => "campaign".to_owned(),
         Aggregate::Migration(id) => id.to_string(),
@@ -25,7 +26,7 @@ pub fn json(recorded: &Recorded) -> Value {
         "campaign": campaign,
         "sequence": sequence.to_string(),
     });
-    let (content_type, member, data) = match data(*aggregate, event) {
+    let (content_type, member, data) = match data(aggregate, event) {
         Some(data) => ("application/json", "data", data),
         None => (drover_schemas::envelope::CONTENT_TYPE, "data_base64", base64(&event.data).into()),
     };

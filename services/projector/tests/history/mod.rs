@@ -10,7 +10,7 @@ use drover_lifecycle::{Command, Fact, Migration, Wait, conclude};
 use drover_schemas::{
     CampaignName, Code, Failure, MigrationId,
     envelope::CloudEvent,
-    subjects::Aggregate,
+    subjects,
     v1::{self, Policy, RetryPolicy, Step, campaign_event, migration_event::Event},
 };
 
@@ -57,9 +57,9 @@ impl History {
     }
 
     /// Appends whatever it is.
-    pub fn append(&mut self, aggregate: Aggregate, event: CloudEvent) {
+    pub fn append(&mut self, history: subjects::History, event: CloudEvent) {
         let (campaign, sequence) = (self.campaign.clone(), self.last() + 1);
-        self.items.push(Item::Event(Recorded { campaign, aggregate, sequence, event }));
+        self.items.push(Item::Event(Recorded { campaign, history, sequence, event }));
     }
 
     pub fn append_undecodable(&mut self) {
@@ -69,14 +69,26 @@ impl History {
 
     pub fn campaign_event(&mut self, event: campaign_event::Event) {
         let time = DateTime::from_timestamp_millis(self.now_unix_ms).unwrap();
-        self.append(Aggregate::Campaign, CloudEvent::campaign(event, "drover/test/1", time));
+        self.append(
+            subjects::History::Campaign,
+            CloudEvent::campaign(event, "drover/test/1", time),
+        );
+    }
+
+    /// Where the events of one that was planned stand.
+    pub fn of(&self, id: MigrationId) -> subjects::History {
+        subjects::History::of(id, &self.states[&id].planned).unwrap()
     }
 
     pub fn migration_event(&mut self, id: MigrationId, event: Event) {
         let (at_unix_ms, revision) = (self.now_unix_ms, self.last() + 1);
         let time = DateTime::from_timestamp_millis(at_unix_ms).unwrap();
         let envelope = CloudEvent::migration(event.clone(), "drover/test/1", time);
-        self.append(Aggregate::Migration(id), envelope);
+        let history = match &event {
+            Event::MigrationPlanned(planned) => subjects::History::of(id, planned).unwrap(),
+            _ => self.of(id),
+        };
+        self.append(history, envelope);
         let fact = Fact { revision, at_unix_ms, event };
         match self.states.get_mut(&id) {
             Some(state) => state.evolve(fact).unwrap(),
