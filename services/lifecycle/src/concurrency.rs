@@ -18,19 +18,27 @@
 //!    probe.
 //! 4. Where many fail, the limit goes down whatever the latency.
 //! 5. A limit that is not used says nothing about more: it does not grow then.
+//! 6. What a window shows is uncertain by its standard error, and what lies within that is no queue:
+//!    a large campaign so stays closer to its knee than a small one, which cannot see it.
+//! 7. Until it has shrunk once it grows as long as it need not shrink (Vegas's slow start), so that
+//!    an unlucky first window does not hold it at the floor.
 
 /// The shortest window, in milliseconds.
 pub const WINDOW_MS_MIN: i64 = 10_000;
 /// The longest window: after it what there is must do, if it is anything, in milliseconds.
 const WINDOW_MS_MAX: i64 = 60_000;
-/// How many migrations a window has before it is judged.
-const SAMPLES_MIN: u32 = 60;
-/// Below this share of the limit in queues it grows.
-const QUEUED_LOW: f64 = 0.08;
-/// Above this share it shrinks.
-const QUEUED_HIGH: f64 = 0.24;
+/// How many migrations a window has before its latency is judged.
+const SAMPLES_MIN: u32 = 150;
+/// How many it has before it can show that many fail.
+const FAILING_MIN: u32 = 60;
+/// Below this share of the limit in queues, and what cannot be told from it, it grows.
+const QUEUED_LOW: f64 = 0.01;
+/// Above this share, and what cannot be told from it, it shrinks.
+const QUEUED_HIGH: f64 = 0.07;
 /// To this share it shrinks.
-const QUEUED_AIM: f64 = 0.14;
+const QUEUED_AIM: f64 = 0.03;
+/// How many standard errors of a window cannot be told from what it shows.
+const ERRORS: f64 = 1.5;
 /// How far it grows in one window, as a factor: near the knee, and where it has grown in each of the
 /// last windows, or never shrunk, so that the knee is far.
 const GROWTH: [f64; 2] = [1.05, 1.2];
@@ -41,7 +49,7 @@ const SHRINKING_MAX: f64 = 0.5;
 /// How far it goes down where many fail, and for a probe, as a factor.
 const BACK_OFF: f64 = 0.75;
 /// Windows from one probe to the next.
-const PROBE_EVERY: u32 = 30;
+const PROBE_EVERY: u32 = 15;
 /// The share of failures above which it backs off.
 const FAILED_MAX: f64 = 0.2;
 /// How much of a new window's latency is taken into the smoothed one.
@@ -81,7 +89,18 @@ struct Window {
     since_unix_ms: Option<i64>,
     samples: u32,
     sum_ln_ms: f64,
+    sum_ln_ms_squared: f64,
     failed: u32,
+}
+
+impl Window {
+    /// The mean of the latencies' logarithms, and its standard error. `samples` is not 0.
+    fn ln_ms(&self) -> (f64, f64) {
+        let samples = f64::from(self.samples);
+        let mean = self.sum_ln_ms / samples;
+        let variance = (self.sum_ln_ms_squared / samples - mean * mean).max(0.0);
+        (mean, (variance / samples).sqrt())
+    }
 }
 
 /// What the last decision was.
@@ -106,6 +125,8 @@ pub struct Controller {
     to_probe: u32,
     /// For how many windows it has grown.
     grown: u32,
+    /// It has shrunk before: the knee was seen.
+    has_shrunk: bool,
     /// The limit was lowered, and more is in flight.
     drains: bool,
 }
@@ -121,6 +142,7 @@ impl Controller {
             last: Last::Steady,
             to_probe: PROBE_EVERY,
             grown: GROWN_FAR,
+            has_shrunk: false,
             drains: false,
         }
     }
@@ -132,7 +154,9 @@ impl Controller {
         match steps_ms {
             Some(ms) => {
                 self.window.samples += 1;
-                self.window.sum_ln_ms += (ms.max(1) as f64).ln();
+                let ln_ms = (ms.max(1) as f64).ln();
+                self.window.sum_ln_ms += ln_ms;
+                self.window.sum_ln_ms_squared += ln_ms * ln_ms;
             }
             None => self.window.failed += 1,
         }
@@ -172,9 +196,12 @@ impl Controller {
     }
 
     fn judge(&mut self, range: Range, now_unix_ms: i64, in_flight: u32) -> Option<String> {
-        let Window { since_unix_ms, samples, sum_ln_ms, failed } = self.window;
+        let window = self.window;
+        let Window { since_unix_ms, samples, failed, .. } = window;
         let age_ms = now_unix_ms.saturating_sub(since_unix_ms?);
-        let whole = samples + failed >= SAMPLES_MIN && age_ms >= WINDOW_MS_MIN;
+        let failing = f64::from(failed) / f64::from((samples + failed).max(1));
+        let enough = if failing > FAILED_MAX { FAILING_MIN } else { SAMPLES_MIN };
+        let whole = samples + failed >= enough && age_ms >= WINDOW_MS_MIN;
         if !whole && age_ms < WINDOW_MS_MAX {
             return None;
         }
@@ -185,7 +212,6 @@ impl Controller {
         }
         self.drains = false;
         let (floor, ceiling) = (f64::from(range.floor), f64::from(range.ceiling));
-        let failing = f64::from(failed) / f64::from((samples + failed).max(1));
         if failing > FAILED_MAX {
             self.last = Last::Steady;
             self.limit = (self.limit * BACK_OFF).max(floor);
@@ -194,7 +220,8 @@ impl Controller {
         if samples == 0 {
             return None;
         }
-        let seen_ms = (sum_ln_ms / f64::from(samples)).exp();
+        let (seen_ln_ms, error) = window.ln_ms();
+        let seen_ms = seen_ln_ms.exp();
         let latency_ms = match self.latency_ms {
             Some(before) => before.powf(1.0 - SMOOTHING) * seen_ms.powf(SMOOTHING),
             None => seen_ms,
@@ -207,7 +234,7 @@ impl Controller {
              queued",
             100.0 * queued
         );
-        self.step(queued, in_flight).map(|word| {
+        self.step(queued, ERRORS * error, in_flight).map(|word| {
             self.limit = self.limit.clamp(floor, ceiling.max(floor));
             format!("{reason}; {word}")
         })
@@ -235,23 +262,25 @@ impl Controller {
         baseline_ms
     }
 
-    fn step(&mut self, queued: f64, in_flight: u32) -> Option<&'static str> {
+    fn step(&mut self, queued: f64, untold: f64, in_flight: u32) -> Option<&'static str> {
         if let Last::Probing { from, .. } = self.last {
             self.last = Last::Steady;
             self.limit = from;
             return Some("back from a probe");
         }
-        if queued > QUEUED_HIGH {
+        if queued > QUEUED_HIGH + untold {
             let factor = ((1.0 - queued) / (1.0 - QUEUED_AIM)).max(SHRINKING_MAX);
             let latency_ms = self.latency_ms.unwrap_or_default();
             self.last = Last::Lowered { factor, latency_ms };
             self.limit *= factor;
             self.grown = 0;
+            self.has_shrunk = true;
             return Some("fewer");
         }
         self.last = Last::Steady;
         self.to_probe = self.to_probe.saturating_sub(1);
-        if queued < QUEUED_LOW && f64::from(in_flight) >= 0.9 * self.limit.floor() {
+        let low = if self.has_shrunk { QUEUED_LOW } else { QUEUED_HIGH };
+        if queued < low + untold && f64::from(in_flight) >= 0.9 * self.limit.floor() {
             let growth = GROWTH[usize::from(self.grown >= GROWN_FAR)];
             self.grown = self.grown.saturating_add(1);
             self.limit = (self.limit * growth).max(self.limit + 1.0);

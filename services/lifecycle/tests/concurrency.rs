@@ -153,19 +153,28 @@ fn best_fixed(knee: f64, seed: u64) -> (f64, f64, u32) {
     best
 }
 
+/// With the lower p99 in most campaigns: where a setting of the sweep happens to be the knee, nothing
+/// can have a lower one at that throughput.
 #[test]
 fn it_finds_the_knee_within_a_tenth_of_the_best_fixed_limit() {
-    for (seed, knee) in [(1, 60.0), (2, 140.0), (3, 310.0)] {
-        let (best, best_p99, slots) = best_fixed(knee, seed);
-        let mut auto = Auto::new(knee, seed);
-        auto.run(30 * MINUTE_MS);
-        let (rate, p99) = auto.fleet.figures(10 * MINUTE_MS);
-        println!(
-            "knee {knee}: best {best:.2}/s p99 {best_p99:.0} s at {slots}, auto {rate:.2}/s p99 {p99:.0} s at {}",
-            auto.limit
-        );
-        assert!(rate >= 0.9 * best, "knee {knee}: {rate} of {best}; {:?}", auto.changes);
+    let mut ratios = Vec::new();
+    for knee in [60.0, 140.0, 310.0] {
+        let mut of_knee = Vec::new();
+        for seed in 1..=8 {
+            let (best, best_p99, _) = best_fixed(knee, seed);
+            let mut auto = Auto::new(knee, seed);
+            auto.run(30 * MINUTE_MS);
+            let (rate, p99) = auto.fleet.figures(10 * MINUTE_MS);
+            assert!(rate >= 0.9 * best, "knee {knee}: {rate} of {best}; {:?}", auto.changes);
+            of_knee.push((rate / best, p99 / best_p99));
+        }
+        println!("knee {knee}: rate and p99 against the best fixed setting's {of_knee:.2?}");
+        ratios.extend(of_knee.iter().map(|(_, p99)| *p99));
     }
+    ratios.sort_by(f64::total_cmp);
+    let median = ratios[ratios.len() / 2];
+    println!("median of the ratios of p99: {median:.2}");
+    assert!(median < 1.0, "{ratios:.2?}");
 }
 
 #[test]
