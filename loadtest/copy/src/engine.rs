@@ -21,12 +21,15 @@ const CONNECTIONS: usize = 4;
 /// The engine between the two servers.
 #[derive(Clone)]
 pub struct Engine {
-    source: Server,
-    destination: Server,
+    /// Where databases come from.
+    pub source: Server,
+    /// Where they go.
+    pub destination: Server,
     store: Store,
 }
 
-fn order(database: &str, revision: u64) -> Result<Order> {
+/// An order of the measurement's own campaign.
+pub fn order(database: &str, revision: u64) -> Result<Order> {
     let campaign: CampaignName = "bench".parse()?;
     let migration = MigrationId::new(&campaign, &"src-1".parse()?, database);
     Ok(Order {
@@ -46,7 +49,7 @@ fn order(database: &str, revision: u64) -> Result<Order> {
 
 /// A dump that is in the store.
 #[derive(Debug, Serialize, Deserialize)]
-struct Stored {
+pub struct Stored {
     key: String,
     bytes: u64,
     sha256: String,
@@ -65,10 +68,15 @@ impl Engine {
     /// Freezes databases, so that they can be dumped any number of times.
     pub async fn freeze(&self, databases: &[String]) -> Result<()> {
         self.each(databases, CONNECTIONS, |engine, database| async move {
-            freeze(&engine.source, &order(&database, 1)?, std::time::Duration::ZERO).await?;
-            Ok(())
+            engine.freeze_one(&database).await
         })
         .await
+    }
+
+    /// Freezes a database.
+    pub async fn freeze_one(&self, database: &str) -> Result<()> {
+        freeze(&self.source, &order(database, 1)?, std::time::Duration::ZERO).await?;
+        Ok(())
     }
 
     /// Copies and compares databases, so many side by side; the seconds that it took. `round` counts
@@ -111,7 +119,8 @@ impl Engine {
             .await
     }
 
-    async fn dump(&self, database: &str) -> Result<(Manifest, Stored)> {
+    /// Dumps a frozen database into the store.
+    pub async fn dump(&self, database: &str) -> Result<(Manifest, Stored)> {
         let order = order(database, 2)?;
         let attempt = Attempt::new(order.campaign.clone(), order.migration, 1, 1);
         let key = attempt.key(Object::Dump);
@@ -123,7 +132,8 @@ impl Engine {
         Ok((manifest, Stored { key: key.to_string(), bytes, sha256 }))
     }
 
-    async fn load(
+    /// Loads a dump from the store.
+    pub async fn load(
         &self,
         database: &str,
         round: u64,
@@ -137,7 +147,8 @@ impl Engine {
         Ok(())
     }
 
-    async fn verify(&self, database: &str, round: u64, manifest: &Manifest) -> Result<()> {
+    /// Compares a copy with its dump.
+    pub async fn verify(&self, database: &str, round: u64, manifest: &Manifest) -> Result<()> {
         let order = order(database, 10 * round + 1)?;
         verify(&self.destination, &order, &manifest.contents).await?;
         Ok(())

@@ -10,6 +10,7 @@
 //! | `stock` | what others do: the stock pipe, mydumper with myloader, statements alone |
 //! | `engine` | dump, load and verify by `services/mysql` |
 //! | `profile` | processor time by process, and what the servers count |
+//! | `steps` | what each step at the servers costs |
 //! | `campaign` | whole migrations by `drover serve all` |
 
 mod campaign;
@@ -19,6 +20,7 @@ mod profile;
 mod row;
 mod small;
 mod stage;
+mod steps;
 mod stock;
 
 use std::process::ExitCode;
@@ -80,6 +82,8 @@ enum Part {
     Large,
     /// One very long row; only when it is asked for.
     Row,
+    /// What each step of a small database's migration costs; only where it is asked for.
+    Steps,
 }
 
 fn main() -> ExitCode {
@@ -109,8 +113,11 @@ async fn run(command: Command) -> Result<()> {
 async fn bench(args: &Bench) -> Result<()> {
     let rounds = args.rounds.unwrap_or(if args.quick { 2 } else { 3 });
     let mut figures = Map::new();
+    let databases = args.databases.unwrap_or(if args.quick { 100 } else { 500 });
+    if args.only == Some(Part::Steps) {
+        figures.insert("steps".into(), steps::measure(databases).await?);
+    }
     if matches!(args.only, None | Some(Part::Small)) {
-        let databases = args.databases.unwrap_or(if args.quick { 100 } else { 500 });
         figures.insert("small".into(), small::measure(databases, rounds).await?);
     }
     if matches!(args.only, None | Some(Part::Large)) {
