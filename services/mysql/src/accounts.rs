@@ -12,6 +12,7 @@
 //!    and `drover.account` says which migrations use it and whether Drover made it.
 
 mod renamed;
+mod stored;
 
 use std::{collections::BTreeSet, fmt};
 
@@ -21,14 +22,21 @@ use serde::{Deserialize, Serialize};
 use crate::{
     Error, Flavour, Order, Server, Session, definers,
     events::ScheduledEvent,
-    freeze, guard,
+    freeze,
+    grant_tables::mangled,
+    guard,
     ident::{self, ident, literal},
     ledger::{self, Locked, Side, State},
     mysql,
-    privileges::{Grant, Grantee, mangled},
+    privileges::{Grant, Grantee},
+    questions::{Question, Questions},
     successors::Changes,
     takeaway::{Leave, Undo},
 };
+
+pub(crate) use stored::{has_global_rights, logs_in_as};
+
+use stored::{READING, Stored, kept, of_kept, stored};
 
 /// Errors of CREATE USER that mean that this server has no such account: unknown plugin, a hash
 /// of another form (two), not supported, a syntax of another version.
@@ -147,10 +155,10 @@ impl Accounts {
 /// `NotFrozen` when this migration has not frozen it; `AccountUnsupported` for an account whose
 /// definition cannot be read.
 pub async fn accounts(server: &Server, order: &Order) -> Result<Accounts, Error> {
-    let mut session = server.session().await?;
+    let mut session = server.step_session().await?;
     if order.rehearsal {
         let found = as_it_is(&mut session, &order.database).await?;
-        session.end().await?;
+        session.give_back().await?;
         return Ok(found);
     }
     let entry = ledger::read(&mut session, order.migration, Side::Source).await?;
@@ -163,13 +171,12 @@ pub async fn accounts(server: &Server, order: &Order) -> Result<Accounts, Error>
     let undo: Undo = serde_json::from_str(&entry.undo)
         .map_err(|e| session.unexpected("reading the ledger", e.to_string()))?;
     let found = gather(&mut session, &undo, &order.database).await?;
-    session.end().await?;
+    session.give_back().await?;
     Ok(found)
 }
 
 async fn as_it_is(session: &mut Session, database: &str) -> Result<Accounts, Error> {
-    freeze::check_there(session, database).await?;
-    let held = freeze::read(session, database).await?;
+    let held = freeze::look(session, database).await?;
     guard::check(session, database).await?;
     let mut undo = Undo::default();
     // The statements that would take it away are of no use here.
@@ -248,9 +255,9 @@ async fn members_of(
 }
 
 async fn describe(session: &mut Session, grantee: Grantee) -> Result<Account, Error> {
-    let doing = "reading an account";
     let name = grantee.sql();
-    let (text,): (String,) = session.one(doing, &format!("SHOW CREATE USER {name}")).await?;
+    let sql = format!("SHOW CREATE USER {name}");
+    let (text,): (String,) = session.one(READING, &sql).await?;
     let definition = text.strip_prefix(&format!("CREATE USER {name}"));
     let Some(definition) = definition.map(str::to_owned) else {
         return Err(session.server().found(Code::AccountUnsupported, name));
@@ -273,68 +280,6 @@ async fn describe(session: &mut Session, grantee: Grantee) -> Result<Account, Er
     Ok(Account { grantee, plugin, login, definition, default_role, default_roles })
 }
 
-/// What the server keeps of an account.
-struct Stored {
-    plugin: String,
-    login: String,
-    default_role: Option<String>,
-    global_rights: bool,
-    /// Whether there is nothing that it must prove, as with MySQL's roles.
-    open: bool,
-    /// Whether a second password is good for it (MySQL).
-    second_password: bool,
-}
-
-async fn stored(session: &mut Session, grantee: &Grantee) -> Result<Option<Stored>, Error> {
-    if session.about().flavour == Flavour::MySql {
-        let kept = mysql::kept(session, grantee).await?;
-        return Ok(kept.map(|(plugin, hash, factors, second_password, global_rights)| {
-            let open = hash.is_empty() && factors.is_empty();
-            let login = serde_json::json!([plugin, hash, factors]).to_string();
-            Stored { plugin, login, default_role: None, global_rights, open, second_password }
-        }));
-    }
-    let sql = format!(
-        "SELECT Priv FROM mysql.global_priv WHERE User = {} AND Host = {}",
-        literal(&grantee.user),
-        literal(&grantee.host)
-    );
-    let doing = "reading an account";
-    let Some(text) = session.rows::<String>(doing, &sql).await?.into_iter().next() else {
-        return Ok(None);
-    };
-    let all: serde_json::Value = serde_json::from_str(&text)
-        .map_err(|_| session.unexpected(doing, "its definition is not JSON".to_owned()))?;
-    let word = |key: &str| all.get(key).and_then(|v| v.as_str()).unwrap_or_default();
-    let part = |key: &str| all.get(key).cloned().unwrap_or_default();
-    let login = serde_json::json!([word("plugin"), word("authentication_string"), part("auth_or")]);
-    let default_role = Some(word("default_role").to_owned()).filter(|role| !role.is_empty());
-    let global_rights = all.get("access").and_then(serde_json::Value::as_u64) != Some(0);
-    let plugin = word("plugin").to_owned();
-    Ok(Some(Stored {
-        plugin,
-        login: login.to_string(),
-        default_role,
-        global_rights,
-        open: false,
-        second_password: false,
-    }))
-}
-
-/// Whether an account proves here who it is by the same means as at the source.
-pub(crate) async fn logs_in_as(session: &mut Session, account: &Account) -> Result<bool, Error> {
-    let stored = stored(session, &account.grantee).await?;
-    Ok(stored.is_some_and(|stored| stored.login == account.login))
-}
-
-/// Whether an account has a right on the whole server.
-pub(crate) async fn has_global_rights(
-    session: &mut Session,
-    grantee: &Grantee,
-) -> Result<bool, Error> {
-    Ok(stored(session, grantee).await?.is_some_and(|stored| stored.global_rights))
-}
-
 /// Makes an account or role at the destination, or finds the same one there, and notes that this
 /// migration uses it. `own`: that of this name is the customer's, of the retired database.
 pub(crate) async fn make(
@@ -345,27 +290,38 @@ pub(crate) async fn make(
 ) -> Result<(), Error> {
     let order = locked.order().clone();
     let session = locked.session();
+    let flavour = session.about().flavour;
     let lock = ledger::account_lock(&grantee.sql());
-    ledger::lock(session, std::slice::from_ref(&lock), &order).await?;
+    let mut questions = Questions::default();
+    let locking = questions.add(ledger::locking(std::slice::from_ref(&lock)));
+    let used = questions.add(used(grantee));
+    // What MySQL keeps of an account it is asked for by the names of columns that it is asked for first.
+    let there = (flavour == Flavour::MariaDb).then(|| questions.add(kept(grantee)));
+    let mut answers = session.ask_all(questions).await?;
+    ledger::locked(session, answers.one(locking)?, &order)?;
+    let there = match there {
+        Some(there) => of_kept(session, answers.take(there)?)?,
+        None => stored(session, grantee).await?,
+    };
+    let found = (there, answers.take(used)?);
     let ours = (order.migration, order.brings_back.filter(|_| own));
-    make_locked(session, ours, grantee, account).await?;
+    make_locked(session, ours, (grantee, account), found).await?;
     ledger::unlock(session, &lock).await
+}
+
+/// Asks for the migrations that use an account.
+fn used(grantee: &Grantee) -> Question<String> {
+    let sql = format!("SELECT migration FROM drover.account WHERE {}", is(grantee));
+    Question::new("reading the ledger", sql)
 }
 
 async fn make_locked(
     session: &mut Session,
     (migration, own): (MigrationId, Option<MigrationId>),
-    grantee: &Grantee,
-    account: Option<&Account>,
+    (grantee, account): (&Grantee, Option<&Account>),
+    (mut there, used): (Option<Stored>, Vec<String>),
 ) -> Result<(), Error> {
     let name = grantee.sql();
-    let mut there = stored(session, grantee).await?;
-    let used: Vec<String> = session
-        .rows(
-            "reading the ledger",
-            &format!("SELECT migration FROM drover.account WHERE {}", is(grantee)),
-        )
-        .await?;
     let same = match (&there, account) {
         (None, _) => false,
         (Some(stored), Some(account)) if stored.open => {

@@ -5,8 +5,13 @@
 //! 2. The server ends a session that says nothing for [`SILENCE_S_MAX`], so that the locks of an
 //!    instance that was stopped go away by themselves. Nothing connects again by itself.
 //! 3. Each session says at its start what it depends on: `sql_mode`, time zone, commits.
+//! 4. A step at the control side may get a connection that has done others ([`keep`](crate::keep)); what
+//!    reads or loads rows has one of its own.
 
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use drover_schemas::{Code, ServerName};
 use mysql_async::{
@@ -14,7 +19,12 @@ use mysql_async::{
     prelude::{FromRow, Queryable as _},
 };
 
-use crate::{Error, Options, options::Tls};
+use crate::{
+    Error, Options,
+    keep::Keep,
+    options::Tls,
+    questions::{self, Question},
+};
 
 /// After how long without a statement the server ends a session, in seconds. Longer than any
 /// pause between two statements of a step, shorter than what an operator would wait.
@@ -24,8 +34,10 @@ pub const SILENCE_S_MAX: u32 = 60;
 /// fails for it is tried again.
 const LOCK_WAIT_S_MAX: u32 = 10;
 
-/// How long a connection may take to be made, in seconds.
+/// How long a connection may take to be made, or to answer at the end of a step or the beginning of the
+/// next, in seconds.
 const CONNECT_S_MAX: u64 = 10;
+const LIMIT: Duration = Duration::from_secs(CONNECT_S_MAX);
 
 /// What a session may send at once; the server's own limit applies as well.
 const PACKET_BYTES_MAX: usize = 1 << 30;
@@ -68,13 +80,14 @@ pub struct Server {
 struct Inner {
     name: ServerName,
     options: Options,
+    keep: Arc<Keep>,
 }
 
 impl Server {
     /// A server; nothing is connected yet. An error when its password file cannot be read.
     pub fn new(name: ServerName, options: Options) -> Result<Self, Error> {
         options.password()?;
-        Ok(Self { inner: Arc::new(Inner { name, options }) })
+        Ok(Self { inner: Arc::new(Inner { name, options, keep: Arc::default() }) })
     }
 
     /// Its name in the configuration.
@@ -110,32 +123,41 @@ impl Server {
 
     /// A connection, its settings made and the server's kind and version checked.
     pub async fn session(&self) -> Result<Session, Error> {
-        Session::begin(self.clone(), self.connect().await?).await
+        let conn = self.connect(self.driver_options()?).await?;
+        Session::begin(self.clone(), conn, Instant::now()).await
+    }
+
+    /// The same for a step, which may get a connection that is kept. Where that one does not begin well,
+    /// as the server has ended it, a new one is made.
+    pub(crate) async fn step_session(&self) -> Result<Session, Error> {
+        if let Some((conn, made)) = self.inner.keep.take(&self.driver_options()?) {
+            let beginning = Session::begin(self.clone(), conn, made);
+            match tokio::time::timeout(LIMIT, beginning).await {
+                Ok(Ok(session)) if !session.has_selected => return Ok(session),
+                Ok(Ok(_) | Err(_)) | Err(_) => {}
+            }
+        }
+        self.session().await
     }
 
     /// The id of a session that is newer than everything that happened before this call.
     pub(crate) async fn newest_id(&self) -> Result<u64, Error> {
-        let doing = "asking for a session's id";
-        let failed = |e| self.statement_error(doing, &e);
-        let mut conn = self.connect().await?;
-        let id = conn.query_first("SELECT CONNECTION_ID()").await.map_err(failed)?;
-        conn.disconnect().await.map_err(failed)?;
-        let (server, what) = (self.name().to_string(), "no answer".to_owned());
-        id.ok_or(Error::Unexpected { server, doing, what })
+        let conn = self.connect(self.driver_options()?).await?;
+        let id = conn.id();
+        self.inner.keep.put(conn, Instant::now());
+        Ok(id.into())
     }
 
-    async fn connect(&self) -> Result<Conn, Error> {
-        let opts = self.driver_options()?;
-        let connecting = Conn::new(opts);
-        let limit = std::time::Duration::from_secs(CONNECT_S_MAX);
-        match tokio::time::timeout(limit, connecting).await {
+    async fn connect(&self, opts: Opts) -> Result<Conn, Error> {
+        match tokio::time::timeout(LIMIT, Conn::new(opts)).await {
             Ok(made) => made.map_err(|e| self.statement_error("connecting", &e)),
-            Err(_) => Err(Error::Unreachable {
-                server: self.name().to_string(),
-                doing: "connecting",
-                reason: format!("no answer within {CONNECT_S_MAX} s"),
-            }),
+            Err(_) => Err(self.silent("connecting")),
         }
+    }
+
+    fn silent(&self, doing: &'static str) -> Error {
+        let reason = format!("no answer within {CONNECT_S_MAX} s");
+        Error::Unreachable { server: self.name().to_string(), doing, reason }
     }
 
     pub(crate) fn statement_error(&self, doing: &'static str, error: &mysql_async::Error) -> Error {
@@ -160,19 +182,21 @@ pub struct Session {
     conn: Conn,
     server: Server,
     about: About,
+    made: Instant,
+    has_selected: bool,
 }
 
-type Said = (String, u8, String, u64, u8, u8);
+type Said = (String, u8, String, u64, u8, u8, bool);
 
 /// What a session asks first.
 const ABOUT: &str = "SELECT VERSION(), @@lower_case_table_names, CURRENT_USER(), CONNECTION_ID(), \
-     @@innodb_flush_log_at_trx_commit, @@log_bin";
+     @@innodb_flush_log_at_trx_commit, @@log_bin, DATABASE() IS NOT NULL";
 
 /// From this major version on a server greets as MariaDB; MySQL has not come so far.
 const MARIADB_FROM: u16 = 10;
 
 impl Session {
-    async fn begin(server: Server, mut conn: Conn) -> Result<Self, Error> {
+    async fn begin(server: Server, mut conn: Conn, made: Instant) -> Result<Self, Error> {
         let doing = "beginning a session";
         let failed = |e| server.statement_error(doing, &e);
         // Question and settings in one packet: a migration has a dozen sessions. Which kind it is the
@@ -185,7 +209,9 @@ impl Session {
             conn.query_iter(format!("{ABOUT}; {}", settings(greeted))).await.map_err(failed)?;
         let said: Vec<Said> = result.collect().await.map_err(failed)?;
         let said = said.into_iter().next();
-        let Some((version, lower_case_table_names, account, id, flush, binlog)) = said else {
+        let Some((version, lower_case_table_names, account, id, flush, binlog, has_selected)) =
+            said
+        else {
             return Err(Error::Unexpected {
                 server: server.name().to_string(),
                 doing,
@@ -207,7 +233,7 @@ impl Session {
             durable: flush == 1,
             binlog: binlog == 1,
         };
-        Ok(Self { conn, server, about })
+        Ok(Self { conn, server, about, made, has_selected })
     }
 
     /// The server.
@@ -237,12 +263,7 @@ impl Session {
     {
         let rows: Vec<mysql_async::Row> =
             self.conn.query(sql).await.map_err(|e| self.failed(doing, &e))?;
-        rows.into_iter()
-            .map(|row| {
-                mysql_async::from_row_opt(row)
-                    .map_err(|_| self.unexpected(doing, "a row of another shape".to_owned()))
-            })
-            .collect()
+        rows.into_iter().map(|row| questions::read(&self.server, doing, row)).collect()
     }
 
     /// The first row of a query that has one.
@@ -266,10 +287,29 @@ impl Session {
 
     /// The server's clock, in milliseconds since 1970.
     pub async fn now_unix_ms(&mut self) -> Result<i64, Error> {
-        let (now,): (i64,) = self
-            .one("reading the clock", "SELECT CAST(FLOOR(UNIX_TIMESTAMP(NOW(3)) * 1000) AS SIGNED)")
-            .await?;
-        Ok(now)
+        let Question { doing, sql, .. } = clock();
+        self.one(doing, &sql).await
+    }
+
+    /// Says that a database is selected now: such a session is not used for another step.
+    pub(crate) fn has_selected(&mut self) {
+        self.has_selected = true;
+    }
+
+    /// Ends a step's session: its locks are free when this returns. The connection is kept for another
+    /// step.
+    pub(crate) async fn give_back(mut self) -> Result<(), Error> {
+        if self.has_selected {
+            return self.end().await;
+        }
+        let (server, doing) = (self.server.clone(), "ending a session");
+        match tokio::time::timeout(LIMIT, self.conn.reset()).await {
+            Ok(Ok(true)) => server.inner.keep.put(self.conn, self.made),
+            Ok(Ok(false)) => return self.end().await,
+            Ok(Err(error)) => return Err(server.statement_error(doing, &error)),
+            Err(_) => return Err(server.silent(doing)),
+        }
+        Ok(())
     }
 
     /// Ends the session; its locks are free when this returns.
@@ -278,7 +318,7 @@ impl Session {
         self.conn.disconnect().await.map_err(|e| server.statement_error("ending a session", &e))
     }
 
-    fn failed(&self, doing: &'static str, error: &mysql_async::Error) -> Error {
+    pub(crate) fn failed(&self, doing: &'static str, error: &mysql_async::Error) -> Error {
         let About { flavour, version, account: (user, host), .. } = &self.about;
         let mut told = Error::of_statement(self.server.name().as_str(), (user, host), doing, error);
         if let (Flavour::MySql, Error::RightMissing { grant, .. }) = (flavour, &mut told) {
@@ -290,6 +330,12 @@ impl Session {
     pub(crate) fn unexpected(&self, doing: &'static str, what: String) -> Error {
         Error::Unexpected { server: self.server.name().to_string(), doing, what }
     }
+}
+
+/// Asks for the server's clock, in milliseconds since 1970.
+pub(crate) fn clock() -> Question<i64> {
+    let sql = "SELECT CAST(FLOOR(UNIX_TIMESTAMP(NOW(3)) * 1000) AS SIGNED)";
+    Question::new("reading the clock", sql)
 }
 
 /// The settings of every session. `NO_AUTO_CREATE_USER` (MariaDB; MySQL has no other way): a GRANT

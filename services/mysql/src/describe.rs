@@ -137,6 +137,7 @@ impl Found {
 }
 
 async fn select(session: &mut Session, database: &str) -> Result<(), Error> {
+    session.has_selected();
     let options = match session.about().flavour {
         // Else MariaDB prints options that no engine knows in comments, from which nobody makes them.
         Flavour::MariaDb => ", sql_mode = CONCAT(@@sql_mode, ',IGNORE_BAD_TABLE_OPTIONS')",

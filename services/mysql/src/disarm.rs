@@ -8,8 +8,10 @@ use drover_schemas::v1;
 
 use crate::{
     Error, Order, Server,
+    connection::clock,
     freeze::Facts,
     ledger::{Locked, Side},
+    questions::Questions,
     watchdog,
 };
 
@@ -30,8 +32,12 @@ async fn disarm_locked(locked: &mut Locked) -> Result<v1::SourceDisarmed, Error>
     match permitted {
         Move::Begin | Move::GoOn => {
             let migration = locked.order().migration;
-            let now_unix_ms = locked.session().now_unix_ms().await?;
-            let deadline = watchdog::read(locked.session(), migration).await?;
+            let mut questions = Questions::default();
+            let clock = questions.add(clock());
+            let row = questions.add(watchdog::row(migration));
+            let mut answers = locked.session().ask_all(questions).await?;
+            let now_unix_ms = answers.one(clock)?;
+            let deadline = watchdog::deadline(answers.take(row)?);
             if deadline.is_some_and(|deadline| !deadline.is_ahead(now_unix_ms)) {
                 return Err(locked.refused(Refusal::TooLate));
             }

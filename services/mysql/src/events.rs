@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     Error, Flavour, Session,
     ident::{account, ident, literal},
+    questions::Question,
 };
 
 /// A scheduled event that was enabled.
@@ -93,36 +94,39 @@ pub(crate) async fn enabled_events(
     session: &mut Session,
     database: &str,
 ) -> Result<Vec<ScheduledEvent>, Error> {
-    let (name, doing) = (literal(database), "reading the scheduled events");
-    let event = |name: String, definer: &str, made_under: Option<MadeUnder>| {
-        let (user, host) = definer.rsplit_once('@').unwrap_or((definer, ""));
+    let flavour = session.about().flavour;
+    Ok(scheduled(flavour, session.ask(enabled(flavour, database)).await?))
+}
+
+/// An enabled event: name and definer, and what it was made under.
+pub(crate) type EventRow = (String, String, String, String, String, String);
+
+/// Asks for those that are enabled.
+pub(crate) fn enabled(flavour: Flavour, database: &str) -> Question<EventRow> {
+    let name = literal(database);
+    let sql = match flavour {
+        Flavour::MariaDb => format!(
+            "SELECT name, definer, character_set_client, collation_connection, db_collation, \
+             (SELECT DEFAULT_COLLATION_NAME FROM information_schema.SCHEMATA \
+             WHERE SCHEMA_NAME = {name}) \
+             FROM mysql.event WHERE db = {name} AND status = 'ENABLED' ORDER BY name"
+        ),
+        Flavour::MySql => format!(
+            "SELECT EVENT_NAME, DEFINER, '', '', '', '' FROM information_schema.EVENTS \
+             WHERE EVENT_SCHEMA = {name} AND STATUS = 'ENABLED' ORDER BY EVENT_NAME"
+        ),
+    };
+    Question::new("reading the scheduled events", sql)
+}
+
+/// The events that were found.
+pub(crate) fn scheduled(flavour: Flavour, found: Vec<EventRow>) -> Vec<ScheduledEvent> {
+    let event = |(name, definer, charset, collation, then, now): EventRow| {
+        let (user, host) = definer.rsplit_once('@').unwrap_or((&definer, ""));
+        let (database_collation, database_collation_now) = (then, now);
+        let under = MadeUnder { charset, collation, database_collation, database_collation_now };
+        let made_under = (flavour == Flavour::MariaDb).then_some(under);
         ScheduledEvent { name, user: user.to_owned(), host: host.to_owned(), made_under }
     };
-    match session.about().flavour {
-        Flavour::MariaDb => {
-            let sql = format!(
-                "SELECT name, definer, character_set_client, collation_connection, db_collation, \
-                 (SELECT DEFAULT_COLLATION_NAME FROM information_schema.SCHEMATA \
-                 WHERE SCHEMA_NAME = {name}) \
-                 FROM mysql.event WHERE db = {name} AND status = 'ENABLED' ORDER BY name"
-            );
-            type Row = (String, String, String, String, String, String);
-            let found: Vec<Row> = session.rows(doing, &sql).await?;
-            let all = found.into_iter().map(|(name, definer, charset, collation, then, now)| {
-                let (database_collation, database_collation_now) = (then, now);
-                let under =
-                    MadeUnder { charset, collation, database_collation, database_collation_now };
-                event(name, &definer, Some(under))
-            });
-            Ok(all.collect())
-        }
-        Flavour::MySql => {
-            let sql = format!(
-                "SELECT EVENT_NAME, DEFINER FROM information_schema.EVENTS \
-                 WHERE EVENT_SCHEMA = {name} AND STATUS = 'ENABLED' ORDER BY EVENT_NAME"
-            );
-            let found: Vec<(String, String)> = session.rows(doing, &sql).await?;
-            Ok(found.into_iter().map(|(name, definer)| event(name, &definer, None)).collect())
-        }
-    }
+    found.into_iter().map(event).collect()
 }

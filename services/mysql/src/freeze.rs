@@ -18,13 +18,16 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Error, Flavour, Order, Server, Session,
-    events::{ScheduledEvent, enabled_events},
+    connection::clock,
+    events::{ScheduledEvent, enabled, scheduled},
+    grant_tables::GrantRows,
     guard,
     ident::{covers, grant_text, ident, literal},
     ledger::{Locked, Side, State},
     mysql,
     precedence::is_exact,
     privileges::{self, Held, Target},
+    questions::{Question, Questions},
     sessions::{self, Whose},
     takeaway::{Leave, Undo, cannot_be_masked},
     watchdog::{self, Deadline},
@@ -107,17 +110,15 @@ async fn freeze_locked(locked: &mut Locked, grace: Duration) -> Result<v1::Sourc
     locked.check_not_held().await?;
     locked.check_still_open().await?;
     let session = locked.session();
-    check_there(session, &database).await?;
-    let held = read(session, &database).await?;
+    let held = look(session, &database).await?;
     guard::check(session, &database).await?;
-    let deadline = deadline(locked).await?;
-    let watched = watchdog::ensure(locked.session()).await?;
+    let Beginning { deadline, watched, events } = beginning(locked).await?;
 
     let session = locked.session();
     let read_only = is_read_only(session, &database).await?;
     if !read_only {
         undo.read_only = session.about().flavour == Flavour::MySql;
-        for event in enabled_events(session, &database).await? {
+        for event in events {
             let known = |known: &ScheduledEvent| {
                 (&known.name, known.definer()) == (&event.name, event.definer())
             };
@@ -137,8 +138,6 @@ async fn freeze_locked(locked: &mut Locked, grace: Duration) -> Result<v1::Sourc
         let sql = mysql::set_read_only(&database, true);
         session.run("making the schema read-only", &sql).await?;
     }
-    // A session may have prepared a transaction in its last moment; anyone can commit that.
-    guard::no_prepared_transactions(session).await?;
     let point = consistency_point(session).await?;
     let facts = Facts {
         frozen_at_unix_ms: deadline.frozen_at_unix_ms,
@@ -153,21 +152,47 @@ async fn freeze_locked(locked: &mut Locked, grace: Duration) -> Result<v1::Sourc
     Ok(facts.into())
 }
 
-/// Until when the database may be frozen: as an earlier attempt has said, or from now.
-async fn deadline(locked: &mut Locked) -> Result<Deadline, Error> {
+/// What a freeze begins with.
+struct Beginning {
+    /// Until when the database may be frozen: as an earlier attempt has said, or from now.
+    deadline: Deadline,
+    /// Whether the server's scheduler runs the watchdog.
+    watched: bool,
+    /// The scheduled events that are enabled.
+    events: Vec<ScheduledEvent>,
+}
+
+async fn beginning(locked: &mut Locked) -> Result<Beginning, Error> {
     let (migration, state) = (locked.order().migration, locked.state());
     let max_frozen_ms = i64::from(locked.order().max_frozen_ms);
+    let database = locked.order().database.clone();
     let session = locked.session();
-    let now_unix_ms = session.now_unix_ms().await?;
-    let known = watchdog::read(session, migration).await?;
-    match known.filter(|_| state == Some(State::Freezing)) {
-        Some(deadline) if deadline.is_ahead(now_unix_ms) => Ok(deadline),
-        Some(_) => Err(locked.refused(Refusal::TooLate)),
-        None => Ok(Deadline {
+    let flavour = session.about().flavour;
+    let mut questions = Questions::default();
+    let clock = questions.add(clock());
+    let known = questions.add(watchdog::row(migration));
+    let events = questions.add(enabled(flavour, &database));
+    let watchdog = (flavour == Flavour::MariaDb).then(|| questions.add(watchdog::there()));
+    let mut answers = session.ask_all(questions).await?;
+
+    let now_unix_ms = answers.one(clock)?;
+    let known = watchdog::deadline(answers.take(known)?);
+    let deadline = match known.filter(|_| state == Some(State::Freezing)) {
+        Some(deadline) if deadline.is_ahead(now_unix_ms) => deadline,
+        Some(_) => return Err(locked.refused(Refusal::TooLate)),
+        None => Deadline {
             frozen_at_unix_ms: now_unix_ms,
             thaw_at_unix_ms: now_unix_ms.saturating_add(max_frozen_ms),
-        }),
+        },
+    };
+    let mut watched = false;
+    if let Some(watchdog) = watchdog {
+        let (runs, there) = answers.one(watchdog)?;
+        watchdog::ensure(locked.session(), there.as_deref()).await?;
+        watched = runs;
     }
+    let events = scheduled(flavour, answers.take(events)?);
+    Ok(Beginning { deadline, watched, events })
 }
 
 /// Records in the ledger and takes away, until there is nothing left to take.
@@ -205,6 +230,23 @@ pub(crate) async fn take_all(
 pub(crate) async fn read(session: &mut Session, database: &str) -> Result<Held, Error> {
     let trusted = privileges::trusted(session);
     let held = privileges::held(session, database, &trusted).await?;
+    checked(session, database, held).await
+}
+
+/// The same, where the database is there.
+pub(crate) async fn look(session: &mut Session, database: &str) -> Result<Held, Error> {
+    let trusted = privileges::trusted(session);
+    let mut questions = Questions::default();
+    let there = questions.add(there(database));
+    let grants = GrantRows::ask(session, database, &mut questions);
+    let mut answers = session.ask_all(questions).await?;
+    refuse_missing(session, database, &answers.take(there)?)?;
+    let held = grants.held(session, &mut answers, &trusted).await?;
+    checked(session, database, held).await
+}
+
+/// Refuses grants that could not be taken away.
+async fn checked(session: &mut Session, database: &str, held: Held) -> Result<Held, Error> {
     if let Some(row) = held.ownerless.first() {
         return Err(privileges::ownerless(session, database, row));
     }
@@ -255,11 +297,25 @@ async fn check_alone(
 
 /// Whether the database exists, by exactly this name.
 pub(crate) async fn check_there(session: &mut Session, database: &str) -> Result<(), Error> {
+    let names = session.ask(there(database)).await?;
+    refuse_missing(session, database, &names)
+}
+
+/// Asks for a database.
+pub(crate) fn there(database: &str) -> Question<String> {
     let sql = format!(
         "SELECT SCHEMA_NAME FROM information_schema.SCHEMATA WHERE SCHEMA_NAME = {}",
         literal(database)
     );
-    let names: Vec<String> = session.rows("looking for the database", &sql).await?;
+    Question::new("looking for the database", sql)
+}
+
+/// Refuses to go on where it is not among those that were found.
+pub(crate) fn refuse_missing(
+    session: &Session,
+    database: &str,
+    names: &[String],
+) -> Result<(), Error> {
     let folded = session.about().lower_case_table_names != 0;
     if names.iter().any(|name| name == database || folded && *name == database.to_lowercase()) {
         return Ok(());
@@ -267,23 +323,32 @@ pub(crate) async fn check_there(session: &mut Session, database: &str) -> Result
     Err(session.server().found(Code::DatabaseMissing, ident(database)))
 }
 
+/// Reads the point, where nothing is prepared: a session may have prepared a transaction in its last
+/// moment, and anyone can commit that.
 async fn consistency_point(session: &mut Session) -> Result<Facts, Error> {
     let doing = "reading the consistency point";
-    let mut facts = Facts::default();
-    if session.about().binlog {
-        let (gtid, status) = match session.about().flavour {
-            Flavour::MariaDb => ("SELECT @@gtid_binlog_pos", "SHOW MASTER STATUS"),
-            Flavour::MySql => (
-                "SELECT REPLACE(@@GLOBAL.gtid_executed, '\n', '')",
-                mysql::binary_log_status(session.about().version),
-            ),
-        };
-        let (gtid,): (String,) = session.one(doing, gtid).await?;
-        let row: mysql_async::Row = session.one(doing, status).await?;
-        facts.gtid = gtid;
+    let (gtid, status) = match session.about().flavour {
+        Flavour::MariaDb => ("SELECT @@gtid_binlog_pos", "SHOW MASTER STATUS"),
+        Flavour::MySql => (
+            "SELECT REPLACE(@@GLOBAL.gtid_executed, '\n', '')",
+            mysql::binary_log_status(session.about().version),
+        ),
+    };
+    let mut questions = Questions::default();
+    let prepared = questions.add(guard::prepared());
+    let point = session.about().binlog.then(|| {
+        let gtid = questions.add(Question::<String>::new(doing, gtid));
+        (gtid, questions.add(Question::<mysql_async::Row>::new(doing, status)))
+    });
+    let clock = questions.add(clock());
+    let mut answers = session.ask_all(questions).await?;
+    guard::refuse_prepared(session, &answers.take(prepared)?)?;
+    let mut facts = Facts { at_unix_ms: answers.one(clock)?, ..Facts::default() };
+    if let Some((gtid, status)) = point {
+        let row = answers.one(status)?;
+        facts.gtid = answers.one(gtid)?;
         facts.binlog_file = row.get(0).unwrap_or_default();
         facts.binlog_position = row.get(1).unwrap_or_default();
     }
-    facts.at_unix_ms = session.now_unix_ms().await?;
     Ok(facts)
 }

@@ -18,12 +18,16 @@
 use std::collections::BTreeSet;
 
 use drover_schemas::Code;
+use mysql_async::Row;
 
 use crate::{
     Error, Flavour, Session,
+    foreign_keys::{any_keys, keys_of},
+    grant_tables::GrantRows,
     ident::{account, covers, ident, literal, literals},
     mysql,
     privileges::{self, Grantee},
+    questions::{Question, Questions},
     takeaway::is_masked,
 };
 
@@ -50,19 +54,39 @@ const WRITES_ANYWHERE: u64 = 0b11_1110
 /// The databases that decide who may do what: who writes there may write anywhere.
 pub(crate) const GOVERNING: [&str; 2] = ["mysql", "drover"];
 
-/// Refuses what the freeze could not hold against.
+/// Refuses what the freeze could not hold against. All is asked in one packet.
 pub async fn check(session: &mut Session, database: &str) -> Result<(), Error> {
-    not_a_replica(session).await?;
-    no_prepared_transactions(session).await?;
-    let trusted = privileges::trusted(session);
-    no_global_writers(session, database, &trusted).await?;
+    let (flavour, trusted) = (session.about().flavour, privileges::trusted(session));
+    let (definers, names) = (literals(trusted.iter().map(String::as_str)), [database]);
+    let mut all = Questions::default();
+    let replication = all.add(replication(flavour));
+    let prepared = all.add(prepared());
+    let writers = all.add(global(flavour));
+    let governing = all.add(governing());
+    let bodies = all.add(bodies(flavour, &names, &definers));
+    let functions = all.add(functions(flavour, &names, &definers));
+    let keys = all.add(any_keys(flavour));
+    let mut answers = session.ask_all(all).await?;
+
+    refuse_replication(session, &answers.take(replication)?)?;
+    refuse_prepared(session, &answers.take(prepared)?)?;
+    let anywhere = of_global(flavour, answers.take(writers)?, &trusted);
+    let anywhere = anywhere.into_iter().map(|what| (database.to_owned(), what));
+    refuse_first(session, anywhere)?;
+    let rows = answers.take(governing)?;
     for governing in GOVERNING {
-        no_governing_writers(session, governing, &trusted).await?;
+        let found = of_governing(flavour, &rows, governing, &trusted);
+        refuse_first(session, found.into_iter().map(|what| (governing.to_owned(), what)))?;
     }
-    let definers = literals(trusted.iter().map(String::as_str));
-    no_foreign_bodies(session, database, &definers).await?;
-    no_writing_views(session, database, &definers).await?;
-    no_cascades(session, database).await
+    refuse_first(session, named(answers.take(bodies)?, &names))?;
+    let functions = answers.take(functions)?;
+    let calling = calling(session, functions, &definers).await?;
+    refuse_first(session, calling)?;
+    let keys = match answers.take(keys)?.is_empty() {
+        true => Vec::new(),
+        false => keys_of(session, &names).await?,
+    };
+    refuse_first(session, keys.into_iter().filter_map(|key| key.follows()))
 }
 
 /// Whether a row of the grant tables is a role's: MariaDB's have no host; MySQL's are accounts.
@@ -72,14 +96,26 @@ fn is_role(flavour: Flavour, host: &str) -> bool {
 
 /// Refuses a server that applies what another one wrote.
 pub(crate) async fn not_a_replica(session: &mut Session) -> Result<(), Error> {
-    let (show, column) = match session.about().flavour {
+    let rows = session.ask(replication(session.about().flavour)).await?;
+    refuse_replication(session, &rows)
+}
+
+fn replication(flavour: Flavour) -> Question<Row> {
+    Question::new("reading the replication's state", show_replication(flavour).0)
+}
+
+/// The statement, and the column that says whether rows are applied.
+fn show_replication(flavour: Flavour) -> (&'static str, &'static str) {
+    match flavour {
         Flavour::MariaDb => ("SHOW ALL SLAVES STATUS", "Slave_SQL_Running"),
         Flavour::MySql => ("SHOW REPLICA STATUS", "Replica_SQL_Running"),
-    };
-    let rows: Vec<mysql_async::Row> = session.rows("reading the replication's state", show).await?;
-    let runs = |row: &mysql_async::Row| {
-        row.get::<Option<String>, _>(column).flatten().is_some_and(|yes| yes != "No")
-    };
+    }
+}
+
+fn refuse_replication(session: &Session, rows: &[Row]) -> Result<(), Error> {
+    let (show, column) = show_replication(session.about().flavour);
+    let runs =
+        |row: &Row| row.get::<Option<String>, _>(column).flatten().is_some_and(|yes| yes != "No");
     if rows.iter().any(runs) {
         let what = format!("a replication thread is running ({show})");
         return Err(session.server().found(Code::SourceIsReplica, what));
@@ -89,23 +125,21 @@ pub(crate) async fn not_a_replica(session: &mut Session) -> Result<(), Error> {
 
 /// Refuses transactions that were prepared by XA and not yet ended.
 pub(crate) async fn no_prepared_transactions(session: &mut Session) -> Result<(), Error> {
-    let rows: Vec<mysql_async::Row> =
-        session.rows("looking for prepared transactions", "XA RECOVER").await?;
+    let rows = session.ask(prepared()).await?;
+    refuse_prepared(session, &rows)
+}
+
+/// Asks for them.
+pub(crate) fn prepared() -> Question<Row> {
+    Question::new("looking for prepared transactions", "XA RECOVER")
+}
+
+/// Refuses those that were found.
+pub(crate) fn refuse_prepared(session: &Session, rows: &[Row]) -> Result<(), Error> {
     if rows.is_empty() {
         return Ok(());
     }
     Err(session.server().found(Code::PreparedTransactions, format!("{} of them", rows.len())))
-}
-
-async fn no_global_writers(
-    session: &mut Session,
-    database: &str,
-    trusted: &BTreeSet<String>,
-) -> Result<(), Error> {
-    match global_writers(session, trusted).await?.first() {
-        None => Ok(()),
-        Some(what) => Err(foreign(session, database, what)),
-    }
 }
 
 /// The accounts, those that are trusted aside, that may write to any database.
@@ -114,6 +148,10 @@ pub(crate) async fn global_writers(
     trusted: &BTreeSet<String>,
 ) -> Result<Vec<String>, Error> {
     let flavour = session.about().flavour;
+    Ok(of_global(flavour, session.ask(global(flavour)).await?, trusted))
+}
+
+fn global(flavour: Flavour) -> Question<(String, String)> {
     let sql = match flavour {
         Flavour::MariaDb => format!(
             "SELECT User, Host FROM mysql.global_priv \
@@ -121,72 +159,80 @@ pub(crate) async fn global_writers(
         ),
         Flavour::MySql => mysql::global_writers(),
     };
-    let found: Vec<(String, String)> =
-        session.rows("looking for accounts with global rights", &sql).await?;
+    Question::new("looking for accounts with global rights", sql)
+}
+
+fn of_global(
+    flavour: Flavour,
+    found: Vec<(String, String)>,
+    trusted: &BTreeSet<String>,
+) -> Vec<String> {
     let grantees = found
         .into_iter()
         .map(|(user, host)| Grantee { role: is_role(flavour, &host), user, host })
         .filter(|grantee| !trusted.contains(&grantee.plain()));
-    Ok(grantees.map(|grantee| format!("{} has a global right to write", grantee.sql())).collect())
-}
-
-async fn no_governing_writers(
-    session: &mut Session,
-    governing: &str,
-    trusted: &BTreeSet<String>,
-) -> Result<(), Error> {
-    match governing_writers(session, governing, trusted).await?.first() {
-        None => Ok(()),
-        Some(what) => Err(foreign(session, governing, what)),
-    }
+    grantees.map(|grantee| format!("{} has a global right to write", grantee.sql())).collect()
 }
 
 /// The accounts, those that are trusted aside, that may write to a database which decides on rights.
 pub(crate) async fn governing_writers(
     session: &mut Session,
-    governing: &str,
+    name: &str,
     trusted: &BTreeSet<String>,
 ) -> Result<Vec<String>, Error> {
+    let rows = session.ask(governing()).await?;
+    Ok(of_governing(session.about().flavour, &rows, name, trusted))
+}
+
+/// User, host, and the databases' text.
+fn governing() -> Question<(String, String, String)> {
     let sql = "SELECT User, Host, Db FROM mysql.db WHERE 'Y' IN (Insert_priv, Update_priv, \
                Delete_priv, Create_priv, Drop_priv, Alter_priv, Execute_priv, Trigger_priv) \
                AND (Db LIKE '%\\\\%%' OR Db LIKE '%\\\\_%' OR Db IN ('mysql', 'drover'))";
-    let rows: Vec<(String, String, String)> = session.rows("reading the grant tables", sql).await?;
-    let flavour = session.about().flavour;
+    Question::new("reading the grant tables", sql)
+}
+
+fn of_governing(
+    flavour: Flavour,
+    rows: &[(String, String, String)],
+    name: &str,
+    trusted: &BTreeSet<String>,
+) -> Vec<String> {
     let mut found = Vec::new();
-    for (user, host, db) in rows {
+    for (user, host, db) in rows.iter().cloned() {
         let grantee = Grantee { role: is_role(flavour, &host), user, host };
-        if covers(&db, governing) && !trusted.contains(&grantee.plain()) {
+        if covers(&db, name) && !trusted.contains(&grantee.plain()) {
             found.push(format!("{} may write to it (ON {}.*)", grantee.sql(), ident(&db)));
         }
     }
-    Ok(found)
+    found
 }
 
-/// Refuses routines and scheduled events of other databases that run with a powerful definer's
-/// rights and name this one.
-async fn no_foreign_bodies(
-    session: &mut Session,
-    database: &str,
-    definers: &str,
+fn refuse_first(
+    session: &Session,
+    found: impl IntoIterator<Item = (String, String)>,
 ) -> Result<(), Error> {
-    let found = foreign_bodies(session, &[database], definers).await?;
-    refuse_first(session, found)
-}
-
-fn refuse_first(session: &Session, found: Vec<(String, String)>) -> Result<(), Error> {
     let first = found.into_iter().next();
     first.map_or(Ok(()), |(database, what)| Err(foreign(session, &database, &what)))
 }
 
+/// A routine or scheduled event: database, name, kind, text.
+type Body = (String, String, String, Vec<u8>);
+
 /// The routines and scheduled events of other databases that run with a powerful definer's rights
-/// and name one of these: which of these, and what names it. Drover's own watchdog has words in it
-/// that are databases' names too.
+/// and name one of these: which of these, and what names it.
 pub(crate) async fn foreign_bodies(
     session: &mut Session,
     databases: &[&str],
     definers: &str,
 ) -> Result<Vec<(String, String)>, Error> {
-    let sql = match session.about().flavour {
+    let found = session.ask(bodies(session.about().flavour, databases, definers)).await?;
+    Ok(named(found, databases))
+}
+
+/// Drover's own watchdog is left out: it has words in it that are databases' names too.
+fn bodies(flavour: Flavour, databases: &[&str], definers: &str) -> Question<Body> {
+    let sql = match flavour {
         Flavour::MariaDb => format!(
             "SELECT db, name, LOWER(type), body FROM mysql.proc WHERE definer IN ({definers}) \
              AND db <> 'sys' AND security_type = 'DEFINER' AND ({}) \
@@ -198,8 +244,10 @@ pub(crate) async fn foreign_bodies(
         ),
         Flavour::MySql => mysql::bodies(databases, definers),
     };
-    let found: Vec<(String, String, String, Vec<u8>)> =
-        session.rows("looking for routines that name the database", &sql).await?;
+    Question::new("looking for routines that name the database", sql)
+}
+
+fn named(found: Vec<Body>, databases: &[&str]) -> Vec<(String, String)> {
     let mut named = Vec::new();
     for (db, object, kind, body) in found {
         let named_here = databases.iter().filter(|name| **name != db && mentions(&body, name));
@@ -208,7 +256,7 @@ pub(crate) async fn foreign_bodies(
             ((*database).to_owned(), what)
         }));
     }
-    Ok(named)
+    named
 }
 
 /// The condition that a body which is not in one of these databases holds its name.
@@ -234,26 +282,23 @@ fn mentions(text: &[u8], name: &str) -> bool {
         })
 }
 
-/// Refuses views that call a function of the database where one of the two runs with a powerful
-/// definer's rights: who may read the view then may write.
-async fn no_writing_views(
-    session: &mut Session,
-    database: &str,
-    definers: &str,
-) -> Result<(), Error> {
-    let found = writing_views(session, &[database], definers).await?;
-    refuse_first(session, found)
-}
+/// A function: database, name, whether its definer is powerful.
+type Function = (String, String, bool);
 
-/// The views of these databases that call a function of theirs with a powerful definer's rights:
-/// the database, and which view.
+/// The views of these databases that call a function of theirs where one of the two runs with a
+/// powerful definer's rights: the database, and which view. Who may read such a view may write.
 pub(crate) async fn writing_views(
     session: &mut Session,
     databases: &[&str],
     definers: &str,
 ) -> Result<Vec<(String, String)>, Error> {
+    let found = session.ask(functions(session.about().flavour, databases, definers)).await?;
+    calling(session, found, definers).await
+}
+
+fn functions(flavour: Flavour, databases: &[&str], definers: &str) -> Question<Function> {
     let names = literals(databases.iter().copied());
-    let sql = match session.about().flavour {
+    let sql = match flavour {
         Flavour::MariaDb => format!(
             "SELECT db, name, definer IN ({definers}) FROM mysql.proc \
              WHERE db IN ({names}) AND type = 'FUNCTION'"
@@ -264,8 +309,14 @@ pub(crate) async fn writing_views(
              WHERE ROUTINE_SCHEMA IN ({names}) AND ROUTINE_TYPE = 'FUNCTION'"
         ),
     };
-    let functions: Vec<(String, String, bool)> =
-        session.rows("reading the functions", &sql).await?;
+    Question::new("reading the functions", sql)
+}
+
+async fn calling(
+    session: &mut Session,
+    functions: Vec<Function>,
+    definers: &str,
+) -> Result<Vec<(String, String)>, Error> {
     if functions.is_empty() {
         return Ok(Vec::new());
     }
@@ -291,66 +342,6 @@ pub(crate) async fn writing_views(
     Ok(found)
 }
 
-/// Refuses foreign keys to other databases by which a change there changes rows here.
-async fn no_cascades(session: &mut Session, database: &str) -> Result<(), Error> {
-    let keys = foreign_keys(session, &[database]).await?;
-    refuse_first(session, keys.into_iter().filter_map(|key| key.follows()).collect())
-}
-
-/// A foreign key to another database.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct ForeignKey {
-    /// Whose it is.
-    pub database: String,
-    /// Of which table.
-    pub table: String,
-    /// Where it points to.
-    pub other: String,
-    /// Whether a change there changes rows here.
-    pub cascades: bool,
-}
-
-impl ForeignKey {
-    /// The database and what to say of it, where rows here follow changes there.
-    pub(crate) fn follows(&self) -> Option<(String, String)> {
-        let (table, other) = (ident(&self.table), ident(&self.other));
-        let what = format!("a foreign key of {table} follows changes in {other}");
-        self.cascades.then(|| (self.database.clone(), what))
-    }
-}
-
-/// The foreign keys of these databases to others.
-pub(crate) async fn foreign_keys(
-    session: &mut Session,
-    databases: &[&str],
-) -> Result<Vec<ForeignKey>, Error> {
-    // Hardly any server has a foreign key between databases, and InnoDB's own list says so at once;
-    // the other view opens every table of the database.
-    let list = match session.about().flavour {
-        Flavour::MariaDb => "INNODB_SYS_FOREIGN",
-        Flavour::MySql => "INNODB_FOREIGN",
-    };
-    let sql = format!(
-        "SELECT FOR_NAME FROM information_schema.{list} \
-         WHERE SUBSTRING_INDEX(FOR_NAME, '/', 1) <> SUBSTRING_INDEX(REF_NAME, '/', 1) LIMIT 1"
-    );
-    if session.rows::<String>("reading the foreign keys", &sql).await?.is_empty() {
-        return Ok(Vec::new());
-    }
-    let sql = format!(
-        "SELECT CONSTRAINT_SCHEMA, TABLE_NAME, UNIQUE_CONSTRAINT_SCHEMA, \
-         UPDATE_RULE NOT IN ('RESTRICT', 'NO ACTION') \
-         OR DELETE_RULE NOT IN ('RESTRICT', 'NO ACTION') \
-         FROM information_schema.REFERENTIAL_CONSTRAINTS WHERE CONSTRAINT_SCHEMA IN ({}) \
-         AND UNIQUE_CONSTRAINT_SCHEMA <> CONSTRAINT_SCHEMA",
-        literals(databases.iter().copied())
-    );
-    let found: Vec<(String, String, String, bool)> =
-        session.rows("reading the foreign keys", &sql).await?;
-    let key = |(database, table, other, cascades)| ForeignKey { database, table, other, cascades };
-    Ok(found.into_iter().map(key).collect())
-}
-
 /// Refuses a database at the destination that an account could already reach: by a row of the grant
 /// tables that covers its name, or by a global right to write. Where a retired database had the name,
 /// the rows that mask others may stay.
@@ -359,8 +350,13 @@ pub async fn not_reachable(
     database: &str,
     masks_may_stay: bool,
 ) -> Result<(), Error> {
-    let trusted = privileges::trusted(session);
-    let held = privileges::held(session, database, &trusted).await?;
+    let (flavour, trusted) = (session.about().flavour, privileges::trusted(session));
+    let mut questions = Questions::default();
+    let grants = GrantRows::ask(session, database, &mut questions);
+    let writers = questions.add(global(flavour));
+    let mut answers = session.ask_all(questions).await?;
+    let writers = of_global(flavour, answers.take(writers)?, &trusted);
+    let held = grants.held(session, &mut answers, &trusted).await?;
     let mut reaching = held.grants.iter();
     let reaching = reaching.find(|it| !(masks_may_stay && is_masked(it, &held.grants, database)));
     let by = match (reaching, held.ownerless.first()) {
@@ -368,10 +364,9 @@ pub async fn not_reachable(
             format!("{} ON {}", grant.grantee.sql(), grant.target.sql(database))
         }
         (None, Some(row)) => account(&row.user, &row.host),
-        (None, None) => match no_global_writers(session, database, &trusted).await {
-            Ok(()) => return Ok(()),
-            Err(Error::Found { what, .. }) => what,
-            Err(other) => return Err(other),
+        (None, None) => match writers.first() {
+            None => return Ok(()),
+            Some(what) => what.clone(),
         },
     };
     let what = format!("{}: {by}", ident(database));

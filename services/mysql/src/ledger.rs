@@ -18,6 +18,7 @@
 //! No password hash is in it.
 
 mod held;
+mod locks;
 
 use drover_lifecycle::ledger::{Act, Move, Refusal, Row, fence, permit};
 use drover_schemas::{Code, MigrationId};
@@ -27,9 +28,12 @@ use crate::{
     Error, Flavour, Server, Session,
     ident::{ident, literal},
     mysql,
+    questions::{Question, Questions},
     watchdog::{self, Deadline},
 };
 
+pub(crate) use self::locks::{account_lock, database_lock, locked, locking};
+pub use self::locks::{copy_lock, lock, migration_lock, unlock};
 pub use crate::order::Order;
 pub use drover_lifecycle::ledger::{Side, State};
 
@@ -142,13 +146,12 @@ impl Locked {
     /// `DatabaseHeld` when another migration has done something to the same database that is not
     /// undone.
     pub async fn take(server: &Server, order: &Order, side: Side) -> Result<Self, Error> {
-        let mut session = server.session().await?;
+        let mut session = server.step_session().await?;
         if session.about().flavour == Flavour::MySql {
             mysql::check(&mut session).await?;
         }
         let locks = [migration_lock(order.migration), database_lock(&order.database)];
-        lock(&mut session, &locks, order).await?;
-        let entry = read(&mut session, order.migration, side).await?;
+        let entry = lock_and_read(&mut session, &locks, order, side).await?;
         let locked = Self { session, order: order.clone(), side, entry, arming: None };
         match fence(locked.row(), order.asked()) {
             Ok(()) => Ok(locked),
@@ -317,9 +320,9 @@ impl Locked {
         self.session.rows("reading the ledger", &sql).await
     }
 
-    /// Ends the session, and with it the locks.
+    /// Ends the step, and with it the locks.
     pub async fn release(self) -> Result<(), Error> {
-        self.session.end().await
+        self.session.give_back().await
     }
 
     fn to_json(&self, value: &impl Serialize) -> Result<String, Error> {
@@ -370,81 +373,65 @@ impl Locked {
     }
 }
 
+/// Takes the locks and reads the row under them, in one packet where the ledger is there.
+async fn lock_and_read(
+    session: &mut Session,
+    locks: &[String],
+    order: &Order,
+    side: Side,
+) -> Result<Option<Entry>, Error> {
+    let mut questions = Questions::default();
+    let lock_it = questions.add(locking(locks));
+    let rows = questions.add(row(order.migration, side));
+    match session.ask_all(questions).await {
+        Ok(mut answers) => {
+            locked(session, answers.one(lock_it)?, order)?;
+            entry(session, answers.take(rows)?)
+        }
+        // A lock that this session has it gets again.
+        Err(error) if is_missing(&error) => {
+            lock(session, locks, order).await?;
+            read(session, order.migration, side).await
+        }
+        Err(error) => Err(error),
+    }
+}
+
 /// The row of a migration; the tables are made when they are missing.
 pub async fn read(
     session: &mut Session,
     migration: MigrationId,
     side: Side,
 ) -> Result<Option<Entry>, Error> {
+    let rows = match session.ask(row(migration, side)).await {
+        Err(error) if is_missing(&error) => {
+            session.run("making the ledger", TABLES).await?;
+            session.ask(row(migration, side)).await?
+        }
+        other => other?,
+    };
+    entry(session, rows)
+}
+
+const READING: &str = "reading the ledger";
+
+fn row(migration: MigrationId, side: Side) -> Question<LedgerRow> {
     let sql = format!(
         "SELECT state, revision, run, attempt, `undo`, facts FROM drover.ledger \
          WHERE migration = '{migration}' AND side = '{}'",
         side.name()
     );
-    let doing = "reading the ledger";
-    let rows: Vec<LedgerRow> = match session.rows(doing, &sql).await {
-        Err(error) if is_missing(&error) => {
-            session.run("making the ledger", TABLES).await?;
-            session.rows(doing, &sql).await?
-        }
-        other => other?,
-    };
+    Question::new(READING, sql)
+}
+
+fn entry(session: &Session, rows: Vec<LedgerRow>) -> Result<Option<Entry>, Error> {
     let Some((state, revision, run, attempt, undo, facts)) = rows.into_iter().next() else {
         return Ok(None);
     };
     let Some(known) = State::read(&state) else {
-        return Err(session.unexpected(doing, format!("the state {state} is of a newer version")));
+        return Err(session.unexpected(READING, format!("the state {state} is of a newer version")));
     };
     Ok(Some(Entry { state: known, revision, run, attempt, undo, facts }))
-}
-
-/// The name of a migration's lock (at most 64 characters, the servers' limit).
-pub fn migration_lock(migration: MigrationId) -> String {
-    format!("drover:{migration}")
-}
-
-/// The name of a migration's lock on its copy, which the import's loader holds; those that help it
-/// have one each, with a number from 1.
-pub fn copy_lock(migration: MigrationId, helper: usize) -> String {
-    match helper {
-        0 => format!("drover:copy:{migration}"),
-        _ => format!("drover:copy:{migration}:{helper}"),
-    }
-}
-
-/// The name of a database's lock.
-pub(crate) fn database_lock(database: &str) -> String {
-    hashed_lock("database", database)
-}
-
-/// The name of an account's lock: migrations that share an account open and close side by side.
-pub(crate) fn account_lock(account: &str) -> String {
-    hashed_lock("account", account)
-}
-
-fn hashed_lock(kind: &str, name: &str) -> String {
-    format!("drover:{kind}:{}", &blake3::hash(name.as_bytes()).to_hex()[..32])
-}
-
-/// Takes locks of the server for the life of the session, one after the other; not the next where one
-/// was not to be had.
-pub async fn lock(session: &mut Session, names: &[String], order: &Order) -> Result<(), Error> {
-    let took = names.iter().map(|name| format!("GET_LOCK({}, {LOCK_S_MAX}) = 1", literal(name)));
-    let sql = format!("SELECT COALESCE({}, 0)", took.collect::<Vec<_>>().join(" AND "));
-    let (got,): (bool,) = session.one("taking the lock", &sql).await?;
-    if got {
-        return Ok(());
-    }
-    Err(Error::LedgerBusy {
-        server: session.server().name().to_string(),
-        migration: order.migration.to_string(),
-        seconds: LOCK_S_MAX,
-    })
-}
-
-/// Gives a lock back before the session ends.
-pub async fn unlock(session: &mut Session, name: &str) -> Result<(), Error> {
-    session.run("giving the lock back", &format!("DO RELEASE_LOCK({})", literal(name))).await
 }
 
 /// The error for an order that the ledger refuses.

@@ -6,12 +6,13 @@
 use std::collections::BTreeMap;
 
 use drover_schemas::Code;
-use mysql_async::{Row, Value, prelude::Queryable as _};
+use mysql_async::{Row, Value};
 
 use crate::{
     Error, Flavour, Session,
     ident::{ident, literal},
     normal::normalise,
+    questions,
     schema::{Defaults, Kind, Object},
 };
 
@@ -354,13 +355,9 @@ async fn sets(
     doing: &'static str,
     sql: &str,
 ) -> Result<Vec<Vec<Row>>, Error> {
-    let server = session.server().clone();
-    let failed = |e| server.statement_error(doing, &e);
-    let mut result = session.conn().query_iter(sql).await.map_err(failed)?;
     let mut answers = Vec::new();
-    while !result.is_empty() {
-        answers.push(result.collect::<Row>().await.map_err(failed)?);
-    }
+    let asked = questions::all(session, sql, &mut answers).await;
+    asked.map_err(|error| session.server().statement_error(doing, &error))?;
     Ok(answers)
 }
 

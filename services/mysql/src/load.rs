@@ -276,7 +276,8 @@ async fn in_one_packet(session: &mut Session, sql: &[u8], done: &mut usize) -> R
     loop {
         *done += 1;
         if result.is_empty() {
-            return Ok(());
+            // The driver tells an error of a statement behind the first to who asks for more.
+            return result.next().await.map(drop).map_err(failed);
         }
         // None of them has rows: this goes on to the next one's answer.
         let _: Vec<mysql_async::Row> = result.collect().await.map_err(failed)?;

@@ -55,17 +55,19 @@ pub async fn end_older(
 ) -> Result<u32, Error> {
     let marker = session.server().newest_id().await?;
     let affected = affected(session, whose);
-    let mut hidden = hidden(session, marker).await?;
+    // None: it is not yet known who is hidden.
+    let mut hidden: Option<BTreeSet<u64>> = None;
     let began = Instant::now();
     let patience = Duration::from_millis(session.server().options().sessions_end_ms_max);
     let mut seen = BTreeSet::new();
     let mut killed = BTreeSet::new();
     loop {
-        let there = list(session, marker, &affected, &seen).await?;
-        if !hidden.is_empty() {
-            let still = self::hidden(session, marker).await?;
-            hidden.retain(|id| still.contains(id));
-        }
+        let is_any_hidden = hidden.as_ref().is_none_or(|hidden| !hidden.is_empty());
+        let found = list(session, marker, (&affected, is_any_hidden), &seen).await?;
+        let still = |id: &u64| found.hidden.contains(id);
+        let hidden = hidden.get_or_insert_with(|| found.hidden.clone());
+        hidden.retain(still);
+        let there = found.meant;
         if there.is_empty() && hidden.is_empty() {
             return Ok(u32::try_from(seen.len()).unwrap_or(u32::MAX));
         }
@@ -77,7 +79,7 @@ pub async fn end_older(
             }
         }
         if began.elapsed() > grace + patience {
-            let ids: Vec<String> = there.keys().chain(&hidden).map(u64::to_string).collect();
+            let ids: Vec<String> = there.keys().chain(&*hidden).map(u64::to_string).collect();
             return Err(session.server().found(
                 Code::SessionsRemain,
                 format!("{}: sessions {}", ident(whose.database), ids.join(", ")),
@@ -92,7 +94,8 @@ pub async fn end_older(
 pub async fn refresh(session: &mut Session, whose: &Whose<'_>) -> Result<(), Error> {
     let marker = session.server().newest_id().await?;
     let affected = format!("{} AND p.DB = {}", affected(session, whose), literal(whose.database));
-    for (id, idle) in list(session, marker, &affected, &BTreeSet::new()).await? {
+    let found = list(session, marker, (&affected, false), &BTreeSet::new()).await?;
+    for (id, idle) in found.meant {
         if idle {
             kill(session, id).await?;
         }
@@ -143,49 +146,63 @@ fn process_list(session: &Session) -> &'static str {
     }
 }
 
-/// The sessions by id, and whether each is idle: no statement, and no transaction open. Those that
-/// were seen once are among them until they are gone, under whatever name.
+/// What the process list shows.
+struct Listed {
+    /// The sessions that are meant, and whether each is idle: no statement, and no transaction open.
+    meant: BTreeMap<u64, bool>,
+    /// Those that stand under the name of a routine's definer and may be someone else's.
+    hidden: BTreeSet<u64>,
+}
+
+/// Reads the process list once: who comes out of a routine meanwhile is found before or after that, and
+/// never neither. Those that were seen once are among the sessions that are meant until they are gone,
+/// under whatever name.
 async fn list(
     session: &mut Session,
     marker: u64,
-    affected: &str,
+    (affected, with_hidden): (&str, bool),
     seen: &BTreeSet<u64>,
-) -> Result<BTreeMap<u64, bool>, Error> {
+) -> Result<Listed, Error> {
     let seen: Vec<String> = seen.iter().map(u64::to_string).collect();
     let seen = if seen.is_empty() { "NULL".to_owned() } else { seen.join(",") };
-    let list = process_list(session);
+    let (list, meant) = (process_list(session), format!("{affected} OR p.ID IN ({seen})"));
+    let hidden = if with_hidden { hidden(session) } else { "FALSE" };
     let sql = format!(
-        "SELECT p.ID, p.COMMAND IN ('Sleep', 'Delayed insert') FROM {list} p \
-         WHERE p.ID < {marker} AND p.ID <> CONNECTION_ID() AND ({affected} OR p.ID IN ({seen}))"
+        "SELECT p.ID, p.COMMAND IN ('Sleep', 'Delayed insert'), ({meant}) IS TRUE FROM {list} p \
+         WHERE p.ID < {marker} AND p.ID <> CONNECTION_ID() AND ({meant} OR ({hidden}))"
     );
-    let there: Vec<(u64, bool)> = session.rows(READING, &sql).await?;
-    let mut there: BTreeMap<u64, bool> = there.into_iter().collect();
-    if there.values().any(|idle| *idle) {
+    let found: Vec<(u64, bool, bool)> = session.rows(READING, &sql).await?;
+    let mut listed = Listed { meant: BTreeMap::new(), hidden: BTreeSet::new() };
+    for (id, idle, is_meant) in found {
+        if is_meant {
+            listed.meant.insert(id, idle);
+        } else {
+            listed.hidden.insert(id);
+        }
+    }
+    if listed.meant.values().any(|idle| *idle) {
         let sql = "SELECT trx_mysql_thread_id FROM information_schema.INNODB_TRX";
         let open: Vec<u64> = session.rows("reading the open transactions", sql).await?;
         for id in open {
-            if let Some(idle) = there.get_mut(&id) {
+            if let Some(idle) = listed.meant.get_mut(&id) {
                 *idle = false;
             }
         }
     }
-    Ok(there)
+    Ok(listed)
 }
 
-/// The sessions that stand under the name of a routine's definer and may be someone else's: the
-/// host is the definer's own, which for a pattern such as `%` no connection has.
-async fn hidden(session: &mut Session, marker: u64) -> Result<BTreeSet<u64>, Error> {
-    // See `process_list`: nobody is hidden there.
-    if session.about().flavour == Flavour::MySql {
-        return Ok(BTreeSet::new());
+/// The condition that a session stands under the name of a routine's definer and may be someone else's:
+/// the host is the definer's own, which for a pattern such as `%` no connection has.
+fn hidden(session: &Session) -> &'static str {
+    match session.about().flavour {
+        Flavour::MariaDb => {
+            "p.COMMAND = 'Query' AND CONCAT(p.USER, '@', SUBSTRING_INDEX(p.HOST, ':', 1)) IN \
+             (SELECT definer FROM mysql.proc WHERE security_type = 'DEFINER' AND db <> 'sys')"
+        }
+        // See `process_list`: nobody is hidden there.
+        Flavour::MySql => "FALSE",
     }
-    let sql = format!(
-        "SELECT p.ID FROM information_schema.PROCESSLIST p WHERE p.ID < {marker} \
-         AND p.COMMAND = 'Query' AND p.ID <> CONNECTION_ID() AND CONCAT(p.USER, '@', \
-         SUBSTRING_INDEX(p.HOST, ':', 1)) IN (SELECT definer FROM mysql.proc \
-         WHERE security_type = 'DEFINER' AND db <> 'sys')"
-    );
-    Ok(session.rows::<u64>(READING, &sql).await?.into_iter().collect())
 }
 
 async fn kill(session: &mut Session, id: u64) -> Result<(), Error> {

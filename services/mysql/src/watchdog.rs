@@ -18,7 +18,8 @@ use drover_lifecycle::ledger::in_time;
 use drover_schemas::MigrationId;
 
 use crate::{
-    Error, Flavour, Order, Server, Session, ident::literal, ledger, takeaway::Undo, thaw::GONE,
+    Error, Flavour, Order, Server, Session, ident::literal, ledger, questions::Question,
+    takeaway::Undo, thaw::GONE,
 };
 
 /// The event's body; `{gone}` stands for the numbers of what an undo may find gone.
@@ -59,44 +60,42 @@ pub(crate) fn forget(migration: MigrationId) -> String {
     format!("DELETE FROM drover.watchdog WHERE migration = '{migration}'")
 }
 
-/// A migration's row.
-pub(crate) async fn read(
-    session: &mut Session,
-    migration: MigrationId,
-) -> Result<Option<Deadline>, Error> {
+/// Asks for a migration's row.
+pub(crate) fn row(migration: MigrationId) -> Question<(i64, i64)> {
     let sql = format!(
         "SELECT frozen_at_unix_ms, thaw_at_unix_ms FROM drover.watchdog \
          WHERE migration = '{migration}'"
     );
-    let rows: Vec<(i64, i64)> = session.rows("reading the ledger", &sql).await?;
-    let row = rows.into_iter().next();
-    Ok(row.map(|(frozen_at_unix_ms, thaw_at_unix_ms)| Deadline {
-        frozen_at_unix_ms,
-        thaw_at_unix_ms,
-    }))
+    Question::new("reading the ledger", sql)
 }
 
-/// Makes the event where it is missing or of another version. Answers whether the server's
-/// scheduler runs it.
-pub(crate) async fn ensure(session: &mut Session) -> Result<bool, Error> {
-    if session.about().flavour == Flavour::MySql {
-        return Ok(false);
-    }
+/// What the row says.
+pub(crate) fn deadline(rows: Vec<(i64, i64)>) -> Option<Deadline> {
+    rows.into_iter()
+        .next()
+        .map(|(frozen_at_unix_ms, thaw_at_unix_ms)| Deadline { frozen_at_unix_ms, thaw_at_unix_ms })
+}
+
+/// Asks a MariaDB server whether its scheduler runs, and for the version of its event.
+pub(crate) fn there() -> Question<(bool, Option<String>)> {
+    let sql = "SELECT @@event_scheduler = 'ON', (SELECT comment FROM mysql.event \
+               WHERE db = 'drover' AND name = 'watchdog' AND status = 'ENABLED')";
+    Question::new("looking for the watchdog", sql)
+}
+
+/// Makes the event where it is missing or of another version than is `there`.
+pub(crate) async fn ensure(session: &mut Session, there: Option<&str>) -> Result<(), Error> {
     let gone: Vec<String> = GONE.iter().map(u16::to_string).collect();
     let body = BODY.replace("{gone}", &gone.join(", "));
     let version = blake3::hash(body.as_bytes()).to_hex();
-    let sql = "SELECT @@event_scheduler = 'ON', (SELECT comment FROM mysql.event \
-               WHERE db = 'drover' AND name = 'watchdog' AND status = 'ENABLED')";
-    let (runs, there): (bool, Option<String>) =
-        session.one("looking for the watchdog", sql).await?;
-    if there.as_deref() != Some(version.as_str()) {
+    if there != Some(version.as_str()) {
         let sql = format!(
             "CREATE OR REPLACE EVENT drover.watchdog ON SCHEDULE EVERY 1 SECOND \
              ON COMPLETION PRESERVE ENABLE COMMENT '{version}' DO {body}"
         );
         session.run("making the watchdog", &sql).await?;
     }
-    Ok(runs)
+    Ok(())
 }
 
 /// Whether the event can run all that this undo needs.

@@ -85,6 +85,8 @@ async fn each_right_is_needed() {
     for right in rights.split(", ") {
         for end in ends {
             end.execute(&format!("REVOKE {right} ON *.* FROM {name}")).await.unwrap();
+            // A connection that is kept has the rights of when it was made.
+            end.execute(&format!("KILL USER '{}'", account.0)).await.unwrap();
         }
         match lived(pair).await {
             Ok(()) => not_needed.push(right),

@@ -149,6 +149,7 @@ impl Record {
         session: &mut Session,
         database: &str,
     ) -> Result<(), Error> {
+        session.has_selected();
         session.run(PUTTING_BACK, &format!("USE {}", ident(database))).await?;
         for frame in self.frames.iter().take(self.broken_views) {
             self.make(session, frame).await?;
@@ -186,6 +187,7 @@ impl Record {
             "USE {name}; ALTER DATABASE {name} CHARACTER SET {charset} COLLATE {collation}",
             name = ident(to),
         );
+        session.has_selected();
         session.run(PUTTING_BACK, &select).await?;
         for frame in frames {
             self.make(session, frame).await?;

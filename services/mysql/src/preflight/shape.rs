@@ -5,7 +5,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
-    Error, Flavour, Session, guard,
+    Error, Flavour, Session,
+    foreign_keys::foreign_keys,
     ident::{ident, literals},
     preflight::{
         facts::{Database, Places, Trigger, Wide},
@@ -283,7 +284,7 @@ pub(crate) async fn objects(
     }
     let list: Vec<String> = into.keys().cloned().collect();
     let list: Vec<&str> = list.iter().map(String::as_str).collect();
-    for key in guard::foreign_keys(session, &list).await? {
+    for key in foreign_keys(session, &list).await? {
         if let Some(database) = into.get_mut(&key.database) {
             let place = format!("a foreign key of {}", ident(&key.table));
             refer(database, key.other, &place, true);

@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use drover_schemas::Code;
 
 use crate::{
-    Error, Server, Session, guard,
+    Error, Server, Session,
+    foreign_keys::{ForeignKey, foreign_keys},
+    guard,
     ident::{ident, literals},
     preflight::{
         accounts::{Rows, logins},
@@ -197,8 +199,8 @@ impl Source {
         for some in names.chunks(NAMES_A_BODY_QUERY) {
             found.extend(guard::foreign_bodies(session, some, &definers).await?);
         }
-        let keys = guard::foreign_keys(session, &names).await?;
-        found.extend(keys.iter().filter_map(guard::ForeignKey::follows));
+        let keys = foreign_keys(session, &names).await?;
+        found.extend(keys.iter().filter_map(ForeignKey::follows));
         let told = |(database, what): (String, String)| {
             let what = format!("{}: {}: {what}", self.server.name(), ident(&database));
             of_database(Code::ForeignWriter, true, &database, what)
