@@ -140,7 +140,8 @@ impl Server {
         self.session().await
     }
 
-    /// The id of a session that is newer than everything that happened before this call.
+    /// The id of a session that is newer than everything that happened before this call, as the server
+    /// has greeted it.
     pub(crate) async fn newest_id(&self) -> Result<u64, Error> {
         let conn = self.connect(self.driver_options()?).await?;
         let id = conn.id();
