@@ -11,7 +11,10 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use async_nats::jetstream::consumer::{self, AckPolicy, DeliverPolicy};
+use async_nats::jetstream::{
+    self,
+    consumer::{self, AckPolicy, DeliverPolicy},
+};
 use chrono::{DateTime, Utc};
 use drover_schemas::{CampaignName, streams, subjects};
 use futures::{Stream, StreamExt as _, stream};
@@ -27,9 +30,9 @@ use crate::{
     record::{self, Recorded},
 };
 
-/// How many events are asked for ahead: enough to keep the connection full, some hundred
-/// kilobytes of memory.
-const AHEAD_MAX: usize = 2_000;
+/// How many events are asked for ahead: enough that the server sends while what came is being
+/// folded; some megabytes of memory.
+const AHEAD_MAX: usize = 4_000;
 /// How long the server keeps a consumer that nobody asks.
 const CONSUMER_KEPT: Duration = Duration::from_secs(60);
 /// Between attempts to go on after a loss; doubled each time.
@@ -141,6 +144,8 @@ struct Follower {
 
 struct Source {
     pull: Pull,
+    /// Lent to each message while its place is read: a clone costs more than that.
+    context: Option<jetstream::Context>,
     consumer: String,
     /// The consumer's numbering of what it delivered.
     delivered: u64,
@@ -267,7 +272,8 @@ impl Follower {
         let info: consumer::Info = self.bus.api(&subject, &request, &doing).await?;
         let pull = Pull::open(&self.bus, &self.stream, &name).await?;
         let begins_at_last = self.last > 0;
-        self.source = Some(Source { pull, consumer: name, delivered: 0, begins_at_last });
+        let context = Some(self.bus.context().clone());
+        self.source = Some(Source { pull, context, consumer: name, delivered: 0, begins_at_last });
         self.pause = PAUSE_MIN;
         Ok(!self.caught_up && (info.num_pending == 0 || known >= target))
     }
@@ -294,6 +300,10 @@ impl Follower {
         }
         let Some(message) = source.pull.next().await? else { return Ok(None) };
         let lost = |reason: String| Lost { reason, is_gone: false };
+        let Some(context) = source.context.take() else {
+            return Err(lost("the place of the last message was not read".to_owned()));
+        };
+        let message = jetstream::Message { message, context };
         let (sequence, delivered, pending, stored_at) = match message.info() {
             Ok(info) => (
                 info.stream_sequence,
@@ -303,6 +313,8 @@ impl Follower {
             ),
             Err(error) => return Err(lost(error.to_string())),
         };
+        let jetstream::Message { message, context } = message;
+        source.context = Some(context);
         if delivered != source.delivered + 1 {
             return Err(lost(format!("delivery {delivered} came after {}", source.delivered)));
         }

@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use async_nats::{Message, StatusCode, Subscriber, jetstream};
+use async_nats::{Message, StatusCode, Subscriber};
 use futures::StreamExt as _;
 use serde_json::json;
 use tokio::{
@@ -92,7 +92,7 @@ impl Pull {
 
     /// The next message; nothing when there is room to ask for more. May be dropped while it
     /// waits without losing a message.
-    pub(crate) async fn next(&mut self) -> Result<Option<jetstream::Message>, Lost> {
+    pub(crate) async fn next(&mut self) -> Result<Option<Message>, Lost> {
         let silent_at = self.last_sign + SILENCE_MAX;
         let message = tokio::select! {
             biased;
@@ -113,7 +113,7 @@ impl Pull {
     }
 
     /// What has arrived already and was not taken.
-    pub(crate) async fn rest(mut self) -> Vec<jetstream::Message> {
+    pub(crate) async fn rest(mut self) -> Vec<Message> {
         let mut rest = Vec::new();
         // From here on nothing is delivered any more, and the stream ends with what there is.
         if self.subscriber.unsubscribe().await.is_ok() {
@@ -126,11 +126,10 @@ impl Pull {
         rest
     }
 
-    fn take(&mut self, message: Message) -> Result<Option<jetstream::Message>, Lost> {
+    fn take(&mut self, message: Message) -> Result<Option<Message>, Lost> {
         let Some(status) = message.status.filter(|status| *status != StatusCode::OK) else {
             self.outstanding = self.outstanding.saturating_sub(1);
-            let context = self.bus.context().clone();
-            return Ok(Some(jetstream::Message { message, context }));
+            return Ok(Some(message));
         };
         match status {
             StatusCode::IDLE_HEARTBEAT => Ok(None),

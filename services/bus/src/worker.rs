@@ -207,7 +207,8 @@ impl<'a> Source<'a> {
         if pull.outstanding() <= AHEAD / 2 {
             pull.ask(AHEAD - pull.outstanding()).await?;
         }
-        pull.next().await
+        let message = pull.next().await?;
+        Ok(message.map(|message| Message { message, context: self.bus.context().clone() }))
     }
 
     /// Makes the consumer again where it was deleted.
@@ -222,7 +223,7 @@ impl<'a> Source<'a> {
     pub(crate) async fn close(self) {
         let Some(pull) = self.pull else { return };
         for message in pull.rest().await {
-            give_back(&message, None).await;
+            give_back(&Message { message, context: self.bus.context().clone() }, None).await;
         }
     }
 }

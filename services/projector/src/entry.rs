@@ -7,7 +7,7 @@ use drover_schemas::{
     MigrationId,
     v1::{MigrationPlanned, StepFailed, migration_event::Event},
 };
-use rusqlite::{OptionalExtension as _, Row, Transaction, params};
+use rusqlite::{OptionalExtension as _, Row, Statement, Transaction, params};
 
 use crate::{
     Error,
@@ -18,7 +18,7 @@ use crate::{
 /// A migration's state, and what the views want to know beyond it.
 #[derive(Debug)]
 pub(crate) struct Entry {
-    number: i64,
+    row: MigrationRow,
     /// Trimmed.
     pub(crate) migration: Migration,
     /// Where it is counted: wave, source and destination.
@@ -35,10 +35,21 @@ pub(crate) struct Entry {
     signature: Option<String>,
 }
 
+/// Where it is written.
+#[derive(Debug)]
+enum MigrationRow {
+    /// Nowhere yet; of this database.
+    New { database: String },
+    /// In this row.
+    Numbered(i64),
+}
+
 const INSERT: &str = "
-INSERT INTO migration (campaign, id, database, source, destination, wave, phase, state, holds_slot,
-    waits_for, revision, at, run, attempt, switched)
-VALUES (?1, ?2, ?3, ?4, ?5, ?6, '', '', 0, '', 0, 0, 0, 0, 0)";
+INSERT INTO migration (number, phase, state, holds_slot, waits_for, revision, at, run, attempt,
+    switched, expires_at, frozen_since, frozen_ms, code, signature, thaw_at, rollback, campaign, id,
+    database, wave, source, destination)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20,
+    ?21, ?22, ?23)";
 
 const UPDATE: &str = "
 UPDATE migration SET phase = ?2, state = ?3, holds_slot = ?4, waits_for = ?5, revision = ?6,
@@ -52,28 +63,15 @@ SELECT number, state, revision, at, run, switched, expires_at, wave, source, des
 FROM migration WHERE campaign = ?1 AND id = ?2";
 
 impl Entry {
-    /// A migration that was just planned; its row is inserted.
-    pub(crate) fn insert(
-        transaction: &Transaction<'_>,
-        campaign: i64,
-        id: MigrationId,
-        mut migration: Migration,
-    ) -> Result<Self, Error> {
-        let MigrationPlanned { database, source, destination, wave, .. } = &migration.planned;
-        transaction.prepare_cached(INSERT)?.execute(params![
-            campaign,
-            id.uuid().as_bytes(),
-            database,
-            source,
-            destination,
-            wave
-        ])?;
-        let names = [wave.as_str().into(), source.as_str().into(), destination.as_str().into()];
+    /// A migration that was just planned, and has no row yet.
+    pub(crate) fn begin(mut migration: Migration) -> Self {
+        let MigrationPlanned { database, source, destination, wave, .. } =
+            std::mem::take(&mut migration.planned);
         state::trim(&mut migration);
-        Ok(Self {
-            number: transaction.last_insert_rowid(),
+        Self {
+            row: MigrationRow::New { database },
             migration,
-            names,
+            names: [wave.into(), source.into(), destination.into()],
             counted: None,
             changed: true,
             frozen_since: None,
@@ -81,7 +79,7 @@ impl Entry {
             frozen_ms: None,
             code: None,
             signature: None,
-        })
+        }
     }
 
     /// The migration as its row has it.
@@ -109,7 +107,7 @@ impl Entry {
         };
         let migration = kept.restore()?;
         Ok(Self {
-            number: row.get(0)?,
+            row: MigrationRow::Numbered(row.get(0)?),
             names: [row.get(7)?, row.get(8)?, row.get(9)?],
             counted: Some(Place::of(&migration)),
             migration,
@@ -122,12 +120,43 @@ impl Entry {
         })
     }
 
-    /// Writes what has changed.
-    pub(crate) fn store(&mut self, transaction: &Transaction<'_>) -> Result<(), Error> {
+    /// Writes it, into a row of its own where it has none yet.
+    pub(crate) fn store(
+        &mut self,
+        transaction: &Transaction<'_>,
+        campaign: i64,
+        id: MigrationId,
+    ) -> Result<(), Error> {
+        let (statement, number) = match &self.row {
+            MigrationRow::New { .. } => (INSERT, None),
+            MigrationRow::Numbered(number) => (UPDATE, Some(*number)),
+        };
+        let mut statement = transaction.prepare_cached(statement)?;
+        let place = self.bind(&mut statement, number)?;
+        if let MigrationRow::New { database } = &self.row {
+            let [wave, source, destination] = &self.names;
+            statement.raw_bind_parameter(18, campaign)?;
+            statement.raw_bind_parameter(19, id.uuid().as_bytes())?;
+            statement.raw_bind_parameter(20, database)?;
+            statement.raw_bind_parameter(21, wave)?;
+            statement.raw_bind_parameter(22, source)?;
+            statement.raw_bind_parameter(23, destination)?;
+        }
+        statement.raw_execute()?;
+        if number.is_none() {
+            self.row = MigrationRow::Numbered(transaction.last_insert_rowid());
+        }
+        self.counted = Some(place);
+        self.changed = false;
+        Ok(())
+    }
+
+    /// What both statements write.
+    fn bind(&self, statement: &mut Statement<'_>, number: Option<i64>) -> Result<Place, Error> {
         let kept = Kept::of(&self.migration);
         let place = Place::of(&self.migration);
-        transaction.prepare_cached(UPDATE)?.execute(params![
-            self.number,
+        let values = params![
+            number,
             place.phase,
             kept.phase,
             place.holds_slot,
@@ -144,10 +173,11 @@ impl Entry {
             self.signature,
             self.thaw_at,
             kept.rollback
-        ])?;
-        self.counted = Some(place);
-        self.changed = false;
-        Ok(())
+        ];
+        for (parameter, value) in (1..).zip(values) {
+            statement.raw_bind_parameter(parameter, value)?;
+        }
+        Ok(place)
     }
 
     /// Notes what an event, which the state has taken in, says beyond the state. When it is an

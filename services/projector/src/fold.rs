@@ -118,7 +118,7 @@ impl<'a> Fold<'a> {
             if entry.changed {
                 let now = Place::of(&entry.migration);
                 self.tally.moved(&entry.names, entry.counted, now);
-                entry.store(self.transaction)?;
+                entry.store(self.transaction, self.row.id, id)?;
             }
             if !is_on_its_way(&entry.migration) {
                 place.remove();
@@ -160,8 +160,10 @@ impl<'a> Fold<'a> {
                 }
             }
         };
-        self.changed.push(id);
         let entry = place.into_mut();
+        if !entry.changed {
+            self.changed.push(id);
+        }
         let [_, source, destination] = &entry.names;
         if !recorded.history.is_between(source, destination) {
             return Ok(Err(FOREIGN.to_owned()));
@@ -189,8 +191,7 @@ impl<'a> Fold<'a> {
         let at_unix_ms = recorded.event.time.timestamp_millis();
         match Migration::begin(Fact { revision: recorded.sequence, at_unix_ms, event }) {
             Ok(migration) => {
-                let entry = Entry::insert(self.transaction, self.row.id, id, migration)?;
-                self.warm.insert((self.row.id, id), entry);
+                self.warm.insert((self.row.id, id), Entry::begin(migration));
                 self.changed.push(id);
                 Ok(Ok(()))
             }

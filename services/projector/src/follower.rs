@@ -21,6 +21,8 @@ use crate::{BATCH_EVENTS_MAX, Error, Position, Projection, now_unix_ms, service:
 const SIGNAL_INTERVAL: Duration = Duration::from_secs(1);
 /// Before following is tried again after an error of the bus.
 const BUS_PAUSE: Duration = Duration::from_secs(2);
+/// How many events are taken over from the bus at once, at most.
+const PIECE_EVENTS_MAX: usize = 512;
 /// The kind of the signals.
 const SIGNAL_KIND: &str = "progress";
 
@@ -88,8 +90,8 @@ impl Follower {
             })
             .await?;
         let items = self.bus.follow(&self.campaign, From::Sequence(position.sequence));
-        let mut batches = items.ready_chunks(BATCH_EVENTS_MAX);
-        let mut waiting: Option<Vec<Item>> = None;
+        let mut pieces = items.ready_chunks(PIECE_EVENTS_MAX);
+        let mut batch: Vec<Item> = Vec::new();
         let mut is_folding = false;
         let mut progress = Progress::new();
         loop {
@@ -100,22 +102,25 @@ impl Follower {
                     folded?;
                     progress.has_changed = true;
                 }
-                batch = batches.next(), if waiting.is_none() => {
-                    let Some(batch) = batch else { return Ok(End::OtherLog) };
-                    let batch = batch.into_iter().collect::<Result<Vec<Item>, _>>()?;
-                    if !is_same_log(&mut position, &batch) {
+                piece = pieces.next(), if batch.len() < BATCH_EVENTS_MAX => {
+                    let Some(piece) = piece else { return Ok(End::OtherLog) };
+                    let piece = piece.into_iter().collect::<Result<Vec<Item>, _>>()?;
+                    if !is_same_log(&mut position, &piece) {
                         return Ok(End::OtherLog);
                     }
-                    progress.is_caught_up |= batch.contains(&Item::CaughtUp);
-                    waiting = Some(batch);
+                    progress.is_caught_up |= piece.contains(&Item::CaughtUp);
+                    batch.extend(piece);
                 }
                 () = sleep_until(progress.next), if progress.is_due() && !is_folding => {
                     self.tell_progress().await;
                     progress.told();
                 }
             }
-            if !is_folding && let Some(batch) = waiting.take() {
-                folding.0 = Some(self.fold(batch)).into();
+            // Of the past only full batches: nobody is answered from it before its end, and the
+            // more of a migration's events come together, the less often its row is written.
+            let is_due = progress.is_caught_up || batch.len() >= BATCH_EVENTS_MAX;
+            if !is_folding && is_due && !batch.is_empty() {
+                folding.0 = Some(self.fold(std::mem::take(&mut batch))).into();
                 is_folding = true;
             }
         }
@@ -182,9 +187,9 @@ impl Folding {
 }
 
 /// Whether the first item is the event that the tables hold last. Looked at once.
-fn is_same_log(position: &mut Position, batch: &[Item]) -> bool {
+fn is_same_log(position: &mut Position, piece: &[Item]) -> bool {
     let Position { sequence, event_id } = std::mem::take(position);
-    match batch.first() {
+    match piece.first() {
         Some(Item::Event(recorded)) if sequence > 0 => {
             recorded.sequence == sequence && recorded.event.id.to_string() == event_id
         }

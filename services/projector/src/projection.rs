@@ -17,8 +17,9 @@ use rusqlite::{Connection, OptionalExtension as _, TransactionBehavior, params};
 
 use crate::{Error, entry::Entry, fold::Fold, schema, view};
 
-/// How many events a transaction takes in at most: enough that its own cost vanishes.
-pub const BATCH_EVENTS_MAX: usize = 8192;
+/// How many events a transaction takes in at most: about all events of a thousand migrations in
+/// flight, so that a rebuild writes the row of each only a few times; some 10 MB of memory.
+pub const BATCH_EVENTS_MAX: usize = 16_384;
 /// How many states stay in memory between two batches. Past it all are read again when needed.
 const WARM_MAX: usize = 100_000;
 

@@ -30,6 +30,10 @@ const STATEMENTS_MAX: usize = 64;
 /// levels of the indexes of a million migrations.
 const CACHE_KIB: i64 = 64 << 10;
 
+/// After how many pages in the write-ahead log they are carried over into the file, which waits for
+/// the disk: several batches' worth, 32 MB.
+const CHECKPOINT_PAGES: i64 = 8 << 10;
+
 const TABLES: &str = "
 CREATE TABLE campaign (
     id INTEGER PRIMARY KEY,
@@ -262,6 +266,7 @@ fn prepare(connection: &Connection) -> Result<(), Error> {
     connection.busy_timeout(BUSY_WAIT)?;
     connection.pragma_update(None, "synchronous", "NORMAL")?;
     connection.pragma_update(None, "cache_size", -CACHE_KIB)?;
+    connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
     Ok(())
 }

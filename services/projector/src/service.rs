@@ -5,8 +5,8 @@
 //! 2. Each campaign has a follower of its own. It goes on at the last event that the tables
 //!    hold, and first makes sure that this is still the event there: a log that was put back to
 //!    an older copy and went on differently is folded from its beginning.
-//! 3. Reading next messages and folding the last ones go side by side; a follower has at most
-//!    two batches in memory.
+//! 3. Reading next messages and folding the last ones go side by side: what comes while a batch
+//!    is folded is the next one. A follower has at most two batches in memory.
 //! 4. A question opens the file anew: it sees the tables as the last batch left them, also after
 //!    the file was made anew, and never waits for the fold, nor the fold for it.
 //! 5. A file that was deleted while the service runs is made and folded anew.
