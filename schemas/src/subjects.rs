@@ -109,6 +109,11 @@ pub fn events_about(campaign: &CampaignName, aggregate: Aggregate) -> String {
     }
 }
 
+/// All events of the migrations from one source.
+pub fn events_from(campaign: &CampaignName, source: &ServerName) -> String {
+    format!("drover.events.{campaign}.*.{source}.*")
+}
+
 /// All events of one campaign: its own, and its migrations'.
 pub fn events_of(campaign: &CampaignName) -> [String; 2] {
     [event(campaign, &History::Campaign), format!("drover.events.{campaign}.*.*.*")]

@@ -16,7 +16,7 @@ use async_nats::jetstream::{
     consumer::{self, AckPolicy, DeliverPolicy},
 };
 use chrono::{DateTime, Utc};
-use drover_schemas::{CampaignName, streams, subjects};
+use drover_schemas::{CampaignName, ServerName, streams, subjects};
 use futures::{Stream, StreamExt as _, stream};
 use serde_json::json;
 use tokio::time::{Instant, sleep};
@@ -89,6 +89,12 @@ impl Bus {
         follower.patience = Some(PATIENCE);
         follower.until = until;
         follower.items()
+    }
+
+    /// The events of a campaign's migrations from one source, up to the last one there is at the
+    /// time of the call: a small part of a large campaign's.
+    pub fn replay_from(&self, campaign: &CampaignName, source: &ServerName) -> Items {
+        self.replay_on(campaign, subjects::events_from(campaign, source))
     }
 
     /// As [`Bus::replay`], of the events on some subjects only.

@@ -3,10 +3,11 @@
 
 use std::collections::HashMap;
 
-use drover_bus::{Bus, From, Item};
+use drover_bus::{Bus, From, Item, Items};
 use drover_lifecycle::{Fact, Migration, Phase};
 use drover_schemas::{
-    CampaignName, Code, Failure, MigrationId, subjects::Aggregate, v1::migration_event::Event,
+    CampaignName, Code, Failure, MigrationId, ServerName, subjects::Aggregate,
+    v1::migration_event::Event,
 };
 use futures::TryStreamExt as _;
 
@@ -50,8 +51,23 @@ impl Standing {
 /// # Errors
 /// The bus's; [`Code::EventUndecodable`] for a history that cannot be folded.
 pub async fn standing(bus: &Bus, campaign: &CampaignName) -> Result<Vec<Standing>, Failure> {
+    fold(campaign, bus.replay(campaign, From::Start, None)).await
+}
+
+/// Reads the histories of a campaign's migrations from one source.
+///
+/// # Errors
+/// As [`standing`].
+pub async fn standing_from(
+    bus: &Bus,
+    campaign: &CampaignName,
+    source: &ServerName,
+) -> Result<Vec<Standing>, Failure> {
+    fold(campaign, bus.replay_from(campaign, source)).await
+}
+
+async fn fold(campaign: &CampaignName, mut items: Items) -> Result<Vec<Standing>, Failure> {
     let mut known: HashMap<MigrationId, Standing> = HashMap::new();
-    let mut items = bus.replay(campaign, From::Start, None);
     while let Some(item) = items.try_next().await? {
         let Item::Event(recorded) = item else { continue };
         let Aggregate::Migration(id) = recorded.aggregate() else { continue };

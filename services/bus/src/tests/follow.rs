@@ -130,6 +130,36 @@ async fn a_history_is_of_the_servers_it_was_planned_with_whoever_came_first() {
     assert_eq!(read, [second, third]);
 }
 
+#[tokio::test]
+async fn one_sources_histories_are_read_without_the_others() {
+    let bus = shared().bus().await;
+    let campaign = new_campaign(&bus).await;
+    bus.append(&campaign, &History::Campaign, 0, &event(0)).await.unwrap();
+    let mut of_source = Vec::new();
+    for (number, source) in [(1, "source"), (2, "other"), (3, "source")] {
+        let (id, destination) = (migration(&campaign, &number.to_string()), "source");
+        let planned = MigrationPlanned {
+            source: source.to_owned(),
+            destination: destination.to_owned(),
+            ..MigrationPlanned::default()
+        };
+        let history = History::of(id, &planned).unwrap();
+        let sequence = bus.append(&campaign, &history, 0, &event(number)).await.unwrap();
+        if source == "source" {
+            of_source.push(sequence);
+        }
+    }
+    let items = bus.replay_from(&campaign, &"source".parse().unwrap());
+    let read: Vec<u64> = items
+        .map(|item| match item.unwrap() {
+            Item::Event(recorded) => recorded.sequence,
+            other => panic!("{other:?}"),
+        })
+        .collect()
+        .await;
+    assert_eq!(read, of_source);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn following_goes_on_over_a_killed_server_without_a_gap() {
     let server = Server::start();

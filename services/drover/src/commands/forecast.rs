@@ -21,7 +21,7 @@ use drover_lifecycle::{
 };
 use drover_projector::render;
 use drover_schemas::{
-    CampaignName, Code, Failure, subjects::Aggregate, v1, v1::migration_event::Event,
+    CampaignName, Code, Failure, ServerName, subjects::Aggregate, v1, v1::migration_event::Event,
 };
 use futures::TryStreamExt as _;
 use serde::Serialize;
@@ -31,7 +31,7 @@ use super::{pause::answering, print, print_json};
 use crate::{
     context::{Context, campaign_state},
     report::Trouble,
-    standing::{Standing, standing},
+    standing::{Standing, standing, standing_from},
 };
 
 #[derive(Debug, clap::Args)]
@@ -68,9 +68,8 @@ const LARGEST_MAX: usize = 3;
 pub async fn run(config: &Path, args: Args) -> Result<(), Trouble> {
     let Args { campaign, json } = args;
     let context = Context::of(config, "forecast", &campaign).await?;
-    let running = of_running(&context, &campaign).await?;
-    let foreseen = match running {
-        Some(forecast) => Some(Foreseen { forecast, rehearsed: Vec::new(), largest: Vec::new() }),
+    let foreseen = match of_running(&context, &campaign).await? {
+        Some(foreseen) => Some(foreseen),
         None => of_rehearsal(&context, &campaign).await?,
     };
     if json {
@@ -102,14 +101,24 @@ pub async fn run(config: &Path, args: Args) -> Result<(), Trouble> {
     Ok(())
 }
 
-/// What the active orchestrator foresees.
+/// What the active orchestrator foresees. Of the whole log, which is long, only the histories of the
+/// sources are read that may be the last.
 async fn of_running(
     context: &Context,
     campaign: &CampaignName,
-) -> Result<Option<v1::Forecast>, Failure> {
+) -> Result<Option<Foreseen>, Failure> {
     let Some(status) = answering(&context.bus).await? else { return Ok(None) };
     let known = status.campaigns.into_iter().find(|known| known.campaign == campaign.as_str());
-    Ok(known.and_then(|known| known.forecast))
+    let Some(forecast) = known.and_then(|known| known.forecast) else { return Ok(None) };
+    let mut left = Vec::new();
+    for tail in &forecast.tail {
+        let source = tail.host.parse::<ServerName>();
+        let source = source.map_err(|e| Failure::new(Code::EventUndecodable, e.to_string()))?;
+        left.extend(standing_from(&context.bus, campaign, &source).await?);
+    }
+    left.retain(|one| !one.migration.has_ended());
+    let largest = largest(&left, &forecast.tail);
+    Ok(Some(Foreseen { forecast, rehearsed: Vec::new(), largest }))
 }
 
 /// What the rehearsal lets foresee of what still waits for its turn.

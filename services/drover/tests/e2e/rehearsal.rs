@@ -88,6 +88,7 @@ async fn a_rehearsal_names_what_would_fail_and_no_customer_notices() {
     at_rest(&world).await;
     let said = world.ok(&["forecast", CAMPAIGN]).await;
     assert!(said.contains("as rehearsed"), "{said}");
+    assert!(said.contains("last may be src-1 (100 %)\n    sound of 3.0 MB\n"), "{said}");
     world.destination().execute(&writes("OFF")).await.unwrap();
     world.ok(&["start", CAMPAIGN]).await;
     for late in [&["rehearse", CAMPAIGN][..], &["retry", REHEARSAL, "--all"]] {

@@ -85,12 +85,12 @@ impl World {
     /// The inventory of all rows.
     pub fn inventory(&self) -> PathBuf {
         let mut writer = csv::Writer::from_writer(Vec::new());
-        let header = ["database", "source", "destination", "host_names", "wave", "owner"];
+        let header = ["database", "source", "destination", "host_names", "wave", "owner", "bytes"];
         writer.write_record(header).unwrap();
-        for Row { site, host_name, owner } in &self.rows {
-            writer
-                .write_record([&site.database, "src-1", "dst-1", host_name, "w1", owner])
-                .unwrap();
+        for (n, Row { site, host_name, owner }) in self.rows.iter().enumerate() {
+            let bytes = (1_000_000 * (n + 1)).to_string();
+            let row = [&site.database, "src-1", "dst-1", host_name, "w1", owner, &bytes];
+            writer.write_record(row).unwrap();
         }
         self.write("inventory.csv", &writer.into_inner().unwrap())
     }
