@@ -126,6 +126,8 @@ pub struct World {
     pub can_fill: bool,
     /// The library by which clocks can be made to jump, where it is installed.
     pub faketime: Option<PathBuf>,
+    /// The services' processes that were begun.
+    clocked: Mutex<Vec<u32>>,
     /// The cluster's servers but the fleet's own, and the ways between all of them; none where
     /// the fleet's own is alone.
     pub cluster: Option<(Vec<Nats>, Cluster)>,
@@ -134,6 +136,21 @@ pub struct World {
     config: PathBuf,
     /// The servers.
     pub fleet: Fleet,
+}
+
+/// libfaketime keeps two files in shared memory for each process, and leaves them where it is killed
+/// (Debian 12's has no setting against that).
+impl Drop for World {
+    fn drop(&mut self) {
+        let pids =
+            std::mem::take(&mut *self.clocked.lock().unwrap_or_else(PoisonError::into_inner));
+        for pid in pids {
+            for name in [format!("faketime_shm_{pid}"), format!("sem.faketime_sem_{pid}")] {
+                // Most are not there: a process that ends by itself takes its own away.
+                let _ = fs::remove_file(Path::new("/dev/shm").join(name));
+            }
+        }
+    }
 }
 
 impl World {
@@ -185,6 +202,7 @@ impl World {
             store,
             can_fill,
             faketime,
+            clocked: Mutex::default(),
             cluster,
             drover,
             config,
@@ -227,10 +245,11 @@ impl World {
                 .env("LD_PRELOAD", library)
                 .env("FAKETIME_TIMESTAMP_FILE", self.clock(service))
                 .env("FAKETIME_CACHE_DURATION", "1")
-                .env("FAKETIME_DONT_FAKE_MONOTONIC", "1")
-                .env("FAKETIME_DISABLE_SHM", "1");
+                .env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
         }
-        *process = Some(self.fleet.bed.spawn(&format!("drover-{}", service.name), command)?);
+        let begun = self.fleet.bed.spawn(&format!("drover-{}", service.name), command)?;
+        self.clocked.lock().unwrap_or_else(PoisonError::into_inner).push(begun.pid());
+        *process = Some(begun);
         Ok(())
     }
 
