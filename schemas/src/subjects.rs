@@ -67,13 +67,12 @@ impl History {
         planned: Option<&MigrationPlanned>,
         event: &migration_event::Event,
     ) -> bool {
+        let Self::Migration { id, source, .. } = self else { return false };
         match (planned, event) {
             (Some(planned), _) => self.is_between(&planned.source, &planned.destination),
             (None, migration_event::Event::MigrationPlanned(planned)) => {
-                let is_its_own =
-                    |id, source| id == MigrationId::new(campaign, source, &planned.database);
-                matches!(self, Self::Migration { id, source, .. } if is_its_own(*id, source))
-                    && self.is_between(&planned.source, &planned.destination)
+                self.is_between(&planned.source, &planned.destination)
+                    && *id == MigrationId::new(campaign, source, &planned.database)
             }
             (None, _) => false,
         }

@@ -71,7 +71,7 @@ impl Keep {
         taken
     }
 
-    /// Keeps one that the server has reset.
+    /// Keeps one that is as a server makes it: new, or reset.
     pub(crate) fn put(self: &Arc<Self>, conn: Conn, made: Instant) {
         let runtime = Handle::current().id();
         let kept = Kept { conn, made, used: Instant::now(), runtime };

@@ -17,6 +17,7 @@ use crate::{
     Flavour,
     ident::ident,
     listing::Relation,
+    quotes::lines_outside_quotes,
     tokens::{Kind, Token, tokens},
 };
 
@@ -75,7 +76,7 @@ type Columns = Vec<String>;
 fn pointed_to<'d>(definitions: impl Iterator<Item = &'d String>) -> BTreeMap<String, Vec<Columns>> {
     let mut found: BTreeMap<String, Vec<Columns>> = BTreeMap::new();
     for definition in definitions.filter(|text| text.contains(" FOREIGN KEY (")) {
-        for line in lines(definition) {
+        for line in lines_outside_quotes(definition) {
             if let Item::ForeignKey { table, theirs, .. } = Item::read(line) {
                 found.entry(table).or_default().push(theirs);
             }
@@ -87,7 +88,7 @@ fn pointed_to<'d>(definitions: impl Iterator<Item = &'d String>) -> BTreeMap<Str
 /// The definition without the keys that come later, and these as the clauses of an ALTER TABLE; none
 /// where all stay.
 fn split(definition: &str, pointed_to: &[Columns]) -> Option<(String, String)> {
-    let lines = lines(definition);
+    let lines = lines_outside_quotes(definition);
     let [head, items @ .., end] = lines.as_slice() else { return None };
     if !head.starts_with("CREATE TABLE ") || !head.ends_with(" (") || !end.starts_with(") ENGINE=")
     {
@@ -218,28 +219,6 @@ fn columns(tokens: &[Token], open: usize) -> Columns {
         }
     }
     found
-}
-
-/// The lines of a definition: a name may have line ends, which end none.
-fn lines(definition: &str) -> Vec<&str> {
-    let (mut lines, mut begins, mut quote, mut escaped) = (Vec::new(), 0, None, false);
-    for (at, c) in definition.char_indices() {
-        match quote {
-            Some(_) if escaped => escaped = false,
-            Some('\'') if c == '\\' => escaped = true,
-            // A doubled quote closes and opens again, which comes to the same.
-            Some(open) if c == open => quote = None,
-            Some(_) => {}
-            None if matches!(c, '\'' | '`') => quote = Some(c),
-            None if c == '\n' => {
-                lines.push(&definition[begins..at]);
-                begins = at + 1;
-            }
-            None => {}
-        }
-    }
-    lines.push(&definition[begins..]);
-    lines
 }
 
 #[cfg(test)]

@@ -56,6 +56,7 @@ pub mod preflight;
 pub mod privileges;
 mod programs;
 mod questions;
+mod quotes;
 mod ranges;
 mod refusals;
 pub mod retire;

@@ -20,6 +20,7 @@ use crate::{
     ident::{ident, literal, literals},
     precedence::is_exact,
     privileges::{Grantee, Held, Target},
+    quotes::find_outside_quotes,
 };
 
 /// From this version the binary log's state is asked for by its new name only.
@@ -196,28 +197,10 @@ pub(crate) async fn kept(session: &mut Session, grantee: &Grantee) -> Result<Opt
 pub(crate) fn without_default_roles(definition: &str) -> String {
     const CLAUSE: &str = " DEFAULT ROLE ";
     const NEXT: &str = " REQUIRE ";
-    let Some(start) = outside_quotes(definition, CLAUSE) else { return definition.to_owned() };
+    let Some(start) = find_outside_quotes(definition, CLAUSE) else { return definition.to_owned() };
     let (before, clause) = definition.split_at(start);
-    let end = outside_quotes(clause, NEXT).unwrap_or(clause.len());
+    let end = find_outside_quotes(clause, NEXT).unwrap_or(clause.len());
     format!("{before}{}", &clause[end..])
-}
-
-/// Where some words stand in a statement first, outside what it quotes.
-fn outside_quotes(text: &str, words: &str) -> Option<usize> {
-    let mut quote: Option<char> = None;
-    let mut escaped = false;
-    for (at, c) in text.char_indices() {
-        match quote {
-            Some(_) if escaped => escaped = false,
-            Some('\'') if c == '\\' => escaped = true,
-            Some(open) if c == open => quote = None,
-            Some(_) => {}
-            None if matches!(c, '\'' | '`') => quote = Some(c),
-            None if text[at..].starts_with(words) => return Some(at),
-            None => {}
-        }
-    }
-    None
 }
 
 /// The columns of `mysql.user` by which an account may write to any database, or give itself the

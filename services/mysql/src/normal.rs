@@ -1,5 +1,7 @@
 //! Definitions as every supported version prints them: what only the print tells apart is made one.
 
+use crate::quotes::outside_quotes;
+
 /// A definition as every supported version prints it. Nothing inside quotes is touched.
 ///
 /// 1. The character set that older servers call `utf8` is `utf8mb3`.
@@ -123,32 +125,6 @@ fn end_line(text: &mut String, invisible: &mut bool) {
         text.push_str(if comma { "," } else { "" });
     }
     text.push('\n');
-}
-
-/// Where the parts outside quotes begin and end, in bytes.
-fn outside_quotes(text: &str) -> Vec<(usize, usize)> {
-    let mut parts = Vec::new();
-    let (mut quote, mut escaped, mut begins) = (None, false, 0);
-    for (i, c) in text.char_indices() {
-        match quote {
-            None if matches!(c, '\'' | '`' | '"') => {
-                parts.push((begins, i));
-                quote = Some(c);
-            }
-            None => {}
-            Some(_) if escaped => escaped = false,
-            Some('\'') if c == '\\' => escaped = true,
-            Some(open) if c == open => {
-                quote = None;
-                begins = i + c.len_utf8();
-            }
-            Some(_) => {}
-        }
-    }
-    if quote.is_none() {
-        parts.push((begins, text.len()));
-    }
-    parts
 }
 
 #[cfg(test)]

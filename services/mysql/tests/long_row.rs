@@ -4,27 +4,20 @@
 
 mod pair;
 
-use drover_mysql::{Options, Server};
-use drover_testbed::{Bed, Mariadb, mariadb::Settings};
-use pair::{End, Pair};
+use drover_testbed::Bed;
+use pair::{Pair, end};
 
 /// The row's long value, in bytes.
 const ROW_BYTES: usize = 64 << 20;
 
-async fn end(bed: &Bed, name: &str) -> End {
-    let more_options = vec!["--max-allowed-packet=256M".to_owned()];
-    let settings = Settings { relaxed_durability: true, more_options };
-    let mariadb = Mariadb::start_with(bed, name, settings).await.unwrap();
-    let mut options = Options::new(mariadb.address().to_string(), mariadb.port());
-    options.password_file = mariadb.drover_password_file();
-    let server = Server::new(name.parse().unwrap(), options).unwrap();
-    End { mariadb, server }
-}
+/// Servers take a packet of four such rows.
+const PACKETS: &[&str] = &["--max-allowed-packet=256M"];
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_row_of_64_mb_arrives() {
     let bed = Bed::new().unwrap();
-    let (source, destination) = tokio::join!(end(&bed, "source"), end(&bed, "destination"));
+    let (source, destination) =
+        tokio::join!(end(&bed, "source", PACKETS), end(&bed, "destination", PACKETS));
     let pair = Pair { source, destination };
     let sql = format!(
         "CREATE TABLE t (id INT PRIMARY KEY, b LONGBLOB); SET group_concat_max_len = {ROW_BYTES}; \

@@ -8,17 +8,16 @@ mod pair;
 use std::collections::{BTreeMap, BTreeSet};
 
 use drover_mysql::{
-    Definers, Options, Server,
+    Definers,
     preflight::{self, Finding, begin, judge},
 };
 use drover_schemas::Code;
 use drover_testbed::{
-    Bed, Mariadb,
-    mariadb::Settings,
+    Bed,
     seed::{Shape, Site, sow},
 };
 use mysql_async::{Row, prelude::Queryable as _};
-use pair::{End, Pair};
+use pair::{End, Pair, end};
 
 /// A source that allows much, and a destination that allows less.
 async fn unlike() -> Pair {
@@ -40,16 +39,6 @@ async fn unlike() -> Pair {
     let (source, destination) =
         tokio::join!(end(&bed, "source", &source), end(&bed, "destination", &destination));
     Pair { source, destination }
-}
-
-async fn end(bed: &Bed, name: &str, more: &[&str]) -> End {
-    let more_options = more.iter().map(|option| (*option).to_owned()).collect();
-    let settings = Settings { relaxed_durability: true, more_options };
-    let mariadb = Mariadb::start_with(bed, name, settings).await.unwrap();
-    let mut options = Options::new(mariadb.address().to_string(), mariadb.port());
-    options.password_file = mariadb.drover_password_file();
-    let server = Server::new(name.parse().unwrap(), options).unwrap();
-    End { mariadb, server }
 }
 
 /// A database, what is in it, and what is to be found: the code, and whether it blocks.

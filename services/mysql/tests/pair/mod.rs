@@ -44,7 +44,8 @@ pub async fn pair() -> &'static Pair {
     static PAIR: OnceCell<Pair> = OnceCell::const_new();
     PAIR.get_or_init(|| async {
         let bed = Bed::new().unwrap();
-        let (source, destination) = tokio::join!(end(&bed, "source"), end(&bed, "destination"));
+        let (source, destination) =
+            tokio::join!(end(&bed, "source", &[]), end(&bed, "destination", &[]));
         Pair { source, destination }
     })
     .await
@@ -53,11 +54,13 @@ pub async fn pair() -> &'static Pair {
 /// One more server, of the test's own.
 pub async fn third() -> End {
     let bed = Bed::new().unwrap();
-    end(&bed, "third").await
+    end(&bed, "third", &[]).await
 }
 
-async fn end(bed: &Bed, name: &str) -> End {
-    let settings = Settings { relaxed_durability: true, ..Settings::default() };
+/// A server with further options.
+pub async fn end(bed: &Bed, name: &str, more: &[&str]) -> End {
+    let more_options = more.iter().map(|option| (*option).to_owned()).collect();
+    let settings = Settings { relaxed_durability: true, more_options };
     let mariadb = Mariadb::start_with(bed, name, settings).await.unwrap();
     let mut options = Options::new(mariadb.address().to_string(), mariadb.port());
     options.password_file = mariadb.drover_password_file();
