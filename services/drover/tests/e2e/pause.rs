@@ -5,23 +5,27 @@ use serde_json::Value;
 
 use crate::world::{CAMPAIGN, DEADLINE, World};
 
-const DATABASES: usize = 24;
+const DATABASES: usize = 6;
+
+/// Everything but what imports. While nobody does, what is admitted stands frozen before its import,
+/// and the button is pressed at a known moment on every machine, however fast.
+const OTHERS: [&str; 6] = ["orchestrator", "dump", "dns", "notify", "projector", "console"];
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pause_stops_admissions_and_both_pause_and_resume_survive_a_restart_of_everything() {
     let site = |n| Site::new(&format!("p{n}"), Shape::Empty, n as u64);
     let world = World::new(2, (0..DATABASES).map(site).collect()).await;
-    let services = world.serve("drover-1", &["all"]);
+    let services = world.serve("drover-1", &OTHERS);
     world.start(2).await;
-    world.until("some completed", |counts| counts["completed"].as_u64() >= Some(2)).await;
+    world.until("two are frozen", |counts| counts["phases"]["import"] == 2).await;
 
     let said = world.ok(&["pause", CAMPAIGN]).await;
     assert!(said.contains("in flight will finish"), "{said}");
-    let admitted = admissions(&world).await;
-    assert!(admitted < DATABASES, "the pause came too late to show anything");
+    assert_eq!(admissions(&world).await, 2);
     // What is in flight finishes.
-    world.until("nothing in flight", |counts| counts["in_flight"] == 0).await;
-    assert_eq!(admissions(&world).await, admitted, "nothing was admitted after the button");
+    let import = world.serve("drover-import-1", &["import"]);
+    world.until("both completed", |counts| counts["completed"] == 2).await;
+    assert_eq!(admissions(&world).await, 2, "nothing was admitted after the button");
     assert!(world.ok(&["pause", CAMPAIGN]).await.contains("it was already"));
 
     // What is tuned is recorded with its reason, and what is no window is refused.
@@ -34,31 +38,33 @@ async fn a_pause_stops_admissions_and_both_pause_and_resume_survive_a_restart_of
     assert!(tuned.len() == 1 && tuned[0].to_string().contains("busy"), "{tuned:#?}");
 
     // Everything restarts, also the bus; the campaign is still paused.
+    import.stop().unwrap();
     services.stop().unwrap();
     world.fleet.nats.restart().unwrap();
-    let services = world.serve("drover-2", &["all"]);
+    let services = world.serve("drover-2", &OTHERS);
     orchestrating(&world).await;
     assert_eq!(world.json(&["status", CAMPAIGN, "--json"]).await["phase"], "paused");
-    assert_eq!(admissions(&world).await, admitted);
+    assert_eq!(admissions(&world).await, 2);
 
     // The button works while nobody is there to see it.
     services.stop().unwrap();
     let said = world.ok(&["resume", CAMPAIGN]).await;
     assert!(said.contains("no orchestrator is running"), "{said}");
-    let _services = world.serve("drover-3", &["all"]);
-    world.until("some more completed", |c| c["completed"].as_u64() > Some(admitted as u64)).await;
+    let _services = world.serve("drover-3", &OTHERS);
+    world.until("one more is frozen", |counts| counts["phases"]["import"] == 1).await;
 
     // The sharper button: what is not being switched yet is undone, and no customer is left frozen.
     let said = world.ok(&["pause", CAMPAIGN, "--now"]).await;
     assert!(said.contains("the others are undone"), "{said}");
+    let _import = world.serve("drover-import-2", &["import"]);
     let at_rest = |counts: &Value| counts["in_flight"] == 0 && counts["finishing"] == 0;
     let counts = world.until("all at rest", at_rest).await;
     assert_eq!(counts["frozen"]["frozen_now"], 0, "{counts:#}");
     let [completed, planned] = ["completed", "planned"].map(|name| counts[name].as_u64().unwrap());
-    assert_eq!(completed + planned, DATABASES as u64, "nothing is parked: {counts:#}");
+    assert_eq!((completed, planned), (2, DATABASES as u64 - 2), "nothing is parked: {counts:#}");
     let events = world.events().await;
     let count = |kind: &str| events.iter().filter(|event| event["type"] == kind).count();
-    assert_eq!(count("drover.v1.MigrationRecalled"), count("drover.v1.MigrationDeferred"));
+    assert_eq!((count("drover.v1.MigrationRecalled"), count("drover.v1.MigrationDeferred")), (1, 1));
     world.ok(&["resume", CAMPAIGN]).await;
     assert!(world.ok(&["forecast", CAMPAIGN]).await.starts_with(CAMPAIGN));
     world.until("all completed", |counts| counts["completed"] == DATABASES).await;
