@@ -5,6 +5,8 @@
 //! the file, it may be written with an underscore for whatever is neither letter nor digit.
 //! Unknown keys are refused, in the file and in the environment.
 
+mod environment;
+
 use std::{collections::BTreeMap, net::SocketAddr, path::Path};
 
 use drover_lifecycle::{admission::Slots, promise::MAX_FROZEN_MS};
@@ -14,11 +16,6 @@ use drover_schemas::{
 };
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
-
-/// What a variable of the environment begins with.
-const PREFIX: &str = "DROVER_";
-/// What stands between the parts of a key's path in a variable's name.
-const SEPARATOR: &str = "__";
 
 /// All of it. Each part is documented where it is used.
 #[derive(Debug, Clone, Deserialize)]
@@ -193,14 +190,7 @@ impl Config {
         environment: impl IntoIterator<Item = (String, String)>,
     ) -> Result<Self, String> {
         let mut table: Table = toml::from_str(text).map_err(|error| error.to_string())?;
-        for (name, value) in environment {
-            if let Some(path) = name.strip_prefix(PREFIX)
-                && path.contains(SEPARATOR)
-            {
-                let parts: Vec<&str> = path.split(SEPARATOR).collect();
-                set(&mut table, &parts, &value).map_err(|reason| format!("{name}: {reason}"))?;
-            }
-        }
+        environment::apply(&mut table, environment)?;
         let config: Self = serde_path_to_error::deserialize(Value::Table(table))
             .map_err(|error| format!("{}: {}", error.path(), error.inner().message()))?;
         config.check()?;
@@ -256,48 +246,6 @@ impl Config {
         };
         self.servers.iter().map(|(name, server)| (name.clone(), slots(server))).collect()
     }
-}
-
-/// Sets a key by a variable of the environment. The value is read as TOML where it is such, and
-/// as text otherwise.
-fn set(table: &mut Table, parts: &[&str], value: &str) -> Result<(), String> {
-    let Some((first, rest)) = parts.split_first() else { return Ok(()) };
-    let known = table.keys().find(|key| as_variable(key) == *first).cloned();
-    let key = known.unwrap_or_else(|| first.to_lowercase());
-    if rest.is_empty() {
-        table.insert(key, value_of(value));
-        return Ok(());
-    }
-    match table.entry(key).or_insert_with(|| Value::Table(Table::new())) {
-        Value::Table(inner) => set(inner, rest, value),
-        Value::Array(array) => set_in_array(array, rest, value),
-        Value::String(_)
-        | Value::Integer(_)
-        | Value::Float(_)
-        | Value::Boolean(_)
-        | Value::Datetime(_) => Err(format!("{first} is a value, it has no keys")),
-    }
-}
-
-/// An array's tables are numbered from 0: `DROVER_DNS__ZONES__0__TTL_SECONDS`.
-fn set_in_array(array: &mut [Value], parts: &[&str], value: &str) -> Result<(), String> {
-    let Some((index, rest)) = parts.split_first() else { return Ok(()) };
-    let at: usize = index.parse().map_err(|_| format!("{index} is no number"))?;
-    match array.get_mut(at) {
-        Some(Value::Table(inner)) => set(inner, rest, value),
-        Some(_) | None => Err(format!("there is no table number {at}")),
-    }
-}
-
-fn as_variable(key: &str) -> String {
-    key.chars()
-        .map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' })
-        .collect()
-}
-
-fn value_of(text: &str) -> Value {
-    let parsed = toml::from_str::<Table>(&format!("value = {text}"));
-    parsed.ok().and_then(|mut table| table.remove("value")).unwrap_or_else(|| text.into())
 }
 
 #[cfg(test)]

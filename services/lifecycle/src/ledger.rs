@@ -17,6 +17,9 @@
 //! 6. A source that was set aside for the migration that brings this one back takes no order of this
 //!    one: only a history that has lost its end gives one.
 
+mod destination;
+mod source;
+
 /// Which end of the move a row is about: one server may be both.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Side {
@@ -212,17 +215,17 @@ pub fn permit(act: Act, row: Option<Row>, asked: Asked) -> Result<Move, Refusal>
         return rehearse(act, row, asked);
     }
     match act {
-        Act::Freeze => freeze(row, asked),
-        Act::Dump => dump(row),
-        Act::Disarm => disarm(row, asked),
-        Act::Retire => retire(row),
-        Act::Thaw => thaw(row, asked),
-        Act::Import => import(row, asked),
-        Act::Verify => verify(row),
-        Act::Open => open(row),
-        Act::Reopen => reopen(row),
-        Act::Close => close(row),
-        Act::Drop => drop(row),
+        Act::Freeze => source::freeze(row, asked),
+        Act::Dump => source::dump(row),
+        Act::Disarm => source::disarm(row, asked),
+        Act::Retire => source::retire(row),
+        Act::Thaw => source::thaw(row, asked),
+        Act::Import => destination::import(row, asked),
+        Act::Verify => destination::verify(row),
+        Act::Open => destination::open(row),
+        Act::Reopen => destination::reopen(row),
+        Act::Close => destination::close(row),
+        Act::Drop => destination::drop(row),
     }
 }
 
@@ -253,275 +256,10 @@ fn rehearse(act: Act, row: Option<Row>, asked: Asked) -> Result<Move, Refusal> {
     match act {
         // Nothing was ever done there for it.
         Act::Dump => row.map_or(Ok(Move::Begin), |_| Err(Refusal::Outdated)),
-        Act::Import => import(row, asked),
-        Act::Verify => verify(row),
-        Act::Drop => drop(row),
+        Act::Import => destination::import(row, asked),
+        Act::Verify => destination::verify(row),
+        Act::Drop => destination::drop(row),
         Act::Freeze | Act::Disarm | Act::Retire | Act::Thaw => Err(Refusal::Rehearsal),
         Act::Open | Act::Reopen | Act::Close => Err(Refusal::Rehearsal),
-    }
-}
-
-fn freeze(row: Option<Row>, asked: Asked) -> Result<Move, Refusal> {
-    let Some(row) = row else { return Ok(Move::Begin) };
-    match row.state {
-        State::Freezing => Ok(Move::GoOn),
-        State::Frozen => Ok(Move::Again),
-        State::Thawed if row.revision < asked.revision => Ok(Move::Begin),
-        State::Lapsed if row.run < asked.run => Ok(Move::Begin),
-        State::Lapsing | State::Lapsed => Err(Refusal::Lapsed),
-        State::Disarmed
-        | State::Thawing
-        | State::Thawed
-        | State::Retiring
-        | State::Retired
-        | State::Aside
-        | State::Importing
-        | State::Imported
-        | State::Opening
-        | State::Open
-        | State::Closing
-        | State::Closed
-        | State::Dropping
-        | State::Dropped => Err(Refusal::Outdated),
-    }
-}
-
-fn dump(row: Option<Row>) -> Result<Move, Refusal> {
-    let Some(row) = row else { return Err(Refusal::NotFrozen) };
-    match row.state {
-        State::Frozen => Ok(Move::Begin),
-        State::Lapsing | State::Lapsed => Err(Refusal::Lapsed),
-        // Later steps were done: the order is of a history that has lost its end.
-        State::Disarmed | State::Retiring | State::Retired | State::Aside => Err(Refusal::Outdated),
-        State::Freezing
-        | State::Thawing
-        | State::Thawed
-        | State::Importing
-        | State::Imported
-        | State::Opening
-        | State::Open
-        | State::Closing
-        | State::Closed
-        | State::Dropping
-        | State::Dropped => Err(Refusal::NotFrozen),
-    }
-}
-
-fn disarm(row: Option<Row>, asked: Asked) -> Result<Move, Refusal> {
-    let Some(row) = row else { return Err(Refusal::NotFrozen) };
-    match row.state {
-        State::Frozen if row.run == asked.run => Ok(Move::Begin),
-        State::Disarmed if row.run == asked.run => Ok(Move::Again),
-        State::Lapsing | State::Lapsed => Err(Refusal::Lapsed),
-        State::Freezing
-        | State::Frozen
-        | State::Disarmed
-        | State::Thawing
-        | State::Thawed
-        | State::Retiring
-        | State::Retired
-        | State::Aside
-        | State::Importing
-        | State::Imported
-        | State::Opening
-        | State::Open
-        | State::Closing
-        | State::Closed
-        | State::Dropping
-        | State::Dropped => Err(Refusal::NotFrozen),
-    }
-}
-
-fn retire(row: Option<Row>) -> Result<Move, Refusal> {
-    let Some(row) = row else { return Err(Refusal::NotFrozen) };
-    match row.state {
-        State::Disarmed => Ok(Move::Begin),
-        State::Retiring => Ok(Move::GoOn),
-        State::Retired => Ok(Move::Again),
-        State::Aside => Err(Refusal::Outdated),
-        State::Frozen => Err(Refusal::NotDisarmed),
-        State::Lapsing | State::Lapsed => Err(Refusal::Lapsed),
-        State::Freezing
-        | State::Thawing
-        | State::Thawed
-        | State::Importing
-        | State::Imported
-        | State::Opening
-        | State::Open
-        | State::Closing
-        | State::Closed
-        | State::Dropping
-        | State::Dropped => Err(Refusal::NotFrozen),
-    }
-}
-
-fn thaw(row: Option<Row>, asked: Asked) -> Result<Move, Refusal> {
-    let Some(row) = row else { return Ok(Move::Rest) };
-    match row.state {
-        State::Freezing | State::Frozen | State::Lapsing | State::Thawing => Ok(Move::GoOn),
-        State::Disarmed | State::Retiring | State::Retired if asked.destination_shut => {
-            Ok(Move::GoOn)
-        }
-        State::Disarmed | State::Retiring | State::Retired => Err(Refusal::DestinationUnknown),
-        State::Thawed | State::Lapsed => Ok(Move::Again),
-        State::Aside
-        | State::Importing
-        | State::Imported
-        | State::Opening
-        | State::Open
-        | State::Closing
-        | State::Closed
-        | State::Dropping
-        | State::Dropped => Err(Refusal::Outdated),
-    }
-}
-
-fn import(row: Option<Row>, asked: Asked) -> Result<Move, Refusal> {
-    let Some(row) = row else { return Ok(Move::Begin) };
-    let same_order = row.revision == asked.revision;
-    match row.state {
-        State::Imported if same_order => Ok(Move::Again),
-        // An undo of the very same revision: the history was told twice. Not forward from there.
-        State::Closed | State::Dropping | State::Dropped if same_order => Err(Refusal::Outdated),
-        State::Importing | State::Imported | State::Closed | State::Dropping | State::Dropped => {
-            Ok(Move::Begin)
-        }
-        State::Opening
-        | State::Open
-        | State::Closing
-        | State::Freezing
-        | State::Frozen
-        | State::Disarmed
-        | State::Lapsing
-        | State::Lapsed
-        | State::Thawing
-        | State::Thawed
-        | State::Retiring
-        | State::Retired
-        | State::Aside => Err(Refusal::Outdated),
-    }
-}
-
-fn verify(row: Option<Row>) -> Result<Move, Refusal> {
-    match row.map(|row| row.state) {
-        Some(State::Imported) => Ok(Move::Begin),
-        None
-        | Some(
-            State::Freezing
-            | State::Frozen
-            | State::Disarmed
-            | State::Lapsing
-            | State::Lapsed
-            | State::Thawing
-            | State::Thawed
-            | State::Retiring
-            | State::Retired
-            | State::Aside
-            | State::Importing
-            | State::Opening
-            | State::Open
-            | State::Closing
-            | State::Closed
-            | State::Dropping
-            | State::Dropped,
-        ) => Err(Refusal::Outdated),
-    }
-}
-
-fn open(row: Option<Row>) -> Result<Move, Refusal> {
-    match row.map(|row| row.state) {
-        Some(State::Imported) => Ok(Move::Begin),
-        Some(State::Opening) => Ok(Move::GoOn),
-        Some(State::Open) => Ok(Move::Again),
-        None
-        | Some(
-            State::Freezing
-            | State::Frozen
-            | State::Disarmed
-            | State::Lapsing
-            | State::Lapsed
-            | State::Thawing
-            | State::Thawed
-            | State::Retiring
-            | State::Retired
-            | State::Aside
-            | State::Importing
-            | State::Closing
-            | State::Closed
-            | State::Dropping
-            | State::Dropped,
-        ) => Err(Refusal::Outdated),
-    }
-}
-
-fn reopen(row: Option<Row>) -> Result<Move, Refusal> {
-    match row.map(|row| row.state) {
-        Some(State::Opening | State::Closing) => Ok(Move::GoOn),
-        Some(State::Open) => Ok(Move::Again),
-        None
-        | Some(
-            State::Freezing
-            | State::Frozen
-            | State::Disarmed
-            | State::Lapsing
-            | State::Lapsed
-            | State::Thawing
-            | State::Thawed
-            | State::Retiring
-            | State::Retired
-            | State::Aside
-            | State::Importing
-            | State::Imported
-            | State::Closed
-            | State::Dropping
-            | State::Dropped,
-        ) => Err(Refusal::Outdated),
-    }
-}
-
-fn close(row: Option<Row>) -> Result<Move, Refusal> {
-    match row.map(|row| row.state) {
-        Some(State::Opening | State::Open | State::Closing) => Ok(Move::GoOn),
-        Some(State::Closed) => Ok(Move::Again),
-        // Never opened; what is here stays known, and is dropped by an order of its own.
-        None | Some(State::Importing | State::Imported | State::Dropping | State::Dropped) => {
-            Ok(Move::Rest)
-        }
-        Some(
-            State::Freezing
-            | State::Frozen
-            | State::Disarmed
-            | State::Lapsing
-            | State::Lapsed
-            | State::Thawing
-            | State::Thawed
-            | State::Retiring
-            | State::Retired
-            | State::Aside,
-        ) => Err(Refusal::Outdated),
-    }
-}
-
-fn drop(row: Option<Row>) -> Result<Move, Refusal> {
-    match row.map(|row| row.state) {
-        None
-        | Some(
-            State::Importing | State::Imported | State::Closed | State::Dropping | State::Dropped,
-        ) => Ok(Move::GoOn),
-        Some(
-            State::Opening
-            | State::Open
-            | State::Closing
-            | State::Freezing
-            | State::Frozen
-            | State::Disarmed
-            | State::Lapsing
-            | State::Lapsed
-            | State::Thawing
-            | State::Thawed
-            | State::Retiring
-            | State::Retired
-            | State::Aside,
-        ) => Err(Refusal::Outdated),
     }
 }

@@ -16,6 +16,7 @@ use crate::{
     frames::{FrameKind, Writer},
     ident::{ident, literal},
     listing::{Lists, ask, hex, in_charset, is_unicode},
+    quotes::outside_quotes,
     schema::Kind,
 };
 
@@ -108,28 +109,17 @@ async fn write<W: AsyncWrite + Unpin>(
 fn disabled(statement: &[u8]) -> Option<Vec<u8>> {
     const BEFORE: &[u8] = b" PRESERVE ";
     const ENABLE: &[u8] = b"ENABLE";
-    let (mut quote, mut escaped) = (None, false);
-    for (at, byte) in statement.iter().enumerate() {
-        match quote {
-            Some(_) if escaped => escaped = false,
-            Some(b'\'') if *byte == b'\\' => escaped = true,
-            // A doubled quote closes and opens again, which comes to the same.
-            Some(open) if *byte == open => quote = None,
-            Some(_) => {}
-            None if matches!(byte, b'\'' | b'`' | b'"') => quote = Some(*byte),
-            None => {
-                let Some(rest) = statement.get(at..)?.strip_prefix(BEFORE) else { continue };
-                return match rest.strip_prefix(ENABLE) {
-                    Some(rest) => {
-                        let begin = statement.get(..at + BEFORE.len())?;
-                        Some([begin, b"DISABLE", rest].concat())
-                    }
-                    None => rest.starts_with(b"DISABLE").then(|| statement.to_vec()),
-                };
-            }
-        }
+    let found = |(start, end): (usize, usize)| {
+        let part = statement.get(start..end)?;
+        let at = part.windows(BEFORE.len()).position(|words| words == BEFORE)?;
+        Some(start + at + BEFORE.len())
+    };
+    let at = outside_quotes(statement).into_iter().find_map(found)?;
+    let (before, rest) = statement.split_at_checked(at)?;
+    match rest.strip_prefix(ENABLE) {
+        Some(after) => Some([before, b"DISABLE", after].concat()),
+        None => rest.starts_with(b"DISABLE").then(|| statement.to_vec()),
     }
-    None
 }
 
 /// The answer of SHOW CREATE.

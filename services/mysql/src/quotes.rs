@@ -2,21 +2,22 @@
 
 /// Where the parts outside quotes begin and end, in bytes. A doubled quote closes and opens again, which
 /// comes to the same; what is never closed is no part.
-pub(crate) fn outside_quotes(text: &str) -> Vec<(usize, usize)> {
+pub(crate) fn outside_quotes(text: impl AsRef<[u8]>) -> Vec<(usize, usize)> {
+    let text = text.as_ref();
     let mut parts = Vec::new();
     let (mut quote, mut escaped, mut begins) = (None, false, 0);
-    for (i, c) in text.char_indices() {
+    for (i, &c) in text.iter().enumerate() {
         match quote {
-            None if matches!(c, '\'' | '`' | '"') => {
+            None if matches!(c, b'\'' | b'`' | b'"') => {
                 parts.push((begins, i));
                 quote = Some(c);
             }
             None => {}
             Some(_) if escaped => escaped = false,
-            Some('\'') if c == '\\' => escaped = true,
+            Some(b'\'') if c == b'\\' => escaped = true,
             Some(open) if c == open => {
                 quote = None;
-                begins = i + c.len_utf8();
+                begins = i + 1;
             }
             Some(_) => {}
         }

@@ -132,7 +132,7 @@ async fn of_rehearsal(
         return Ok(None);
     }
     let (mut slots, mut steps) = (SlotTimes::default(), StepTimes::default());
-    let mut sources = HashMap::new();
+    let mut known = HashMap::new();
     let mut items = bus.replay(&rehearsal, From::Start, None);
     while let Some(item) = items.try_next().await? {
         let Item::Event(recorded) = item else { continue };
@@ -141,10 +141,13 @@ async fn of_rehearsal(
         let event =
             event.map_err(|error| Failure::new(Code::EventUndecodable, error.to_string()))?;
         let at_unix_ms = recorded.event.time.timestamp_millis();
-        if let Event::MigrationPlanned(planned) = &event {
-            sources.insert(id, planned.source.clone());
+        if !recorded.history.admits(&rehearsal, known.get(&id), &event) {
+            continue;
         }
-        let source = sources.get(&id).map_or("", String::as_str);
+        if let Event::MigrationPlanned(planned) = &event {
+            known.insert(id, planned.clone());
+        }
+        let source = known.get(&id).map_or("", |planned| &planned.source);
         slots.take(id, source, at_unix_ms, &event);
         steps.take(id, at_unix_ms, &event);
     }

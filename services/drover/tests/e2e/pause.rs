@@ -64,7 +64,10 @@ async fn a_pause_stops_admissions_and_both_pause_and_resume_survive_a_restart_of
     assert_eq!((completed, planned), (2, DATABASES as u64 - 2), "nothing is parked: {counts:#}");
     let events = world.events().await;
     let count = |kind: &str| events.iter().filter(|event| event["type"] == kind).count();
-    assert_eq!((count("drover.v1.MigrationRecalled"), count("drover.v1.MigrationDeferred")), (1, 1));
+    assert_eq!(
+        (count("drover.v1.MigrationRecalled"), count("drover.v1.MigrationDeferred")),
+        (1, 1)
+    );
     world.ok(&["resume", CAMPAIGN]).await;
     assert!(world.ok(&["forecast", CAMPAIGN]).await.starts_with(CAMPAIGN));
     world.until("all completed", |counts| counts["completed"] == DATABASES).await;
