@@ -120,7 +120,7 @@ codes! {
     248 permanent SettingsDiffer "servers are set differently" "Set the destination as the source is, or tell the customers.";
     249 permanent ZeroDates "the destination's sql_mode refuses zero dates" "Take NO_ZERO_DATE and NO_ZERO_IN_DATE out of the destination's sql_mode.";
     250 permanent RowTooLarge "a table's row is too large for the destination" "Choose a destination of the same page size; or give the table fewer or longer columns.";
-    251 permanent PacketTooSmall "a row is larger than the destination's max_allowed_packet" "Raise max_allowed_packet at the destination (at most 1 GB).";
+    251 permanent PacketTooSmall "a value is larger than the destination's max_allowed_packet" "Raise max_allowed_packet at the destination (at most 1 GB).";
     252 permanent NamesFolded "names that differ in case only are one at the destination" "Choose a destination with the same lower_case_table_names.";
     253 permanent RoomUnknown "the destination's disk room cannot be seen" "See to the room yourself, or install the plugin `disks` and grant FILE.";
     254 permanent DestinationFull "the destination has no room for what moves to it" "Make room, or choose another destination for some of the databases.";

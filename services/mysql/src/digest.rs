@@ -20,7 +20,7 @@ use mysql_async::Value;
 use serde::{Deserialize, Serialize};
 
 /// The digest of some rows, and how many they are.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct Digest {
     rows: u64,
     sum: u128,
@@ -34,7 +34,14 @@ pub struct DigestText(String);
 impl Digest {
     /// Adds a row. Values are those of the binary protocol; the text protocol has fewer kinds.
     pub fn add(&mut self, row: &[Value]) {
-        self.sum = self.sum.wrapping_add(of_row(row));
+        let mut hash = RowHash::default();
+        row.iter().for_each(|value| hash.value(value));
+        self.add_hash(&hash);
+    }
+
+    /// Adds a row that was hashed value by value.
+    pub(crate) fn add_hash(&mut self, row: &RowHash) {
+        self.sum = self.sum.wrapping_add(row.end());
         self.rows += 1;
     }
 
@@ -60,18 +67,6 @@ impl Digest {
     }
 }
 
-/// One row's part of the sum.
-pub(crate) fn of_row(row: &[Value]) -> u128 {
-    let mut hasher = blake3::Hasher::new();
-    for value in row {
-        add_value(&mut hasher, value);
-    }
-    let hash = hasher.finalize();
-    let mut first = [0; 16];
-    first.copy_from_slice(&hash.as_bytes()[..16]);
-    u128::from_le_bytes(first)
-}
-
 /// Tags: no two kinds of values are written alike.
 const NULL: u8 = 0;
 const BYTES: u8 = 1;
@@ -82,59 +77,81 @@ const DOUBLE: u8 = 5;
 const DATE: u8 = 6;
 const TIME: u8 = 7;
 
-fn add_value(hasher: &mut blake3::Hasher, value: &Value) {
-    // A value of a fixed size is put together first: one call is faster than three.
-    let mut fixed = [0; 17];
-    let length = match value {
-        Value::NULL => {
-            fixed[0] = NULL;
-            1
-        }
-        Value::Bytes(bytes) => {
-            fixed[0] = BYTES;
-            fixed[1..9].copy_from_slice(&(bytes.len() as u64).to_le_bytes());
-            hasher.update(&fixed[..9]);
-            hasher.update(bytes);
-            return;
-        }
-        // Signed and unsigned columns give the same number in different kinds.
-        Value::Int(number) => {
-            fixed[0] = if *number < 0 { NEGATIVE } else { NATURAL };
-            fixed[1..9].copy_from_slice(&number.to_le_bytes());
-            9
-        }
-        Value::UInt(number) => {
-            fixed[0] = NATURAL;
-            fixed[1..9].copy_from_slice(&number.to_le_bytes());
-            9
-        }
-        Value::Float(number) => {
-            fixed[0] = FLOAT;
-            fixed[1..5].copy_from_slice(&number.to_bits().to_le_bytes());
-            5
-        }
-        Value::Double(number) => {
-            fixed[0] = DOUBLE;
-            fixed[1..9].copy_from_slice(&number.to_bits().to_le_bytes());
-            9
-        }
-        Value::Date(year, month, day, hour, minute, second, micros) => {
-            fixed[0] = DATE;
-            fixed[1..3].copy_from_slice(&year.to_le_bytes());
-            fixed[3..8].copy_from_slice(&[*month, *day, *hour, *minute, *second]);
-            fixed[8..12].copy_from_slice(&micros.to_le_bytes());
-            12
-        }
-        Value::Time(negative, days, hours, minutes, seconds, micros) => {
-            fixed[0] = TIME;
-            fixed[1] = u8::from(*negative);
-            fixed[2..6].copy_from_slice(&days.to_le_bytes());
-            fixed[6..9].copy_from_slice(&[*hours, *minutes, *seconds]);
-            fixed[9..13].copy_from_slice(&micros.to_le_bytes());
-            13
-        }
-    };
-    hasher.update(&fixed[..length]);
+/// One row's part of the sum, in the making.
+#[derive(Default)]
+pub(crate) struct RowHash(blake3::Hasher);
+
+impl RowHash {
+    /// Takes a whole value.
+    pub(crate) fn value(&mut self, value: &Value) {
+        // A value of a fixed size is put together first: one call is faster than three.
+        let mut fixed = [0; 17];
+        let length = match value {
+            Value::NULL => {
+                fixed[0] = NULL;
+                1
+            }
+            Value::Bytes(bytes) => {
+                self.bytes_begin(bytes.len() as u64);
+                return self.bytes(bytes);
+            }
+            // Signed and unsigned columns give the same number in different kinds.
+            Value::Int(number) => {
+                fixed[0] = if *number < 0 { NEGATIVE } else { NATURAL };
+                fixed[1..9].copy_from_slice(&number.to_le_bytes());
+                9
+            }
+            Value::UInt(number) => {
+                fixed[0] = NATURAL;
+                fixed[1..9].copy_from_slice(&number.to_le_bytes());
+                9
+            }
+            Value::Float(number) => {
+                fixed[0] = FLOAT;
+                fixed[1..5].copy_from_slice(&number.to_bits().to_le_bytes());
+                5
+            }
+            Value::Double(number) => {
+                fixed[0] = DOUBLE;
+                fixed[1..9].copy_from_slice(&number.to_bits().to_le_bytes());
+                9
+            }
+            Value::Date(year, month, day, hour, minute, second, micros) => {
+                fixed[0] = DATE;
+                fixed[1..3].copy_from_slice(&year.to_le_bytes());
+                fixed[3..8].copy_from_slice(&[*month, *day, *hour, *minute, *second]);
+                fixed[8..12].copy_from_slice(&micros.to_le_bytes());
+                12
+            }
+            Value::Time(negative, days, hours, minutes, seconds, micros) => {
+                fixed[0] = TIME;
+                fixed[1] = u8::from(*negative);
+                fixed[2..6].copy_from_slice(&days.to_le_bytes());
+                fixed[6..9].copy_from_slice(&[*hours, *minutes, *seconds]);
+                fixed[9..13].copy_from_slice(&micros.to_le_bytes());
+                13
+            }
+        };
+        self.0.update(&fixed[..length]);
+    }
+
+    /// A value of so many bytes begins, which come in pieces.
+    pub(crate) fn bytes_begin(&mut self, length: u64) {
+        let mut fixed = [BYTES; 9];
+        fixed[1..].copy_from_slice(&length.to_le_bytes());
+        self.0.update(&fixed);
+    }
+
+    /// The next of them.
+    pub(crate) fn bytes(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    fn end(&self) -> u128 {
+        let mut first = [0; 16];
+        first.copy_from_slice(&self.0.finalize().as_bytes()[..16]);
+        u128::from_le_bytes(first)
+    }
 }
 
 #[cfg(test)]

@@ -108,7 +108,7 @@ pub struct KeyRange {
     pub first: String,
     /// The last row's key.
     pub last: String,
-    /// How many rows.
+    /// How many rows; none: pieces of a row of this key, which stands in a later frame.
     pub rows: u64,
     /// Their digest.
     pub digest: DigestText,

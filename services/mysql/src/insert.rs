@@ -3,6 +3,10 @@
 //!
 //! Between the apostrophes every byte stands for itself but those of [`ESCAPES`]: also through the
 //! stock client, which takes a NUL, a carriage return or a control-Z for something else.
+//!
+//! A value that comes in pieces ([`long`](crate::long)) has a user's variable for each, in statements of
+//! their own before the INSERT that joins them. What they make together must not be larger than
+//! `max_allowed_packet`: it would be NULL, and nobody told. There the INSERT asks for what no server gives.
 
 use mysql_async::Value;
 
@@ -58,19 +62,33 @@ impl Insert {
         leaves_out.then(|| self.head_of(written.into_iter()))
     }
 
-    /// Writes a row in parentheses.
+    /// Whether a row says a value for this column.
+    pub(crate) fn says(&self, column: usize) -> bool {
+        self.columns.get(column).is_some_and(Option::is_some)
+    }
+
+    /// Writes a row in parentheses. `pieces` are those that were written before: of which column each is.
     ///
     /// # Errors
     /// When a number is none; the error's text has nothing of it.
-    pub(crate) fn row(&self, values: &[Value], to: &mut Vec<u8>) -> Result<(), &'static str> {
+    pub(crate) fn row(
+        &self,
+        values: &[Value],
+        pieces: &[usize],
+        to: &mut Vec<u8>,
+    ) -> Result<(), &'static str> {
         let mut before = b'(';
-        for (column, value) in self.columns.iter().zip(values) {
+        for (at, (column, value)) in self.columns.iter().zip(values).enumerate() {
             let Some((_, literal)) = column else { continue };
             if literal.leaves_out(value) {
                 continue;
             }
             to.push(before);
             before = b',';
+            if pieces.contains(&at) {
+                to.extend_from_slice(joined(pieces, at).as_bytes());
+                continue;
+            }
             match (literal, value) {
                 (_, Value::NULL) => to.extend_from_slice(b"NULL"),
                 (Literal::Number, Value::Bytes(bytes)) => number(bytes, to)?,
@@ -88,6 +106,30 @@ impl Insert {
         to.push(b')');
         Ok(())
     }
+}
+
+/// Writes a statement that keeps a piece of a value. `nth` counts those of a row.
+pub(crate) fn piece(nth: usize, bytes: &[u8], to: &mut Vec<u8>) {
+    to.extend_from_slice(format!("SET {} = ", variable(nth)).as_bytes());
+    quoted(bytes, to);
+}
+
+/// The statement that forgets so many pieces.
+pub(crate) fn forget(pieces: usize) -> String {
+    let forgotten: Vec<String> =
+        (0..pieces).map(|nth| format!("{} = NULL", variable(nth))).collect();
+    format!("SET {}", forgotten.join(", "))
+}
+
+fn variable(nth: usize) -> String {
+    format!("@drover_{nth}")
+}
+
+/// The value that a column's pieces make together.
+fn joined(pieces: &[usize], column: usize) -> String {
+    let own = pieces.iter().enumerate().filter(|(_, of)| **of == column);
+    let variables: Vec<String> = own.map(|(nth, _)| variable(nth)).collect();
+    format!("COALESCE(CONCAT({}), (SELECT 1 UNION ALL SELECT 2))", variables.join(", "))
 }
 
 impl Literal {

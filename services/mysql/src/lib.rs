@@ -43,6 +43,7 @@ pub mod ledger;
 mod listing;
 mod live;
 mod load;
+mod long;
 pub mod lost;
 pub mod manifest;
 pub mod mysql;

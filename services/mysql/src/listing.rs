@@ -11,6 +11,7 @@ use mysql_async::{Row, Value};
 use crate::{
     Error, Flavour, Session,
     ident::{ident, literal},
+    long::LONG_BYTES_MIN,
     normal::normalise,
     questions,
     schema::{Defaults, Kind, Object},
@@ -60,6 +61,8 @@ pub(crate) struct Column {
     pub literal: Literal,
     /// Whether a row says a value for it: not where the server computes it.
     pub written: bool,
+    /// Whether it may hold a value so long that it is read in pieces.
+    pub may_be_long: bool,
     /// Whether it is an integer of the table's key.
     is_key_number: bool,
 }
@@ -206,7 +209,7 @@ impl Lists {
 }
 
 impl Relation {
-    /// A row of `information_schema.COLUMNS`: table, name, type, extra, expression.
+    /// A row of `information_schema.COLUMNS`: table, name, type, extra, expression, key, bytes.
     fn column(&mut self, flavour: Flavour, row: &Row) {
         let (name, kind, extra, expression) =
             (text(row, 1), text(row, 2), text(row, 3), text(row, 4));
@@ -229,7 +232,10 @@ impl Relation {
         self.key_columns += usize::from(is_key);
         let is_key_number = is_key && literal == Literal::Number && kind.ends_with("int");
         let written = period || !computed;
-        self.columns.push(Column { name, selected, literal, written, is_key_number });
+        let may_be_long = literal == Literal::Bytes
+            && text(row, 6).parse::<u64>().is_ok_and(|bytes| bytes > LONG_BYTES_MIN);
+        let column = Column { name, selected, literal, written, may_be_long, is_key_number };
+        self.columns.push(column);
     }
 
     /// Where the column stands that is the table's key by itself, and an integer.
@@ -246,16 +252,10 @@ impl Relation {
                 selected: ident(name),
                 literal: Literal::Bytes,
                 written: true,
+                may_be_long: false,
                 is_key_number: false,
             }));
         }
-    }
-
-    /// The query for all its rows, with all that it keeps of their history.
-    pub(crate) fn select(&self, name: &str) -> String {
-        let selected: Vec<&str> = self.columns.iter().map(|c| c.selected.as_str()).collect();
-        let history = if self.system_versioned { " FOR SYSTEM_TIME ALL" } else { "" };
-        format!("SELECT {} FROM {}{history}", selected.join(","), ident(name))
     }
 
     /// Whether its rows are those of other tables, which have them written already.
@@ -294,7 +294,7 @@ fn list_queries(flavour: Flavour, database: &str) -> String {
          COALESCE(DATA_LENGTH, 0) FROM information_schema.TABLES \
          WHERE TABLE_SCHEMA = {name}; \
          SELECT TABLE_NAME, COLUMN_NAME, DATA_TYPE, EXTRA, COALESCE(GENERATION_EXPRESSION, ''), \
-         COLUMN_KEY \
+         COLUMN_KEY, IF(COLUMN_TYPE LIKE '%COMPRESSED%', 0, COALESCE(CHARACTER_OCTET_LENGTH, 0)) \
          FROM information_schema.COLUMNS \
          WHERE TABLE_SCHEMA = {name} ORDER BY TABLE_NAME, ORDINAL_POSITION; \
          SELECT TRIGGER_NAME, EVENT_OBJECT_TABLE, ACTION_TIMING, EVENT_MANIPULATION, \

@@ -5,13 +5,15 @@
 
 use std::collections::{BTreeSet, HashMap};
 
+use mysql_async::Value;
 use serde::Serialize;
 
 use crate::{
     Description, Error, Server, Session,
     describe::{Found, describe},
-    digest::of_row,
-    rows,
+    digest::Digest,
+    listing::Relation,
+    rows::{self, Digests, Sink},
     schema::{Kind, Table},
     slices::Part,
 };
@@ -134,13 +136,9 @@ async fn remember(
     session: &mut Session,
     found: &Found,
     name: &str,
-) -> Result<HashMap<u128, u32>, Error> {
+) -> Result<HashMap<Digest, u32>, Error> {
     let mut known = HashMap::new();
-    let Some(table) = found.lists.tables.get(name) else { return Ok(known) };
-    let mut reader = rows::Reader::start(session, &Part::whole(name, table)).await?;
-    while let Some(row) = reader.next().await? {
-        *known.entry(of_row(&row)).or_default() += 1;
-    }
+    each(session, found, name, |row| *known.entry(row).or_default() += 1).await?;
     Ok(known)
 }
 
@@ -149,18 +147,48 @@ async fn count_new(
     session: &mut Session,
     found: &Found,
     name: &str,
-    known: &mut HashMap<u128, u32>,
+    known: &mut HashMap<Digest, u32>,
 ) -> Result<u64, Error> {
     let mut new = 0;
-    let Some(table) = found.lists.tables.get(name) else { return Ok(new) };
-    let mut reader = rows::Reader::start(session, &Part::whole(name, table)).await?;
-    while let Some(row) = reader.next().await? {
-        match known.get_mut(&of_row(&row)) {
-            Some(left @ 1..) => *left -= 1,
-            Some(0) | None => new += 1,
-        }
-    }
+    let count = |row| match known.get_mut(&row) {
+        Some(left @ 1..) => *left -= 1,
+        Some(0) | None => new += 1,
+    };
+    each(session, found, name, count).await?;
     Ok(new)
+}
+
+/// Tells the digest of each row of a table.
+async fn each(
+    session: &mut Session,
+    found: &Found,
+    name: &str,
+    tell: impl FnMut(Digest) + Send,
+) -> Result<(), Error> {
+    let Some(table) = found.lists.tables.get(name) else { return Ok(()) };
+    let mut each = Each { tell, before: Digest::default() };
+    rows::read(session, &Part::whole(name, table), &mut Digests::new(), &mut each).await
+}
+
+struct Each<F> {
+    tell: F,
+    before: Digest,
+}
+
+impl<F: FnMut(Digest) + Send> Sink for Each<F> {
+    fn begin(&mut self, _: &str, _: &Relation) {
+        self.before = Digest::default();
+    }
+
+    async fn row(&mut self, _: Vec<Value>, so_far: Digest) -> Result<(), Error> {
+        (self.tell)(so_far.without(self.before));
+        self.before = so_far;
+        Ok(())
+    }
+
+    async fn end(&mut self) -> Result<(), Error> {
+        Ok(())
+    }
 }
 
 #[cfg(test)]

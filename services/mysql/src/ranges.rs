@@ -57,6 +57,10 @@ fn ranges<'a>(frames: &'a [Frame], name: &str) -> Option<Vec<(i128, &'a KeyRange
     let mut ranges = Vec::new();
     for frame in frames.iter().filter(of_table) {
         let range = frame.keys.as_ref()?;
+        if range.rows == 0 {
+            // Pieces of a row that stands in a later frame.
+            continue;
+        }
         ranges.push((range.first.parse::<i128>().ok()?, range));
     }
     ranges.sort_by_key(|(first, _)| *first);
@@ -82,10 +86,7 @@ async fn differing<'a>(
         if let Some((next, _)) = ranges.get(at + 1) {
             bounds.push(format!("{key} < {next}"));
         }
-        let condition = match bounds.is_empty() {
-            true => String::new(),
-            false => format!(" WHERE {}", bounds.join(" AND ")),
-        };
+        let condition = bounds.join(" AND ");
         let part = Part { tables: vec![(name.clone(), relation.clone())], condition };
         let mut digests = Digests::new();
         rows::read(session, &part, &mut digests, &mut Nowhere).await?;

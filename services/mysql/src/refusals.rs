@@ -17,6 +17,8 @@ pub(crate) fn code(number: u16, kind: Option<FrameKind>) -> Code {
         // A key, a row, a column too long, in two ways; too many columns.
         1071 | 1118 | 1074 | 1709 | 1117 => Code::RowTooLarge,
         1153 => Code::PacketTooSmall,
+        // What the pieces of a long value would make together, see `long`.
+        1242 if kind == Some(FrameKind::Rows) => Code::PacketTooSmall,
         // Syntax, unknown system variable.
         1064 | 1149 | 1193 => Code::SyntaxUnknown,
         // Full, and so is the folder in which a server sorts a key.

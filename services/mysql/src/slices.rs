@@ -33,7 +33,7 @@ const TABLES_A_PACKET: usize = 100;
 pub(crate) struct Part {
     /// The tables.
     pub tables: Vec<(String, Relation)>,
-    /// Which of the rows; empty: all.
+    /// Which of the rows, as a condition; empty: all.
     pub condition: String,
 }
 
@@ -41,6 +41,13 @@ impl Part {
     /// All rows of a table.
     pub(crate) fn whole(name: &str, relation: &Relation) -> Self {
         Self { tables: vec![(name.to_owned(), relation.clone())], condition: String::new() }
+    }
+
+    /// The queries for its rows, one for each table.
+    pub(crate) fn select(&self) -> String {
+        let tables = self.tables.iter();
+        let selects = tables.map(|(name, relation)| relation.select(name, &self.condition));
+        selects.collect::<Vec<_>>().join(";")
     }
 }
 
@@ -125,9 +132,9 @@ async fn conditions(
     };
     let condition = |bounds: &Bounds| match bounds {
         (None, None) => String::new(),
-        (None, Some(to)) => format!(" WHERE {key} < {to}"),
-        (Some(from), None) => format!(" WHERE {key} >= {from}"),
-        (Some(from), Some(to)) => format!(" WHERE {key} >= {from} AND {key} < {to}"),
+        (None, Some(to)) => format!("{key} < {to}"),
+        (Some(from), None) => format!("{key} >= {from}"),
+        (Some(from), Some(to)) => format!("{key} >= {from} AND {key} < {to}"),
     };
     Ok(bounds.iter().map(condition).collect())
 }

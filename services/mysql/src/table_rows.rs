@@ -11,7 +11,7 @@ use crate::{
     draft::{Draft, Packed},
     frames::{FrameKind, KeyRange, Writer, writing},
     ident::ident,
-    insert::Insert,
+    insert::{Insert, forget, piece},
     listing::Relation,
     rows::Sink,
 };
@@ -103,6 +103,8 @@ struct Table {
     so_far: Digest,
     /// Where the statement that is being written began; none: no row is written yet.
     began: Option<usize>,
+    /// Of a long row the pieces that are written: of which column each is.
+    pieces: Vec<usize>,
     written_bytes: u64,
 }
 
@@ -114,13 +116,20 @@ struct Keys {
 }
 
 impl Keys {
-    fn see(&mut self, row: &[Value]) {
-        let Some(column) = self.column else { return };
-        let key = match row.get(column) {
-            Some(Value::Bytes(text)) => std::str::from_utf8(text).ok().and_then(|t| t.parse().ok()),
+    fn of(&self, row: &[Value]) -> Option<i128> {
+        match row.get(self.column?) {
+            Some(Value::Bytes(text)) => std::str::from_utf8(text).ok()?.parse().ok(),
             _ => None,
-        };
-        match key {
+        }
+    }
+
+    /// All that is in the frame is this row's.
+    fn are(&mut self, row: &[Value]) {
+        (self.first, self.last) = (self.of(row), self.of(row));
+    }
+
+    fn see(&mut self, row: &[Value]) {
+        match self.of(row) {
             Some(key) if self.last.is_none_or(|last| last < key) => {
                 self.first.get_or_insert(key);
                 self.last = Some(key);
@@ -146,6 +155,7 @@ impl<S: Ship> Sink for Rows<'_, S> {
             before: Digest::default(),
             so_far: Digest::default(),
             began: None,
+            pieces: Vec::new(),
             written_bytes: 0,
         });
     }
@@ -176,13 +186,10 @@ impl<S: Ship> Sink for Rows<'_, S> {
             }
         };
         table.began = Some(began);
-        let written = table.insert.row(&row, draft.text());
+        let written = table.insert.row(&row, &[], draft.text());
         drop(row);
         let bytes = draft.statement_begins();
-        written.map_err(|what| {
-            let what = format!("TABLE {}: {what}", ident(&table.name));
-            self.ship.server().found(Code::DumpRefused, what)
-        })?;
+        written.map_err(|what| refused(self.ship.server(), &table.name, what))?;
         if stands_alone || bytes - began >= INSERT_BYTES_MIN {
             self.end_statement();
             if bytes >= FRAME_BYTES_MIN {
@@ -190,6 +197,51 @@ impl<S: Ship> Sink for Rows<'_, S> {
             }
         }
         Ok(())
+    }
+
+    async fn gap(&mut self) -> Result<(), Error> {
+        // So that each frame's keys lie apart from every other's.
+        self.end_statement();
+        match self.ship.draft().statement_begins() {
+            0 => Ok(()),
+            _ => self.end_frame().await,
+        }
+    }
+
+    async fn piece(&mut self, column: usize, bytes: Vec<u8>, row: &[Value]) -> Result<(), Error> {
+        let written = |table: &&mut Table| table.is_written && table.insert.says(column);
+        let Some(table) = self.table.as_mut().filter(written) else { return Ok(()) };
+        table.keys.are(row);
+        let draft = self.ship.draft();
+        let began = draft.statement_begins();
+        piece(table.pieces.len(), &bytes, draft.text());
+        draft.statement_ends(began);
+        table.pieces.push(column);
+        drop(bytes);
+        if draft.statement_begins() >= FRAME_BYTES_MIN {
+            self.end_frame().await?;
+        }
+        Ok(())
+    }
+
+    async fn long(&mut self, row: Vec<Value>, so_far: Digest) -> Result<(), Error> {
+        let Some(table) = self.table.as_mut().filter(|table| table.is_written) else {
+            return Ok(());
+        };
+        table.so_far = so_far;
+        table.keys.are(&row);
+        let pieces = std::mem::take(&mut table.pieces);
+        let own_head = table.insert.own_head(&row);
+        let draft = self.ship.draft();
+        let began = draft.statement_begins();
+        draft.text().extend_from_slice(own_head.as_deref().unwrap_or(table.insert.head()));
+        let written = table.insert.row(&row, &pieces, draft.text());
+        draft.statement_ends(began);
+        if !pieces.is_empty() {
+            draft.statement(forget(pieces.len()).as_bytes());
+        }
+        written.map_err(|what| refused(self.ship.server(), &table.name, what))?;
+        self.end_frame().await
     }
 
     async fn end(&mut self) -> Result<(), Error> {
@@ -206,6 +258,10 @@ impl<S: Ship> Sink for Rows<'_, S> {
         self.table = None;
         Ok(())
     }
+}
+
+fn refused(server: &Server, table: &str, what: &str) -> Error {
+    server.found(Code::DumpRefused, format!("TABLE {}: {what}", ident(table)))
 }
 
 impl<S: Ship> Rows<'_, S> {

@@ -74,6 +74,14 @@ const CASES: &[(&str, Option<Flavour>, &str)] = &[
         Some(Flavour::MariaDb),
         "CREATE SEQUENCE s; CREATE TABLE t (a INT) WITH SYSTEM VERSIONING",
     ),
+    (
+        "lengthy",
+        None,
+        "SET @text = REPEAT('äö€', 400000); CREATE TABLE t (id INT PRIMARY KEY, a LONGTEXT, b LONGBLOB, \
+         c LONGTEXT AS (CONCAT(a, 'ö')) VIRTUAL) CHARACTER SET utf8mb4 COLLATE utf8mb4_unicode_ci; \
+         INSERT INTO t (id, a, b) VALUES (1, @text, NULL), (2, 'x', x'00ff'), (3, @text, @text); \
+         CREATE TABLE u CHARACTER SET utf8mb4 COLLATE utf8mb4_unicode_ci SELECT a, b FROM t",
+    ),
     (CORPUS, None, include_str!("corpus/everything.sql")),
 ];
 

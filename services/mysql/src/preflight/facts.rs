@@ -84,19 +84,19 @@ pub(crate) struct Database {
     pub triggers: Vec<Trigger>,
     /// Whether a column's default is taken from a sequence.
     pub takes_from_sequences: bool,
-    /// Tables that may have a row of more than a packet: name, and the columns to add up.
+    /// Tables that may have a value of more than a packet.
     pub wide: BTreeMap<String, Wide>,
     /// Who holds something on it.
     pub grantees: BTreeSet<Grantee>,
 }
 
-/// A table with long columns, large enough to hold a row of more than a packet.
+/// A table with long columns, large enough to hold a value of more than a packet.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Wide {
     pub columns: Vec<String>,
     pub bytes: u64,
-    /// The largest row, in bytes; none where that was not told in time.
-    pub row_bytes_max: Option<u64>,
+    /// The largest value, in bytes; none where that was not told in time.
+    pub value_bytes_max: Option<u64>,
 }
 
 /// A trigger: its table, and the columns of it that its text names, in small letters.

@@ -186,18 +186,15 @@ impl Judging<'_> {
         }
         for (table, wide) in &database.wide {
             let table = ident(table);
-            match wide.row_bytes_max {
-                Some(bytes) if bytes >= to.packet_bytes => {
-                    let what = format!("table {table}: a row has {bytes} bytes");
+            match wide.value_bytes_max {
+                // It goes there in pieces, which the destination joins.
+                Some(bytes) if bytes > to.packet_bytes => {
+                    let what = format!("table {table}: a value has {bytes} bytes");
                     self.tell(Code::PacketTooSmall, true, &what);
                 }
-                Some(bytes) if bytes.saturating_mul(2) >= to.packet_bytes => {
-                    let what =
-                        format!("table {table}: a row has {bytes} bytes, twice that if binary");
-                    self.tell(Code::PacketTooSmall, false, &what);
-                }
                 None if wide.bytes >= to.packet_bytes => {
-                    let what = format!("table {table}: its largest row could not be told in time");
+                    let what =
+                        format!("table {table}: its largest value could not be told in time");
                     self.tell(Code::PacketTooSmall, false, &what);
                 }
                 Some(_) | None => {}

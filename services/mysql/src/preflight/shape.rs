@@ -17,11 +17,11 @@ use crate::{
 /// The databases of a chunk, by name.
 pub(crate) type Databases = BTreeMap<String, Database>;
 
-/// From how many bytes on a table is looked at for a row that is larger than a packet: what is
+/// From how many bytes on a table is looked at for a value that is larger than a packet: what is
 /// smaller fits the smallest packet that a server is set to in practice.
 const WIDE_BYTES_MIN: u64 = 1 << 20;
 
-/// How long the search for a table's largest row may take, in seconds.
+/// How long the search for a table's largest value may take, in seconds.
 const WIDE_SECONDS_MAX: u32 = 20;
 
 /// The kind of a table that keeps its rows' history.
@@ -184,28 +184,28 @@ async fn wide_tables(session: &mut Session, into: &mut Databases) -> Result<(), 
     }
     for (db, database) in into {
         for (table, wide) in &mut database.wide {
-            wide.row_bytes_max = largest_row(session, db, table, wide).await?;
+            wide.value_bytes_max = largest_value(session, db, table, wide).await?;
         }
     }
     Ok(())
 }
 
-/// The largest row of a table by its long columns; none where that takes too long.
-async fn largest_row(
+/// The largest value of a table's long columns; none where that takes too long.
+async fn largest_value(
     session: &mut Session,
     database: &str,
     table: &str,
     wide: &Wide,
 ) -> Result<Option<u64>, Error> {
     let length = |column: &String| format!("COALESCE(LENGTH({}), 0)", ident(column));
-    let sum: Vec<String> = wide.columns.iter().map(length).collect();
+    let lengths: Vec<String> = wide.columns.iter().map(length).collect();
     let select = format!(
-        "SELECT {}CAST(COALESCE(MAX({}), 0) AS UNSIGNED) FROM {}.{}",
+        "SELECT {}CAST(COALESCE(MAX(GREATEST(0, {})), 0) AS UNSIGNED) FROM {}.{}",
         match session.about().flavour {
             Flavour::MariaDb => String::new(),
             Flavour::MySql => format!("/*+ MAX_EXECUTION_TIME({WIDE_SECONDS_MAX}000) */ "),
         },
-        sum.join(" + "),
+        lengths.join(", "),
         ident(database),
         ident(table)
     );
@@ -215,7 +215,7 @@ async fn largest_row(
         }
         Flavour::MySql => select,
     };
-    match session.rows::<u64>("looking for the largest row", &sql).await {
+    match session.rows::<u64>("looking for the largest value", &sql).await {
         Ok(rows) => Ok(rows.first().copied()),
         // Too slow, or a table that cannot be read, which is told elsewhere.
         Err(Error::Statement { .. }) => Ok(None),
