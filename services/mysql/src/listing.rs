@@ -64,7 +64,7 @@ pub(crate) struct Column {
     /// Whether it may hold a value so long that it is read in pieces.
     pub may_be_long: bool,
     /// Whether it is an integer of the table's key.
-    is_key_number: bool,
+    pub is_key_number: bool,
 }
 
 /// A base table.

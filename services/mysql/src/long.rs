@@ -332,3 +332,110 @@ impl Long {
         self.column == self.lengths.len()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::listing::Literal;
+
+    fn relation() -> Relation {
+        let column = |name: &str, may_be_long| Column {
+            name: name.to_owned(),
+            selected: ident(name),
+            literal: Literal::Bytes,
+            written: true,
+            may_be_long,
+            is_key_number: false,
+        };
+        let columns = [("a", false), ("N", true), ("b", true), ("c", false), ("d", true)];
+        let mut relation = Relation::default();
+        relation.columns.extend(columns.map(|(name, may_be_long)| column(name, may_be_long)));
+        relation
+    }
+
+    /// What the server answers for a row.
+    fn answer(relation: &Relation, row: &[Value]) -> Vec<Vec<Value>> {
+        let text = |number: u64| Value::Bytes(number.to_string().into_bytes());
+        let may_be_long = relation.columns.iter().zip(row).filter(|(column, _)| column.may_be_long);
+        let of: Vec<Option<&Vec<u8>>> = may_be_long
+            .map(|(_, value)| match value {
+                Value::Bytes(bytes) => Some(bytes),
+                _ => None,
+            })
+            .collect();
+        let is_long = |bytes: &[u8]| bytes.len() as u64 > relation.value_bytes_max();
+        let short = relation.columns.iter().zip(row).map(|(column, value)| match value {
+            Value::Bytes(bytes) if column.may_be_long && is_long(bytes) => Value::NULL,
+            other => other.clone(),
+        });
+        let lengths = of.iter().map(|v| v.map_or(Value::NULL, |v| text(v.len() as u64)));
+        let head: Vec<Value> = short.chain(lengths).collect();
+        let mut rows = Vec::new();
+        for (nth, bytes) in of.iter().enumerate() {
+            let Some(bytes) = bytes.filter(|bytes| is_long(bytes)) else { continue };
+            for (at, piece) in bytes.chunks(PIECE_BYTES as usize).enumerate() {
+                let own = [text(nth as u64), text(at as u64), Value::Bytes(piece.to_vec())];
+                rows.push(head.iter().cloned().chain(own).collect());
+            }
+        }
+        rows
+    }
+
+    /// The row's digest, if the pieces are all of it, and in order.
+    fn read(relation: &Relation, answer: Vec<Vec<Value>>) -> Option<Digest> {
+        let mut long: Option<Long> = None;
+        for row in answer {
+            let Piece { values, lengths, column, at, bytes } = Piece::of(relation, row)?;
+            let long = long.get_or_insert_with(|| Long::new(relation, values, &lengths));
+            if !long.add(column, at, &bytes) {
+                return None;
+            }
+        }
+        let long = long.filter(Long::has_ended)?;
+        let mut digest = Digest::default();
+        digest.add_hash(&long.hash);
+        Some(digest)
+    }
+
+    fn value() -> impl Strategy<Value = Value> {
+        let piece = PIECE_BYTES as usize;
+        let lengths = vec![0, 5, piece - 1, piece, piece + 1, 2 * piece, 3 * piece + 7];
+        prop_oneof![
+            Just(Value::NULL),
+            proptest::sample::select(lengths).prop_map(|length| Value::Bytes(vec![7; length])),
+        ]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(32))]
+        #[test]
+        fn pieces_make_the_digest_of_the_row_and_only_all_of_them_in_order(
+            row in proptest::collection::vec(value(), 5), at in any::<prop::sample::Index>()
+        ) {
+            let relation = relation();
+            let answer = answer(&relation, &row);
+            prop_assume!(!answer.is_empty());
+            let mut digest = Digest::default();
+            digest.add(&row);
+            prop_assert_eq!(read(&relation, answer.clone()), Some(digest));
+            let at = at.index(answer.len());
+            let mut lost = answer.clone();
+            lost.remove(at);
+            prop_assert_eq!(read(&relation, lost), None);
+            let mut doubled = answer.clone();
+            doubled.insert(at, answer[at].clone());
+            prop_assert_eq!(read(&relation, doubled), None);
+            let mut turned = answer.clone();
+            turned.rotate_left(1);
+            prop_assert!(answer.len() == 1 || read(&relation, turned).is_none());
+        }
+    }
+
+    #[test]
+    fn the_numbers_name_is_no_columns() {
+        let sql = relation().pieces("t", &["a < 5", ""]);
+        assert!(sql.contains("d (nn)") && sql.ends_with(" AND a < 5"), "{sql}");
+    }
+}
