@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use csv::{ByteRecord, ReaderBuilder, Trim};
 use drover_dns::{HostName, check_host_names};
+use drover_mysql::is_no_customers;
 use drover_schemas::{CampaignName, Code, Failure, MigrationId, ServerName, v1::MigrationPlanned};
 
 use crate::config::Config;
@@ -19,9 +20,6 @@ const DATABASE_CHARACTERS_MAX: usize = 64;
 const OWNER_BYTES_MAX: usize = 254;
 /// The longest name of a wave or text of a label, in bytes: it travels in every job.
 const TEXT_BYTES_MAX: usize = 1_000;
-/// Schemas that belong to the server itself, or to Drover.
-const SYSTEM_SCHEMAS: [&str; 5] =
-    ["mysql", "sys", "information_schema", "performance_schema", "drover"];
 
 /// A fault of one row.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -221,7 +219,7 @@ fn check_database(name: &str) -> Result<(), Failure> {
     if name.contains('\0') || name.chars().any(|c| u32::from(c) > 0xffff) {
         return wrong("a database's name holds no NUL and no character beyond the basic plane");
     }
-    if SYSTEM_SCHEMAS.contains(&name.to_lowercase().as_str()) {
+    if is_no_customers(name) {
         return wrong("a system schema does not move");
     }
     Ok(())
@@ -374,7 +372,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_name_that_a_server_takes_is_taken(name in "[^\\x00\\u{10000}-\\u{10ffff}]{1,64}") {
-            prop_assume!(!SYSTEM_SCHEMAS.contains(&name.to_lowercase().as_str()));
+            prop_assume!(!is_no_customers(&name));
             let mut writer = csv::Writer::from_writer(HEADER.as_bytes().to_vec());
             writer.write_record([name.as_str(), "src", "dst", "", "", "", ""])?;
             let text = writer.into_inner().map_err(|e| TestCaseError::fail(e.to_string()))?;

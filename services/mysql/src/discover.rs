@@ -4,12 +4,23 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
-    Error, Flavour, Server, aside::is_aside_name, ident::covers, ledger::is_missing,
-    preflight::server::room_bytes, privileges,
+    Error, Flavour, Server,
+    aside::is_aside_name,
+    ident::{covers, literals},
+    ledger::is_missing,
+    preflight::server::room_bytes,
+    privileges,
 };
 
-/// Schemas that are no customer's.
-const SYSTEM: &str = "'mysql','sys','information_schema','performance_schema','drover'";
+/// A server's own schemas.
+pub(crate) const SYSTEM: [&str; 4] = ["mysql", "sys", "information_schema", "performance_schema"];
+/// Drover's own schema, at every server.
+const OWN: &str = "drover";
+
+/// Whether a schema is no customer's, however its name is spelt: a server's own, or Drover's.
+pub fn is_no_customers(schema: &str) -> bool {
+    SYSTEM.iter().chain([&OWN]).any(|known| known.eq_ignore_ascii_case(schema))
+}
 
 /// A server.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,10 +56,11 @@ pub struct Database {
 pub async fn discover(server: &Server) -> Result<Found, Error> {
     const DOING: &str = "looking for databases";
     let mut session = server.session().await?;
+    let own = literals(SYSTEM.into_iter().chain([OWN]));
     let sizes = format!(
         "SELECT s.SCHEMA_NAME, CAST(COALESCE(SUM(t.DATA_LENGTH + t.INDEX_LENGTH), 0) AS UNSIGNED) \
          FROM information_schema.SCHEMATA s LEFT JOIN information_schema.TABLES t \
-         ON t.TABLE_SCHEMA = s.SCHEMA_NAME WHERE s.SCHEMA_NAME NOT IN ({SYSTEM}) \
+         ON t.TABLE_SCHEMA = s.SCHEMA_NAME WHERE s.SCHEMA_NAME NOT IN ({own}) \
          GROUP BY s.SCHEMA_NAME ORDER BY s.SCHEMA_NAME"
     );
     let sizes: Vec<(String, u64)> = session.rows(DOING, &sizes).await?;

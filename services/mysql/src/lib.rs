@@ -86,7 +86,7 @@ pub use connection::{About, Flavour, Server, Session};
 pub use copy::drop_copy;
 pub use describe::describe;
 pub use disarm::disarm;
-pub use discover::{Database, Found, discover};
+pub use discover::{Database, Found, discover, is_no_customers};
 pub use draft::Form;
 pub use dump::dump;
 pub use error::Error;

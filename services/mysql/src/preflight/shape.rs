@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
     Error, Flavour, Session,
+    discover::SYSTEM,
     foreign_keys::foreign_keys,
     ident::{ident, literals},
     preflight::{
@@ -26,9 +27,6 @@ const WIDE_SECONDS_MAX: u32 = 20;
 
 /// The kind of a table that keeps its rows' history.
 pub(crate) const VERSIONED: &str = "system-versioned table";
-
-/// Every server has these.
-const SYSTEM: [&str; 4] = ["information_schema", "mysql", "performance_schema", "sys"];
 
 fn names(databases: &Databases) -> String {
     literals(databases.keys().map(String::as_str))
