@@ -3,14 +3,16 @@
 //! An event keeps the character set and collation of the connection that altered it last, and its
 //! database's collation of that moment, and its text is read by them. MariaDB: so each ALTER stands in
 //! a block that is under the event's own, and that puts everything back also where the ALTER fails. It
-//! is one statement, as the watchdog runs one at a time. MySQL has no such blocks; there an event gets
-//! the settings of Drover's connection.
+//! is one statement, as the watchdog runs one at a time. MySQL has no such blocks, and no watchdog; there the
+//! session is set so for the one ALTER, which is then read in the event's character set, so that an
+//! event whose name or definer that would change gets the settings of Drover's connection.
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
     Error, Flavour, Session,
     ident::{account, ident, literal},
+    listing::is_unicode,
     questions::Question,
 };
 
@@ -37,7 +39,7 @@ pub struct MadeUnder {
     pub charset: String,
     /// The connection's collation.
     pub collation: String,
-    /// The database's collation.
+    /// The database's collation; empty: the server keeps it.
     pub database_collation: String,
     /// The database's collation now.
     pub database_collation_now: String,
@@ -60,6 +62,18 @@ impl ScheduledEvent {
         let (definer, name) = (self.definer(), ident(&self.name));
         let alter = format!("ALTER DEFINER={definer} EVENT {whole}{name} {what}");
         let Some(under) = &self.made_under else { return alter };
+        let settings = format!(
+            "character_set_client = {}, collation_connection = {}",
+            literal(&under.charset),
+            literal(&under.collation)
+        );
+        if under.database_collation.is_empty() {
+            return format!(
+                "SET @drover_client = @@character_set_client, \
+                 @drover_connection = @@collation_connection, {settings}; {alter}; \
+                 SET character_set_client = @drover_client, collation_connection = @drover_connection"
+            );
+        }
         let default =
             |collation: &str| match under.database_collation_now == under.database_collation {
                 true => String::new(),
@@ -76,9 +90,7 @@ impl ScheduledEvent {
             "BEGIN NOT ATOMIC DECLARE client, connection VARCHAR(64); \
              DECLARE EXIT HANDLER FOR SQLEXCEPTION BEGIN {back}RESIGNAL; END; \
              SET client = @@character_set_client, connection = @@collation_connection; \
-             SET character_set_client = {}, collation_connection = {}; {}{alter}; {back}END",
-            literal(&under.charset),
-            literal(&under.collation),
+             SET {settings}; {}{alter}; {back}END",
             default(&under.database_collation),
         )
     }
@@ -112,7 +124,8 @@ pub(crate) fn enabled(flavour: Flavour, database: &str) -> Question<EventRow> {
              FROM mysql.event WHERE db = {name} AND status = 'ENABLED' ORDER BY name"
         ),
         Flavour::MySql => format!(
-            "SELECT EVENT_NAME, DEFINER, '', '', '', '' FROM information_schema.EVENTS \
+            "SELECT EVENT_NAME, DEFINER, CHARACTER_SET_CLIENT, COLLATION_CONNECTION, '', '' \
+             FROM information_schema.EVENTS \
              WHERE EVENT_SCHEMA = {name} AND STATUS = 'ENABLED' ORDER BY EVENT_NAME"
         ),
     };
@@ -125,7 +138,10 @@ pub(crate) fn scheduled(flavour: Flavour, found: Vec<EventRow>) -> Vec<Scheduled
         let (user, host) = definer.rsplit_once('@').unwrap_or((&definer, ""));
         let (database_collation, database_collation_now) = (then, now);
         let under = MadeUnder { charset, collation, database_collation, database_collation_now };
-        let made_under = (flavour == Flavour::MariaDb).then_some(under);
+        let can_be_read = flavour == Flavour::MariaDb
+            || is_unicode(&under.charset)
+            || (name.is_ascii() && definer.is_ascii());
+        let made_under = can_be_read.then_some(under);
         ScheduledEvent { name, user: user.to_owned(), host: host.to_owned(), made_under }
     };
     found.into_iter().map(event).collect()

@@ -199,7 +199,9 @@ const SOURCE: &str = "\
     GRANT ALL ON my_shop.* TO shop@'%' WITH GRANT OPTION; GRANT SELECT ON `my\\_shop`.* TO 'shop reader'@'127.%'; \
     GRANT INSERT (a), UPDATE (b) ON my_shop.t TO 'shop reader'@'127.%'; GRANT EXECUTE ON PROCEDURE my_shop.p TO shop_locked@'%'; \
     GRANT SELECT, INSERT, DELETE ON `my\\_shop`.* TO shop_role; \
-    CREATE DEFINER=shop@'%' EVENT my_shop.e ON SCHEDULE EVERY 1 DAY DO DELETE FROM my_shop.t; \
+    SET character_set_client = latin1, collation_connection = latin1_german2_ci; \
+    CREATE DEFINER=shop@'%' EVENT my_shop.e ON SCHEDULE EVERY 1 DAY DO DELETE FROM my_shop.t WHERE 'ü' = ''; \
+    SET NAMES utf8mb4; \
     CREATE DEFINER=shop@'%' EVENT my_shop.off ON SCHEDULE EVERY 1 DAY DISABLE DO DELETE FROM my_shop.t";
 
 const INSERT: &str = "INSERT INTO my_shop.t (a) VALUES (FLOOR(RAND() * 2000000000))";
@@ -226,6 +228,8 @@ async fn a_thaw_puts_back_exactly_what_was_there() {
     assert_eq!(freeze(&site.server, &order("my_shop", 1), GRACE).await.unwrap(), frozen);
     for _ in 0..2 {
         disarm(&site.server, &order("my_shop", 2)).await.unwrap();
+    }
+    for _ in 0..2 {
         retire(&site.server, &order("my_shop", 2)).await.unwrap();
     }
     for (user, password) in [("shop", "secret one"), ("shop_member", "secret three")] {
