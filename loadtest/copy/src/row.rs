@@ -1,5 +1,5 @@
 //! One very long row: the memory of its dump, load and comparison by Drover, each in a process of its
-//! own. Nobody can hold less of it than the row, which a server sends and takes as one packet.
+//! own. It goes in pieces, so that the memory is that of a short one.
 
 use anyhow::Result;
 use serde_json::{Value, json};
