@@ -29,7 +29,7 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-use crate::{Error, metrics, options::Options};
+use crate::{Error, metrics, options::Options, ticket::Given};
 
 /// The oldest nats-server, as (major, minor), that knows every option that Drover depends on;
 /// older ones accept them and ignore them.
@@ -172,6 +172,17 @@ impl Bus {
     /// Counts the connections made; changes when the connection came back.
     pub(crate) fn connections(&self) -> watch::Receiver<u64> {
         self.inner.link.connections.subscribe()
+    }
+
+    /// Which connection there is, or was last: their number so far.
+    pub(crate) fn connection(&self) -> u64 {
+        *self.inner.link.connections.borrow()
+    }
+
+    /// A message that came over a connection.
+    pub(crate) fn given(&self, message: Message, connection: u64) -> Arc<Given> {
+        let context = self.context().clone();
+        Arc::new(Given { message: jetstream::Message { message, context }, connection })
     }
 
     async fn find_jetstream(&self) -> Result<(), Error> {

@@ -13,6 +13,7 @@
 //! | `worker` | the loop that does jobs |
 //! | `hear` | the facts of one history, each handed out until it was taken |
 //! | `running` | the jobs that a worker has begun |
+//! | `ticket` | what a queue hears of what it has given out |
 //! | `lease` | the one active instance |
 //! | `control` | requests to running services; signals |
 //! | [`metrics`] | what is counted |
@@ -37,6 +38,7 @@ mod record;
 mod repair;
 mod running;
 mod streams;
+mod ticket;
 mod worker;
 
 #[cfg(test)]
