@@ -5,6 +5,7 @@
 //! | `connect` | the connection; requests in bounded time |
 //! | `streams` | streams and consumers made, and read back |
 //! | `append` | events onto histories, with compare-and-set |
+//! | `gather` | appends that wait for one another, stored together |
 //! | `follow` | campaigns' events read: followed, replayed |
 //! | `history` | one history, as a whole |
 //! | `last` | the last message on a subject |
@@ -26,6 +27,7 @@ mod connect;
 mod control;
 mod error;
 mod follow;
+mod gather;
 mod hear;
 mod history;
 mod jobs;

@@ -183,6 +183,7 @@ impl Bus {
             // given is in its log then.
             persist_mode: (stream.made_again && self.replicas() == 1)
                 .then_some(PersistenceMode::Async),
+            allow_atomic_publish: stream.append_only,
             ..stream::Config::default()
         }
     }

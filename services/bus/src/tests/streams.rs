@@ -56,7 +56,7 @@ async fn what_was_changed_by_someone_else_is_named() {
     let unsynced = format!("{name}-x");
     let campaign: CampaignName = unsynced[streams::EVENTS_PREFIX.len()..].parse().unwrap();
     let mut config = bus.config_of(streams::events(&campaign));
-    config.persist_mode = Some(PersistenceMode::Async);
+    (config.persist_mode, config.allow_atomic_publish) = (Some(PersistenceMode::Async), false);
     bus.context().create_stream(config).await.unwrap();
     let error = bus.ensure_campaign(&campaign).await.unwrap_err();
     assert_eq!(option_of(&error), "persist_mode");
