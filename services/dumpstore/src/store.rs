@@ -26,8 +26,9 @@ use crate::{
 /// five thousand tables is some 3 MB.
 pub const SMALL_BYTES_MAX: u64 = 16 << 20;
 
-/// How much of a file is read at once, in bytes: below it the hops between threads cost more
-/// than the reading.
+/// How much of a file is read at once, in bytes, where there is so much: below it the hops between
+/// threads cost more than the reading. The room for it is filled with zeros first, and most objects are
+/// far smaller.
 const READ_BYTES: usize = 256 << 10;
 
 /// An object in the store.
@@ -252,7 +253,9 @@ async fn body(found: GetResult) -> Result<Box<dyn AsyncRead + Send + Unpin>, Err
             let start = std::io::SeekFrom::Start(range.start);
             let sought = tokio::io::AsyncSeekExt::seek(&mut file, start).await;
             sought.map_err(|error| Error::failed("read", &key, &error))?;
-            Ok(Box::new(BufReader::with_capacity(READ_BYTES, file)))
+            let bytes = range.end.saturating_sub(range.start);
+            let room = usize::try_from(bytes).map_or(READ_BYTES, |bytes| bytes.min(READ_BYTES));
+            Ok(Box::new(BufReader::with_capacity(room.max(1), file)))
         }
         GetResultPayload::Stream(stream) => {
             let bytes: BoxStream<'static, std::io::Result<Bytes>> =
