@@ -19,6 +19,9 @@ use crate::{BATCH_EVENTS_MAX, Error, Position, Projection, now_unix_ms, service:
 
 /// Between two signals of a campaign's progress, at least.
 const SIGNAL_INTERVAL: Duration = Duration::from_secs(1);
+/// From one fold of what is new to the next, at least: a fold of one event costs nearly as much as one of
+/// twenty, and nobody looks so often. What comes after a quiet time is folded at once.
+const FOLD_INTERVAL: Duration = Duration::from_millis(50);
 /// Before following is tried again after an error of the bus.
 const BUS_PAUSE: Duration = Duration::from_secs(2);
 /// How many events are taken over from the bus at once, at most.
@@ -94,7 +97,9 @@ impl Follower {
         let mut batch: Vec<Item> = Vec::new();
         let mut is_folding = false;
         let mut progress = Progress::new();
+        let mut next_fold = Instant::now();
         loop {
+            let is_waiting = !is_folding && !batch.is_empty() && progress.is_caught_up;
             tokio::select! {
                 () = self.ends.cancelled() => return Ok(End::Shutdown),
                 Some(folded) = folding.ended(), if is_folding => {
@@ -111,6 +116,7 @@ impl Follower {
                     progress.is_caught_up |= piece.contains(&Item::CaughtUp);
                     batch.extend(piece);
                 }
+                () = sleep_until(next_fold), if is_waiting => {}
                 () = sleep_until(progress.next), if progress.is_due() && !is_folding => {
                     self.tell_progress().await;
                     progress.told();
@@ -118,8 +124,10 @@ impl Follower {
             }
             // Of the past only full batches: nobody is answered from it before its end, and the
             // more of a migration's events come together, the less often its row is written.
-            let is_due = progress.is_caught_up || batch.len() >= BATCH_EVENTS_MAX;
+            let is_full = batch.len() >= BATCH_EVENTS_MAX;
+            let is_due = is_full || progress.is_caught_up && next_fold <= Instant::now();
             if !is_folding && is_due && !batch.is_empty() {
+                next_fold = Instant::now() + FOLD_INTERVAL;
                 folding.0 = Some(self.fold(std::mem::take(&mut batch))).into();
                 is_folding = true;
             }
