@@ -87,6 +87,8 @@ enum Part {
     Row,
     /// What each step of a small database's migration costs; only where it is asked for.
     Steps,
+    /// Whole migrations of small databases, without the others; only where it is asked for.
+    Migrations,
 }
 
 fn main() -> ExitCode {
@@ -119,6 +121,9 @@ async fn bench(args: &Bench) -> Result<()> {
     let databases = args.databases.unwrap_or(if args.quick { 100 } else { 500 });
     if args.only == Some(Part::Steps) {
         figures.insert("steps".into(), steps::measure(databases).await?);
+    }
+    if args.only == Some(Part::Migrations) {
+        figures.insert("migrations".into(), small::migrations(databases, rounds).await?);
     }
     if matches!(args.only, None | Some(Part::Small)) {
         figures.insert("small".into(), small::measure(databases, rounds).await?);

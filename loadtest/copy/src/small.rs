@@ -29,6 +29,9 @@ const SAMPLE: usize = 48;
 /// How many migrations in flight are tried.
 const IN_FLIGHT: [u32; 3] = [4, 8, 16];
 
+/// How many are in flight where nothing else is measured.
+const MIGRATIONS_IN_FLIGHT: u32 = 8;
+
 /// What is measured.
 const NAMES: [&str; 5] = ["pipe", "mydumper", "floor", "engine", "migration"];
 
@@ -52,6 +55,34 @@ struct Small {
     profiles: Map<String, Value>,
     /// Databases an hour by what was measured and how many side by side, of the search for the best.
     tried: Map<String, Value>,
+}
+
+/// Measures whole migrations alone: in databases an hour, and what each round used for one.
+pub async fn migrations(number: usize, rounds: u32) -> Result<Value> {
+    let moved: Vec<Vec<String>> =
+        (1..=rounds).map(|n| names(&format!("moved{n}"), number)).collect();
+    let hosts: Vec<String> = moved.iter().flatten().map(|name| host_name(name)).collect();
+    let stage = Stage::start(&hosts).await?;
+    let engine = Engine::new(&stage)?;
+    let mut small = Small {
+        stage,
+        engine,
+        databases: Vec::new(),
+        copies: 0,
+        profiles: Map::new(),
+        tried: Map::new(),
+    };
+    let mut figures = Map::new();
+    let mut seconds = Vec::new();
+    for (n, moved) in (1..).zip(&moved) {
+        say(&format!("migrations: round {n} of {rounds}"));
+        let campaign = format!("round-{n}");
+        seconds.push(small.migration(moved, &campaign, MIGRATIONS_IN_FLIGHT).await?);
+        figures.extend(small.profiles.remove("migration").map(|used| (campaign, used)));
+    }
+    let rate = number as f64 * 3600.0 / median(&mut seconds);
+    figures.insert("migration_per_hour".into(), json!(rate.round()));
+    Ok(Value::Object(figures))
 }
 
 /// Measures all of it.
