@@ -56,7 +56,7 @@ pub struct Accounts {
     pub grants: Vec<Grant>,
     /// The scheduled events that were enabled.
     pub events: Vec<ScheduledEvent>,
-    /// The definers in the database that the source's configuration trusts: `user@host`.
+    /// Whom the source's configuration trusts, and so also as a definer: `user@host`.
     #[serde(default)]
     pub trusted_definers: BTreeSet<String>,
 }
@@ -155,13 +155,13 @@ impl Accounts {
 /// `NotFrozen` when this migration has not frozen it; `AccountUnsupported` for an account whose
 /// definition cannot be read.
 pub async fn accounts(server: &Server, order: &Order) -> Result<Accounts, Error> {
-    let mut session = server.step_session().await?;
     if order.rehearsal {
+        let (mut session, _) = server.step_session(Questions::default()).await?;
         let found = as_it_is(&mut session, &order.database).await?;
         session.give_back().await?;
         return Ok(found);
     }
-    let entry = ledger::read(&mut session, order.migration, Side::Source).await?;
+    let (mut session, entry) = ledger::begin(server, order.migration, Side::Source).await?;
     let frozen = entry.filter(|e| {
         matches!(e.state, State::Freezing | State::Frozen | State::Retiring | State::Retired)
     });
@@ -198,7 +198,7 @@ async fn gather(session: &mut Session, undo: &Undo, database: &str) -> Result<Ac
         members,
         grants: undo.in_force(database),
         events: undo.events.clone(),
-        trusted_definers: definers::trusted(session, database).await?,
+        trusted_definers: definers::trusted(session),
     };
     for grantee in grantees {
         if !grantee.role {

@@ -15,15 +15,16 @@ use std::{
 
 use drover_schemas::{Code, ServerName};
 use mysql_async::{
-    Conn, Opts, OptsBuilder, SslOpts,
+    ChangeUserOpts, Conn, Opts, OptsBuilder, SslOpts,
     prelude::{FromRow, Queryable as _},
 };
 
 use crate::{
     Error, Options,
     keep::Keep,
+    ledger::LOCK_S_MAX,
     options::Tls,
-    questions::{self, Question},
+    questions::{self, Answers, Question, Questions},
 };
 
 /// After how long without a statement the server ends a session, in seconds. Longer than any
@@ -38,6 +39,9 @@ const LOCK_WAIT_S_MAX: u32 = 10;
 /// next, in seconds.
 const CONNECT_S_MAX: u64 = 10;
 const LIMIT: Duration = Duration::from_secs(CONNECT_S_MAX);
+
+/// How long a step may take to begin: also with both of its locks to be waited for.
+const BEGIN_LIMIT: Duration = Duration::from_secs(CONNECT_S_MAX + 2 * LOCK_S_MAX as u64);
 
 /// What a session may send at once; the server's own limit applies as well.
 const PACKET_BYTES_MAX: usize = 1 << 30;
@@ -123,30 +127,26 @@ impl Server {
 
     /// A connection, its settings made and the server's kind and version checked.
     pub async fn session(&self) -> Result<Session, Error> {
+        Ok(self.session_asking(Questions::default()).await?.0)
+    }
+
+    /// The same, with questions in the packet that it begins with, and what was answered to them.
+    async fn session_asking(&self, more: Questions) -> Result<Begun, Error> {
         let conn = self.connect(self.driver_options()?).await?;
-        Session::begin(self.clone(), conn, Instant::now()).await
+        Session::begin(self.clone(), conn, Instant::now(), more).await
     }
 
     /// The same for a step, which may get a connection that is kept. Where that one does not begin well,
     /// as the server has ended it, a new one is made.
-    pub(crate) async fn step_session(&self) -> Result<Session, Error> {
+    pub(crate) async fn step_session(&self, more: Questions) -> Result<Begun, Error> {
         if let Some((conn, made)) = self.inner.keep.take(&self.driver_options()?) {
-            let beginning = Session::begin(self.clone(), conn, made);
-            match tokio::time::timeout(LIMIT, beginning).await {
-                Ok(Ok(session)) if !session.has_selected => return Ok(session),
+            let beginning = Session::begin(self.clone(), conn, made, more.clone());
+            match tokio::time::timeout(BEGIN_LIMIT, beginning).await {
+                Ok(Ok(begun)) if !begun.0.has_selected => return Ok(begun),
                 Ok(Ok(_) | Err(_)) | Err(_) => {}
             }
         }
-        self.session().await
-    }
-
-    /// The id of a session that is newer than everything that happened before this call, as the server
-    /// has greeted it.
-    pub(crate) async fn newest_id(&self) -> Result<u64, Error> {
-        let conn = self.connect(self.driver_options()?).await?;
-        let id = conn.id();
-        self.inner.keep.put(conn, Instant::now());
-        Ok(id.into())
+        self.session_asking(more).await
     }
 
     async fn connect(&self, opts: Opts) -> Result<Conn, Error> {
@@ -187,6 +187,9 @@ pub struct Session {
     has_selected: bool,
 }
 
+/// A session, and what was answered to the questions that it began with.
+pub(crate) type Begun = (Session, Result<Answers, Error>);
+
 type Said = (String, u8, String, u64, u8, u8, bool);
 
 /// What a session asks first.
@@ -197,7 +200,12 @@ const ABOUT: &str = "SELECT VERSION(), @@lower_case_table_names, CURRENT_USER(),
 const MARIADB_FROM: u16 = 10;
 
 impl Session {
-    async fn begin(server: Server, mut conn: Conn, made: Instant) -> Result<Self, Error> {
+    async fn begin(
+        server: Server,
+        mut conn: Conn,
+        made: Instant,
+        more: Questions,
+    ) -> Result<Begun, Error> {
         let doing = "beginning a session";
         let failed = |e| server.statement_error(doing, &e);
         // Question and settings in one packet: a migration has a dozen sessions. Which kind it is the
@@ -206,8 +214,11 @@ impl Session {
             (major, _, _) if major >= MARIADB_FROM => Flavour::MariaDb,
             _ => Flavour::MySql,
         };
-        let mut result =
-            conn.query_iter(format!("{ABOUT}; {}", settings(greeted))).await.map_err(failed)?;
+        let mut first = Questions::default();
+        first.say(doing, ABOUT);
+        first.say(doing, settings(greeted));
+        let sql = [first.sql(), more.sql()].join("; ");
+        let mut result = conn.query_iter(sql.trim_end_matches("; ")).await.map_err(failed)?;
         let said: Vec<Said> = result.collect().await.map_err(failed)?;
         let said = said.into_iter().next();
         let Some((version, lower_case_table_names, account, id, flush, binlog, has_selected)) =
@@ -223,7 +234,14 @@ impl Session {
         let Some((flavour, number)) = supported else {
             return Err(Error::Unsupported { server: server.name().to_string(), version });
         };
-        result.drop_result().await.map_err(failed)?;
+        let mut rows = Vec::new();
+        let ended = questions::rest(&mut result, &mut rows).await;
+        drop(result);
+        // What was said behind the settings counts where these were made.
+        let ended = match (rows.is_empty(), ended) {
+            (true, Err(error)) => return Err(failed(error)),
+            (_, ended) => ended,
+        };
         let (user, host) = account.rsplit_once('@').unwrap_or((&account, ""));
         let about = About {
             flavour,
@@ -234,7 +252,9 @@ impl Session {
             durable: flush == 1,
             binlog: binlog == 1,
         };
-        Ok(Self { conn, server, about, made, has_selected })
+        let session = Self { conn, server, about, made, has_selected };
+        let answers = more.answers(&session, rows.into_iter().skip(1).collect(), ended);
+        Ok((session, answers))
     }
 
     /// The server.
@@ -292,7 +312,7 @@ impl Session {
         self.one(doing, &sql).await
     }
 
-    /// Says that a database is selected now: such a session is not used for another step.
+    /// Says that a database is selected now, which a reset leaves.
     pub(crate) fn has_selected(&mut self) {
         self.has_selected = true;
     }
@@ -300,11 +320,8 @@ impl Session {
     /// Ends a step's session: its locks are free when this returns. The connection is kept for another
     /// step.
     pub(crate) async fn give_back(mut self) -> Result<(), Error> {
-        if self.has_selected {
-            return self.end().await;
-        }
         let (server, doing) = (self.server.clone(), "ending a session");
-        match tokio::time::timeout(LIMIT, self.conn.reset()).await {
+        match tokio::time::timeout(LIMIT, as_new(&mut self.conn, self.has_selected)).await {
             Ok(Ok(true)) => server.inner.keep.put(self.conn, self.made),
             Ok(Ok(false)) => return self.end().await,
             Ok(Err(error)) => return Err(server.statement_error(doing, &error)),
@@ -330,6 +347,15 @@ impl Session {
 
     pub(crate) fn unexpected(&self, doing: &'static str, what: String) -> Error {
         Error::Unexpected { server: self.server.name().to_string(), doing, what }
+    }
+}
+
+/// Makes a connection as a server makes it; whether that was done. Only somebody who logs in again has
+/// no database selected any more, which costs more than a reset, and far less than another connection.
+async fn as_new(conn: &mut Conn, has_selected: bool) -> Result<bool, mysql_async::Error> {
+    match has_selected {
+        true => conn.change_user(ChangeUserOpts::default()).await.map(|()| true),
+        false => conn.reset().await,
     }
 }
 

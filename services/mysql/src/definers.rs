@@ -16,22 +16,23 @@
 use std::collections::BTreeSet;
 
 use drover_schemas::Code;
+use mysql_async::Row;
 
 use crate::{
     Accounts, Error, Flavour, Session,
     ident::{covers, ident, literal, literals},
-    privileges, successors,
+    privileges,
+    questions::{Question, Questions},
+    successors,
     successors::Changes,
 };
 
-/// The definers at a source that its configuration trusts, Drover's own account aside.
-pub(crate) async fn trusted(
-    session: &mut Session,
-    database: &str,
-) -> Result<BTreeSet<String>, Error> {
-    let (trusted, own) = (privileges::trusted(session), own(session));
-    let found = all(session, database).await?;
-    Ok(found.into_iter().filter(|name| trusted.contains(name) && *name != own).collect())
+/// Whom a source's configuration trusts, Drover's own account aside: who has made something there with
+/// one of these as its definer is trusted.
+pub(crate) fn trusted(session: &Session) -> BTreeSet<String> {
+    let mut trusted = privileges::trusted(session);
+    trusted.remove(&own(session));
+    trusted
 }
 
 /// Refuses a copy with a definer who is somebody else here. `changes` are those that the policy has put
@@ -93,14 +94,41 @@ fn own(session: &Session) -> String {
 
 /// All definers of a database's objects: `user@host`.
 async fn all(session: &mut Session, database: &str) -> Result<BTreeSet<String>, Error> {
-    let name = literal(database);
-    let sql = format!(
-        "SELECT DEFINER FROM information_schema.VIEWS WHERE TABLE_SCHEMA = {name} \
-         UNION SELECT DEFINER FROM information_schema.TRIGGERS WHERE EVENT_OBJECT_SCHEMA = {name} \
-         UNION SELECT DEFINER FROM information_schema.ROUTINES WHERE ROUTINE_SCHEMA = {name} \
-         UNION SELECT DEFINER FROM information_schema.EVENTS WHERE EVENT_SCHEMA = {name}"
+    const READING: &str = "reading the definers";
+    let (name, views) = (literal(database), views(database));
+    let triggers = format!(
+        "SELECT DEFINER FROM information_schema.TRIGGERS WHERE EVENT_OBJECT_SCHEMA = {name}"
     );
-    Ok(session.rows("reading the definers", &sql).await?.into_iter().collect())
+    if session.about().flavour == Flavour::MySql {
+        let sql = format!(
+            "{views} UNION {triggers} \
+             UNION SELECT DEFINER FROM information_schema.ROUTINES WHERE ROUTINE_SCHEMA = {name} \
+             UNION SELECT DEFINER FROM information_schema.EVENTS WHERE EVENT_SCHEMA = {name}"
+        );
+        return Ok(session.rows(READING, &sql).await?.into_iter().collect());
+    }
+    // MariaDB opens every table to tell which are views and who defined those, and makes a table in a
+    // file for each question to its schema of views, routines or events.
+    let mut questions = Questions::default();
+    let are_views = format!("SHOW FULL TABLES FROM {} WHERE Table_type = 'VIEW'", ident(database));
+    let are_views = questions.add(Question::<Row>::new(READING, are_views));
+    let programs = format!(
+        "{triggers} UNION SELECT definer FROM mysql.proc WHERE db = {name} \
+         UNION SELECT definer FROM mysql.event WHERE db = {name}"
+    );
+    let programs = questions.add(Question::<String>::new(READING, programs));
+    let mut answers = session.ask_all(questions).await?;
+    let mut found: BTreeSet<String> = answers.take(programs)?.into_iter().collect();
+    if !answers.take(are_views)?.is_empty() {
+        found.extend(session.rows::<String>(READING, &views).await?);
+    }
+    Ok(found)
+}
+
+/// The query for the definers of a database's views.
+fn views(database: &str) -> String {
+    let name = literal(database);
+    format!("SELECT DEFINER FROM information_schema.VIEWS WHERE TABLE_SCHEMA = {name}")
 }
 
 /// An account, or a role of MariaDB's, which has no host.

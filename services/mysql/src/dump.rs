@@ -72,8 +72,8 @@ pub async fn dump(
     form: Form,
     to: &mut (impl AsyncWrite + Unpin + Send),
 ) -> Result<Contents, Error> {
-    let mut session = server.session().await?;
-    let frozen_at = frozen(&mut session, order).await?;
+    let (mut session, entry) = ledger::begin(server, order.migration, Side::Source).await?;
+    let frozen_at = frozen(server, order, entry)?;
     let mut writer = Writer::new(server, form, to)?;
     let facts = match &frozen_at {
         Some(entry) => facts(server, entry)?,
@@ -91,11 +91,12 @@ pub async fn dump(
     writer.end(FrameKind::Trailer, "").await?;
     session.run("ending the snapshot", "ROLLBACK").await.map_err(failed)?;
     let revision = |entry: &Option<Entry>| entry.as_ref().map(|entry| entry.revision);
-    if revision(&frozen(&mut session, order).await?) != revision(&frozen_at) {
+    let entry = ledger::read(&mut session, order.migration, Side::Source).await?;
+    if revision(&frozen(server, order, entry)?) != revision(&frozen_at) {
         let what = format!("{} was frozen anew during the dump", order.migration);
         return Err(server.found(Code::NotFrozen, what));
     }
-    session.end().await?;
+    session.give_back().await?;
     let source = source(&found, facts);
     let description = found.description(&digests);
     Ok(Contents { description, source, form, frames: writer.finish() })
@@ -124,14 +125,12 @@ fn failed(error: Error, order: &Order) -> Error {
 }
 
 /// The ledger's row by which this migration's source is frozen; none in a rehearsal.
-async fn frozen(session: &mut Session, order: &Order) -> Result<Option<Entry>, Error> {
-    let server = session.server().clone();
-    let entry = ledger::read(session, order.migration, Side::Source).await?;
+fn frozen(server: &Server, order: &Order, entry: Option<Entry>) -> Result<Option<Entry>, Error> {
     let (row, asked) = (entry.as_ref().map(Entry::row), order.asked());
     let permitted = permit(Act::Dump, row, asked).and_then(|_| fence(row, asked));
     match (permitted, entry) {
         (Ok(()), entry) => Ok(entry),
-        (Err(refusal), entry) => Err(ledger::refused(&server, order, entry.as_ref(), refusal)),
+        (Err(refusal), entry) => Err(ledger::refused(server, order, entry.as_ref(), refusal)),
     }
 }
 

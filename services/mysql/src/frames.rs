@@ -62,6 +62,20 @@ pub enum FrameKind {
 }
 
 impl FrameKind {
+    /// Whether it is rows, what is made behind them, or the settings for them.
+    pub(crate) fn is_of_rows(self) -> bool {
+        match self {
+            Self::Prologue | Self::RowsBegin | Self::Rows | Self::Keys | Self::RowsEnd => true,
+            Self::Sequence
+            | Self::Table
+            | Self::Routine
+            | Self::View
+            | Self::Trigger
+            | Self::Event
+            | Self::Trailer => false,
+        }
+    }
+
     /// Whether its statements hold text that a customer wrote, beyond names and values that
     /// Drover has quoted: then each must be one statement to the server too.
     pub(crate) fn holds_definitions(self) -> bool {

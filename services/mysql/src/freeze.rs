@@ -211,12 +211,7 @@ pub(crate) async fn take_all(
     }
     statements.extend(undo.take(&held.grants, &database, leave));
     for _ in 0..ROUNDS_MAX {
-        locked.write_undo(state, undo, &undo.statements(&database)).await?;
-        let session = locked.session();
-        for some in statements.chunks(STATEMENTS_AT_ONCE) {
-            session.run("taking privileges away", &some.join("; ")).await?;
-        }
-        let held = read(session, &database).await?;
+        let held = take(locked, undo, &statements, state).await?;
         statements = undo.take(&held.grants, &database, leave);
         if statements.is_empty() {
             return Ok(());
@@ -224,6 +219,32 @@ pub(crate) async fn take_all(
     }
     let what = format!("{}: privileges are being granted all the time", ident(&database));
     Err(locked.server().found(Code::ForeignWriter, what))
+}
+
+/// Records the undo, takes away by these statements, and looks what is granted then.
+async fn take(
+    locked: &mut Locked,
+    undo: &Undo,
+    statements: &[String],
+    state: State,
+) -> Result<Held, Error> {
+    let doing = "taking privileges away";
+    let database = locked.order().database.clone();
+    let (first, others) = statements.split_at(statements.len().min(STATEMENTS_AT_ONCE));
+    let mut then = Questions::default();
+    first.iter().for_each(|sql| then.say(doing, sql));
+    let grants = others.is_empty().then(|| GrantRows::ask(locked.session(), &database, &mut then));
+    let mut answers = locked.write_undo_and(state, undo, &undo.statements(&database), then).await?;
+    let session = locked.session();
+    let Some(grants) = grants else {
+        for some in others.chunks(STATEMENTS_AT_ONCE) {
+            session.run(doing, &some.join("; ")).await?;
+        }
+        return read(session, &database).await;
+    };
+    let trusted = privileges::trusted(session);
+    let held = grants.held(session, &mut answers, &trusted).await?;
+    checked(session, &database, held).await
 }
 
 /// What is granted on the database, the trusted accounts aside.

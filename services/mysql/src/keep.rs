@@ -6,7 +6,8 @@
 //!    was dropped half-way, is closed, and with it go its locks.
 //! 2. Before it is kept the server resets it: locks, transaction, settings, temporary tables are gone
 //!    when that is answered. What a reset leaves is the selected database, so a session that has
-//!    selected one is not kept.
+//!    selected one logs in again on its connection instead, which takes that away too; one that has,
+//!    and did not say so, is not used again.
 //! 3. It begins as a new one does, with the same question and the same settings. One that does not
 //!    answer that is closed, and a new one made: nothing of a step was said on it yet.
 //! 4. It is used with the password that it was made with only, and in the runtime that it was made in,

@@ -28,7 +28,7 @@ use crate::{
     Error, Flavour, Server, Session,
     ident::{ident, literal},
     mysql,
-    questions::{Question, Questions},
+    questions::{Answers, Question, Questions},
     watchdog::{self, Deadline},
 };
 
@@ -146,12 +146,26 @@ impl Locked {
     /// `DatabaseHeld` when another migration has done something to the same database that is not
     /// undone.
     pub async fn take(server: &Server, order: &Order, side: Side) -> Result<Self, Error> {
-        let mut session = server.step_session().await?;
+        let locks = [migration_lock(order.migration), database_lock(&order.database)];
+        let mut first = Questions::default();
+        let locking = first.add(locking(&locks));
+        let rows = first.add(row(order.migration, side));
+        let (mut session, answered) = server.step_session(first).await?;
         if session.about().flavour == Flavour::MySql {
             mysql::check(&mut session).await?;
         }
-        let locks = [migration_lock(order.migration), database_lock(&order.database)];
-        let entry = lock_and_read(&mut session, &locks, order, side).await?;
+        let entry = match answered {
+            Ok(mut answers) => {
+                locked(&session, answers.one(locking)?, order)?;
+                entry(&session, answers.take(rows)?)?
+            }
+            // A lock that this session has it gets again.
+            Err(error) if is_missing(&error) => {
+                lock(&mut session, &locks, order).await?;
+                read(&mut session, order.migration, side).await?
+            }
+            Err(error) => return Err(error),
+        };
         let locked = Self { session, order: order.clone(), side, entry, arming: None };
         match fence(locked.row(), order.asked()) {
             Ok(()) => Ok(locked),
@@ -240,7 +254,7 @@ impl Locked {
             self.upsert(State::Disarmed, &undo, &facts),
             watchdog::forget(self.order.migration),
         );
-        self.session.run("writing the ledger", &sql).await?;
+        self.session.run(WRITING, &sql).await?;
         self.wrote(State::Disarmed, undo, facts).await
     }
 
@@ -249,7 +263,7 @@ impl Locked {
         let facts = self.to_json(facts)?;
         let undo = self.entry.as_ref().map_or_else(String::new, |entry| entry.undo.clone());
         let sql = self.upsert(state, &undo, &facts);
-        self.session.run("writing the ledger", &sql).await?;
+        self.session.run(WRITING, &sql).await?;
         self.wrote(state, undo, facts).await
     }
 
@@ -259,7 +273,7 @@ impl Locked {
         let (undo, facts) =
             kept.map(|entry| (entry.undo.clone(), entry.facts.clone())).unwrap_or_default();
         let sql = self.upsert(state, &undo, &facts);
-        self.session.run("writing the ledger", &sql).await?;
+        self.session.run(WRITING, &sql).await?;
         self.wrote(state, undo, facts).await
     }
 
@@ -271,13 +285,41 @@ impl Locked {
         undo: &impl Serialize,
         statements: &[String],
     ) -> Result<(), Error> {
+        self.write_undo_and(state, undo, statements, Questions::default()).await.map(drop)
+    }
+
+    /// The same, and what is to be said and asked when it is on disk: where each commit is by itself, in
+    /// the same packet, of which the server does nothing behind a statement that fails.
+    pub(crate) async fn write_undo_and(
+        &mut self,
+        state: State,
+        undo: &impl Serialize,
+        statements: &[String],
+        then: Questions,
+    ) -> Result<Answers, Error> {
         let undo = self.to_json(undo)?;
         let facts = self.entry.as_ref().map_or_else(String::new, |entry| entry.facts.clone());
-        let key = self.key();
-        let mut sql = format!(
-            "START TRANSACTION; {}; DELETE FROM drover.undo WHERE {key}",
-            self.upsert(state, &undo, &facts)
-        );
+        let mut all = self.undo_statements(&self.upsert(state, &undo, &facts), statements);
+        if let Some(deadline) = self.arming.take() {
+            all.say(WRITING, deadline.write(&self.order));
+        }
+        all.say(WRITING, "COMMIT");
+        if self.session.about().durable {
+            let places = all.append(then);
+            let answers = self.session.ask_all(all).await?.behind(places);
+            self.wrote(state, undo, facts).await?;
+            return Ok(answers);
+        }
+        self.session.ask_all(all).await?;
+        self.wrote(state, undo, facts).await?;
+        self.session.ask_all(then).await
+    }
+
+    fn undo_statements(&self, upsert: &str, statements: &[String]) -> Questions {
+        let mut all = Questions::default();
+        all.say(WRITING, "START TRANSACTION");
+        all.say(WRITING, upsert);
+        all.say(WRITING, format!("DELETE FROM drover.undo WHERE {}", self.key()));
         for (chunk, some) in statements.chunks(STATEMENTS_A_PACKET).enumerate() {
             let values: Vec<String> = some
                 .iter()
@@ -288,16 +330,9 @@ impl Locked {
                     format!("('{migration}','{side}',{position},{})", literal(text))
                 })
                 .collect();
-            sql.push_str("; INSERT INTO drover.undo VALUES ");
-            sql.push_str(&values.join(","));
+            all.say(WRITING, format!("INSERT INTO drover.undo VALUES {}", values.join(",")));
         }
-        if let Some(deadline) = self.arming.take() {
-            sql.push_str("; ");
-            sql.push_str(&deadline.write(&self.order));
-        }
-        sql.push_str("; COMMIT");
-        self.session.run("writing the ledger", &sql).await?;
-        self.wrote(state, undo, facts).await
+        all
     }
 
     /// Writes the row without any undo: there is nothing left to undo.
@@ -309,7 +344,7 @@ impl Locked {
             self.key(),
             watchdog::forget(self.order.migration),
         );
-        self.session.run("writing the ledger", &sql).await?;
+        self.session.run(WRITING, &sql).await?;
         self.wrote(state, String::new(), facts).await
     }
 
@@ -326,8 +361,7 @@ impl Locked {
     }
 
     fn to_json(&self, value: &impl Serialize) -> Result<String, Error> {
-        serde_json::to_string(value)
-            .map_err(|e| self.session.unexpected("writing the ledger", e.to_string()))
+        serde_json::to_string(value).map_err(|e| self.session.unexpected(WRITING, e.to_string()))
     }
 
     fn key(&self) -> String {
@@ -373,28 +407,21 @@ impl Locked {
     }
 }
 
-/// Takes the locks and reads the row under them, in one packet where the ledger is there.
-async fn lock_and_read(
-    session: &mut Session,
-    locks: &[String],
-    order: &Order,
+/// A step's session without its locks, and the row of a migration.
+pub(crate) async fn begin(
+    server: &Server,
+    migration: MigrationId,
     side: Side,
-) -> Result<Option<Entry>, Error> {
-    let mut questions = Questions::default();
-    let lock_it = questions.add(locking(locks));
-    let rows = questions.add(row(order.migration, side));
-    match session.ask_all(questions).await {
-        Ok(mut answers) => {
-            locked(session, answers.one(lock_it)?, order)?;
-            entry(session, answers.take(rows)?)
-        }
-        // A lock that this session has it gets again.
-        Err(error) if is_missing(&error) => {
-            lock(session, locks, order).await?;
-            read(session, order.migration, side).await
-        }
-        Err(error) => Err(error),
-    }
+) -> Result<(Session, Option<Entry>), Error> {
+    let mut first = Questions::default();
+    let rows = first.add(row(migration, side));
+    let (mut session, answered) = server.step_session(first).await?;
+    let found = match answered {
+        Ok(mut answers) => entry(&session, answers.take(rows)?)?,
+        Err(error) if is_missing(&error) => read(&mut session, migration, side).await?,
+        Err(error) => return Err(error),
+    };
+    Ok((session, found))
 }
 
 /// The row of a migration; the tables are made when they are missing.
@@ -414,6 +441,7 @@ pub async fn read(
 }
 
 const READING: &str = "reading the ledger";
+const WRITING: &str = "writing the ledger";
 
 fn row(migration: MigrationId, side: Side) -> Question<LedgerRow> {
     let sql = format!(

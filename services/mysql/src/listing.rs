@@ -130,7 +130,7 @@ impl Lists {
             }
         }
         lists.tables.values_mut().for_each(Relation::end);
-        lists.programs(triggers, events);
+        lists.programs(triggers, &self::events(session, doing, database, events).await?);
         for row in routines {
             let kind = routine(&text(row, 0)).map_err(|e| session.unexpected(doing, e))?;
             lists.others.push((kind, text(row, 1)));
@@ -273,13 +273,15 @@ impl Relation {
 /// `information_schema.ROUTINES` of some versions reads those of the whole server.
 fn list_queries(flavour: Flavour, database: &str) -> String {
     let name = literal(database);
-    let (comment, routines) = match flavour {
+    let (comment, events, routines) = match flavour {
         Flavour::MariaDb => (
             "SCHEMA_COMMENT",
+            format!("SELECT name FROM mysql.event WHERE db = {name}"),
             format!("SELECT CAST(type AS CHAR), name FROM mysql.proc WHERE db = {name}"),
         ),
         Flavour::MySql => (
             "''",
+            events_query(database),
             format!(
                 "SELECT ROUTINE_TYPE, ROUTINE_NAME FROM information_schema.ROUTINES \
                  WHERE ROUTINE_SCHEMA = {name}"
@@ -301,12 +303,34 @@ fn list_queries(flavour: Flavour, database: &str) -> String {
          ACTION_ORDER, ACTION_STATEMENT, SQL_MODE, DEFINER, CHARACTER_SET_CLIENT, \
          COLLATION_CONNECTION, DATABASE_COLLATION \
          FROM information_schema.TRIGGERS WHERE EVENT_OBJECT_SCHEMA = {name} ORDER BY TRIGGER_NAME; \
-         SELECT EVENT_NAME, DEFINER, TIME_ZONE, EVENT_TYPE, EXECUTE_AT, INTERVAL_VALUE, \
-         INTERVAL_FIELD, STARTS, ENDS, ON_COMPLETION, EVENT_DEFINITION, EVENT_COMMENT, SQL_MODE, \
-         CHARACTER_SET_CLIENT, COLLATION_CONNECTION, DATABASE_COLLATION \
-         FROM information_schema.EVENTS WHERE EVENT_SCHEMA = {name} ORDER BY EVENT_NAME; \
+         {events}; \
          {routines}"
     )
+}
+
+fn events_query(database: &str) -> String {
+    format!(
+        "SELECT EVENT_NAME, DEFINER, TIME_ZONE, EVENT_TYPE, EXECUTE_AT, INTERVAL_VALUE, \
+         INTERVAL_FIELD, STARTS, ENDS, ON_COMPLETION, EVENT_DEFINITION, EVENT_COMMENT, SQL_MODE, \
+         CHARACTER_SET_CLIENT, COLLATION_CONNECTION, DATABASE_COLLATION \
+         FROM information_schema.EVENTS WHERE EVENT_SCHEMA = {} ORDER BY EVENT_NAME",
+        literal(database)
+    )
+}
+
+/// The scheduled events. MariaDB was asked only whether there are any: for its list of them it makes a
+/// table in a file each time, which is longer than most other questions take, and few databases have one.
+async fn events(
+    session: &mut Session,
+    doing: &'static str,
+    database: &str,
+    asked: &[Row],
+) -> Result<Vec<Row>, Error> {
+    if session.about().flavour == Flavour::MySql || asked.is_empty() {
+        return Ok(asked.to_vec());
+    }
+    let answers = sets(session, doing, &events_query(database)).await?;
+    Ok(answers.into_iter().next().unwrap_or_default())
 }
 
 fn routine(kind: &str) -> Result<Kind, String> {

@@ -7,8 +7,8 @@
 //! early. MySQL has no such word for all kinds of definitions; there each is a packet of its own,
 //! and refused where it could be more than one statement ([`bodies`](crate::bodies)).
 //!
-//! A small database's tables go to the server in one packet, and so do its rows ([`Batch`]): a round
-//! trip costs both sides as much as an INSERT of some rows.
+//! A small database's tables go to the server in one packet, and so do its rows, with the settings that
+//! stand around them ([`Batch`]): a round trip costs both sides as much as an INSERT of some rows.
 
 use drover_schemas::Code;
 use mysql_async::prelude::Queryable as _;
@@ -63,29 +63,31 @@ pub(crate) async fn load(
         let stored = read(server, frame, &mut reader).await?;
         let text = frame.unpack(contents.form, stored).await;
         let text = text.map_err(|what| wrong(server, frame, &what))?;
-        let is_rows = matches!(frame.kind, FrameKind::Rows | FrameKind::Keys);
-        let is_helpers = is_rows && helpers.are_wanted();
+        let is_helpers = helpers.are_wanted() && frame.kind.is_of_rows();
         if batch.takes(frame.kind) && !is_helpers {
             batch.add(&mut session, frame, &text).await?;
             continue;
         }
         batch.run(&mut session).await?;
         match frame.kind {
-            FrameKind::Prologue | FrameKind::RowsBegin => {
+            FrameKind::Prologue | FrameKind::RowsBegin if is_helpers => {
                 run(&mut session, frame, &text).await?;
                 helpers.tell(frame, text);
             }
             FrameKind::Rows | FrameKind::Keys if is_helpers => {
                 helpers.give(&mut session, frame, text).await?;
             }
-            FrameKind::RowsEnd => {
+            FrameKind::RowsEnd if is_helpers => {
                 helpers.end(&mut session).await?;
                 run(&mut session, frame, &text).await?;
             }
-            FrameKind::Sequence
+            FrameKind::Prologue
+            | FrameKind::Sequence
             | FrameKind::Table
+            | FrameKind::RowsBegin
             | FrameKind::Rows
             | FrameKind::Keys
+            | FrameKind::RowsEnd
             | FrameKind::Routine
             | FrameKind::View
             | FrameKind::Trigger
@@ -194,7 +196,8 @@ async fn run_with(
 }
 
 /// What goes to the server in one packet: statements that can stand beside others, because nothing in
-/// them ends early. Rows are literals that Drover has quoted; tables' definitions are in hexadecimal.
+/// them ends early. Rows are literals that Drover has quoted, in settings no customer has a word; tables'
+/// definitions are in hexadecimal.
 struct Batch<'f> {
     takes_tables: bool,
     text: Vec<u8>,
@@ -210,13 +213,12 @@ impl<'f> Batch<'f> {
 
     fn takes(&self, kind: FrameKind) -> bool {
         match kind {
-            FrameKind::Rows => true,
+            FrameKind::Prologue | FrameKind::RowsBegin | FrameKind::Rows | FrameKind::RowsEnd => {
+                true
+            }
             FrameKind::Table => self.takes_tables,
-            FrameKind::Prologue
-            | FrameKind::Sequence
-            | FrameKind::RowsBegin
+            FrameKind::Sequence
             | FrameKind::Keys
-            | FrameKind::RowsEnd
             | FrameKind::Routine
             | FrameKind::View
             | FrameKind::Trigger

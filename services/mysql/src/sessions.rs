@@ -2,8 +2,8 @@
 //!
 //! A session computes its rights on the selected database when it selects it, and keeps them; a
 //! transaction needs no right to commit. So after a REVOKE the sessions that were there before
-//! must end, and only then is the database at rest. Sessions' ids grow: one that is opened after
-//! the REVOKE (the marker) tells the older from the newer, which have the new rights.
+//! must end, and only then is the database at rest. Sessions' ids grow: the highest that the list shows
+//! when it is first read after the REVOKE tells the older from the newer, which have the new rights.
 //!
 //! What counts as a session here: connections of the affected users; every connection that has the
 //! database selected, whoever owns it (its account may be gone already); the threads that write the
@@ -53,8 +53,9 @@ pub async fn end_older(
     whose: &Whose<'_>,
     grace: Duration,
 ) -> Result<u32, Error> {
-    let marker = session.server().newest_id().await?;
     let affected = affected(session, whose);
+    // None: the list was not read yet.
+    let mut newest: Option<u64> = None;
     // None: it is not yet known who is hidden.
     let mut hidden: Option<BTreeSet<u64>> = None;
     let began = Instant::now();
@@ -63,7 +64,8 @@ pub async fn end_older(
     let mut killed = BTreeSet::new();
     loop {
         let is_any_hidden = hidden.as_ref().is_none_or(|hidden| !hidden.is_empty());
-        let found = list(session, marker, (&affected, is_any_hidden), &seen).await?;
+        let found = list(session, newest, (&affected, is_any_hidden), &seen).await?;
+        newest.get_or_insert(found.newest);
         let still = |id: &u64| found.hidden.contains(id);
         let hidden = hidden.get_or_insert_with(|| found.hidden.clone());
         hidden.retain(still);
@@ -92,9 +94,8 @@ pub async fn end_older(
 /// Ends the sessions that are older than this call, and does not wait for them: those that came
 /// while the database was frozen, and would keep the rights of that time.
 pub async fn refresh(session: &mut Session, whose: &Whose<'_>) -> Result<(), Error> {
-    let marker = session.server().newest_id().await?;
     let affected = format!("{} AND p.DB = {}", affected(session, whose), literal(whose.database));
-    let found = list(session, marker, (&affected, false), &BTreeSet::new()).await?;
+    let found = list(session, None, (&affected, false), &BTreeSet::new()).await?;
     for (id, idle) in found.meant {
         if idle {
             kill(session, id).await?;
@@ -152,14 +153,16 @@ struct Listed {
     meant: BTreeMap<u64, bool>,
     /// Those that stand under the name of a routine's definer and may be someone else's.
     hidden: BTreeSet<u64>,
+    /// The highest id of all.
+    newest: u64,
 }
 
 /// Reads the process list once: who comes out of a routine meanwhile is found before or after that, and
 /// never neither. Those that were seen once are among the sessions that are meant until they are gone,
-/// under whatever name.
+/// under whatever name. `newest`: those with a higher id do not count.
 async fn list(
     session: &mut Session,
-    marker: u64,
+    newest: Option<u64>,
     (affected, with_hidden): (&str, bool),
     seen: &BTreeSet<u64>,
 ) -> Result<Listed, Error> {
@@ -167,16 +170,18 @@ async fn list(
     let seen = if seen.is_empty() { "NULL".to_owned() } else { seen.join(",") };
     let (list, meant) = (process_list(session), format!("{affected} OR p.ID IN ({seen})"));
     let hidden = if with_hidden { hidden(session) } else { "FALSE" };
+    let older = newest.map(|id| format!(" AND p.ID <= {id}")).unwrap_or_default();
     let sql = format!(
-        "SELECT p.ID, p.COMMAND IN ('Sleep', 'Delayed insert'), ({meant}) IS TRUE FROM {list} p \
-         WHERE p.ID < {marker} AND p.ID <> CONNECTION_ID() AND ({meant} OR ({hidden}))"
+        "SELECT p.ID, p.COMMAND IN ('Sleep', 'Delayed insert'), ({meant}) IS TRUE, ({hidden}) IS TRUE \
+         FROM {list} p WHERE p.ID <> CONNECTION_ID(){older}"
     );
-    let found: Vec<(u64, bool, bool)> = session.rows(READING, &sql).await?;
-    let mut listed = Listed { meant: BTreeMap::new(), hidden: BTreeSet::new() };
-    for (id, idle, is_meant) in found {
+    let found: Vec<(u64, bool, bool, bool)> = session.rows(READING, &sql).await?;
+    let mut listed = Listed { meant: BTreeMap::new(), hidden: BTreeSet::new(), newest: 0 };
+    for (id, idle, is_meant, is_hidden) in found {
+        listed.newest = listed.newest.max(id);
         if is_meant {
             listed.meant.insert(id, idle);
-        } else {
+        } else if is_hidden {
             listed.hidden.insert(id);
         }
     }

@@ -1,5 +1,5 @@
 //! Connections that are used for several steps: the next step finds nothing of the one before, and what
-//! failed, was dropped, has a database selected or another password is not used again.
+//! failed, was dropped, has a database selected without a word or another password is not used again.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failed test may panic anywhere")]
 
@@ -7,7 +7,7 @@ mod common;
 
 use common::{Site, order, site};
 use drover_lifecycle::ledger::Side;
-use drover_mysql::{Locked, Options, Server, ledger};
+use drover_mysql::{Form, Locked, Options, Server, dump, freeze, ledger};
 use drover_testbed::bed::eventually;
 use mysql_async::prelude::Queryable as _;
 
@@ -66,6 +66,23 @@ async fn a_step_finds_nothing_of_the_one_before_on_its_connection() {
     for gone in ["SELECT * FROM drover.left_over", "EXECUTE left_over"] {
         assert!(again.session().run("looking", gone).await.is_err(), "{gone}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nor_of_one_that_had_selected_a_database() {
+    let Site { server, mariadb } = &site().await;
+    mariadb
+        .execute("CREATE DATABASE shop; CREATE TABLE shop.t (a INT) SELECT 7 AS a")
+        .await
+        .unwrap();
+    freeze(server, &order("shop", 1), std::time::Duration::ZERO).await.unwrap();
+    let mut before = take(server, "first").await;
+    let (id, untouched) = (before.session().about().id, looked_for(&mut before).await);
+    before.release().await.unwrap();
+    dump(server, &order("shop", 2), &[], Form::Zstd, &mut Vec::new()).await.unwrap();
+    let mut after = take(server, "second").await;
+    assert_eq!(after.session().about().id, id, "another connection");
+    assert_eq!(looked_for(&mut after).await, untouched);
 }
 
 #[tokio::test(flavor = "multi_thread")]
