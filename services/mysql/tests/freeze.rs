@@ -5,7 +5,7 @@
 
 mod common;
 
-use common::{GRACE, order, refusal, shared, site, snapshot, unique};
+use common::{GRACE, Site, order, refusal, shared, site, snapshot, unique};
 use drover_mysql::{disarm, freeze, retire, thaw};
 use drover_schemas::Code;
 use mysql_async::prelude::Queryable as _;
@@ -61,9 +61,21 @@ const NASTY: &[&str] = &[
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_thaw_puts_back_exactly_what_was_there() {
-    let site = shared().await;
+    puts_back_exactly(shared().await, NASTY).await;
+}
+
+/// There the undo and what it undoes go in one packet.
+#[tokio::test(flavor = "multi_thread")]
+async fn so_it_does_where_each_commit_is_on_disk_by_itself() {
+    let site = site().await;
+    let durable = "SET GLOBAL innodb_flush_log_at_trx_commit = 1";
+    site.mariadb.execute(durable).await.unwrap();
+    puts_back_exactly(&site, &["plain", "x_%\\`'"]).await;
+}
+
+async fn puts_back_exactly(site: &Site, names: &[&str]) {
     let mut root = site.mariadb.root().await.unwrap();
-    for name in NASTY {
+    for name in names {
         let tag = format!("exact{}", unique());
         root.query_drop(corpus(&tag, name)).await.unwrap();
         let before = snapshot(&mut root, &format!("{tag}%")).await;
