@@ -13,9 +13,8 @@ use crate::world::World;
 
 /// How often is looked.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
-/// The most memory that a process of one service may have taken, in MB: some two thirds of it is what the
-/// allocator keeps for the next burst.
-pub const MEMORY_MB_MAX: u64 = 160;
+/// The most memory that a process of one service may have taken, in MB.
+pub const MEMORY_MB_MAX: u64 = 100;
 /// The most files and sockets that it may have open.
 pub const FILES_MAX: usize = 150;
 

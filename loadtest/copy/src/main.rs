@@ -29,9 +29,6 @@ use anyhow::Result;
 use clap::{Parser, Subcommand, ValueEnum};
 use serde_json::{Map, Value};
 
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 /// The copy beside other programs. Exit codes: 0 measured, 1 it could not be measured, 2 wrong
 /// usage.
 #[derive(Debug, Parser)]

@@ -34,9 +34,6 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 /// Campaigns on a simulated fleet. Exit codes: 0 done, 1 it could not be measured, or a promise
 /// was broken, 2 wrong usage.
 #[derive(Debug, Parser)]
