@@ -12,8 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     Bus, Error, Recorded, metrics, record,
-    ticket::Ticket,
-    worker::{Pace, Source},
+    worker::{Pace, Source, give_back, say_in_progress},
 };
 
 impl Bus {
@@ -42,13 +41,11 @@ impl Bus {
         };
         tokio::pin!(ended);
         loop {
-            let ticket = tokio::select! {
+            let message = tokio::select! {
                 biased;
                 () = shutdown.cancelled() => break,
-                given = source.next(1) => Ticket::new(self, given),
+                message = source.next(1) => message,
             };
-            let given = ticket.given();
-            let message = &given.message;
             let place = message.info().map_or(0, |info| info.stream_sequence);
             let (subject, headers) = (&message.subject, message.headers.as_ref());
             let recorded = match record::decode(subject, place, headers, &message.payload) {
@@ -56,18 +53,18 @@ impl Bus {
                 Err(error) => {
                     metrics::undecodable("event");
                     tracing::error!(%error, "set aside");
-                    acknowledge(message).await;
+                    acknowledge(&message).await;
                     continue;
                 }
             };
             let taken = tokio::select! {
                 taken = take(recorded) => Some(taken),
                 () = &mut ended => None,
-                never = ticket.say_in_progress(pace.ack_wait) => match never {},
+                never = say_in_progress(&message, pace) => match never {},
             };
             match taken {
-                Some(Ok(())) => acknowledge(message).await,
-                Some(Err(after)) => ticket.give_back(Some(after)).await,
+                Some(Ok(())) => acknowledge(&message).await,
+                Some(Err(after)) => give_back(&message, Some(after)).await,
                 None => break,
             }
         }
