@@ -132,7 +132,7 @@ impl Accounts {
     /// The statements that enable the scheduled events again: what a dump of the frozen source
     /// lacks.
     pub fn enable_events(&self, database: &str) -> Vec<String> {
-        self.events.iter().map(|event| event.enable(Some(database))).collect()
+        self.events.iter().flat_map(|event| event.enable(Some(database))).collect()
     }
 
     /// The same, with the events of these definers as the copy has them.

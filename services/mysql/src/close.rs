@@ -140,7 +140,7 @@ async fn take_away(locked: &mut Locked, mut taken: Undo, database: &str) -> Resu
         let events = enabled_events(session, database).await?;
         let held = read(session, database).await?;
         let mut statements: Vec<String> =
-            events.iter().map(|event| event.disable(database)).collect();
+            events.iter().flat_map(|event| event.disable(database)).collect();
         statements.extend(taken.take(&held.grants, database, Leave::Nothing));
         taken.events.extend(events);
         taken.events.sort();

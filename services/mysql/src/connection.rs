@@ -214,11 +214,11 @@ impl Session {
             (major, _, _) if major >= MARIADB_FROM => Flavour::MariaDb,
             _ => Flavour::MySql,
         };
-        let mut first = Questions::default();
-        first.say(doing, ABOUT);
-        first.say(doing, settings(greeted));
-        let sql = [first.sql(), more.sql()].join("; ");
-        let mut result = conn.query_iter(sql.trim_end_matches("; ")).await.map_err(failed)?;
+        let mut all = Questions::default();
+        all.say(doing, ABOUT);
+        all.say(doing, settings(greeted));
+        all.append(more.clone());
+        let mut result = conn.query_iter(all.sql()).await.map_err(failed)?;
         let said: Vec<Said> = result.collect().await.map_err(failed)?;
         let said = said.into_iter().next();
         let Some((version, lower_case_table_names, account, id, flush, binlog, has_selected)) =

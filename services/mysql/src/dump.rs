@@ -84,8 +84,8 @@ pub async fn dump(
     writer.client("\n");
     let mode = loading_mode(session.about().flavour);
     writer.statement(format!("SET NAMES utf8mb4, sql_mode = '{mode}'").as_bytes());
-    for event in enabled {
-        writer.compound(event.enable(None).as_bytes());
+    for statement in enabled.iter().flat_map(|event| event.enable(None)) {
+        writer.compound(statement.as_bytes());
     }
     writer.client("-- This dump is complete.\n");
     writer.end(FrameKind::Trailer, "").await?;

@@ -46,33 +46,34 @@ pub struct MadeUnder {
 }
 
 impl ScheduledEvent {
-    /// The statement that enables it, in this database or, without a name, the selected one.
-    pub fn enable(&self, database: Option<&str>) -> String {
+    /// The statements that enable it, in this database or, without a name, the selected one. They are for
+    /// one session, in this order.
+    pub fn enable(&self, database: Option<&str>) -> Vec<String> {
         self.alter(database, "ENABLE")
     }
 
-    /// The statement that disables it.
-    pub fn disable(&self, database: &str) -> String {
+    /// The same, to disable it.
+    pub fn disable(&self, database: &str) -> Vec<String> {
         self.alter(Some(database), "DISABLE")
     }
 
-    fn alter(&self, database: Option<&str>, what: &str) -> String {
+    fn alter(&self, database: Option<&str>, what: &str) -> Vec<String> {
         let whole = database.map(|name| format!("{}.", ident(name))).unwrap_or_default();
         // Without the definer an ALTER would make Drover's account the definer.
         let (definer, name) = (self.definer(), ident(&self.name));
         let alter = format!("ALTER DEFINER={definer} EVENT {whole}{name} {what}");
-        let Some(under) = &self.made_under else { return alter };
+        let Some(under) = &self.made_under else { return vec![alter] };
         let settings = format!(
             "character_set_client = {}, collation_connection = {}",
             literal(&under.charset),
             literal(&under.collation)
         );
         if under.database_collation.is_empty() {
-            return format!(
-                "SET @drover_client = @@character_set_client, \
-                 @drover_connection = @@collation_connection, {settings}; {alter}; \
-                 SET character_set_client = @drover_client, collation_connection = @drover_connection"
-            );
+            let before = "SET @drover_client = @@character_set_client, \
+                          @drover_connection = @@collation_connection";
+            let after = "SET character_set_client = @drover_client, \
+                         collation_connection = @drover_connection";
+            return vec![format!("{before}, {settings}"), alter, after.to_owned()];
         }
         let default =
             |collation: &str| match under.database_collation_now == under.database_collation {
@@ -86,13 +87,13 @@ impl ScheduledEvent {
             "SET character_set_client = client, collation_connection = connection; {}",
             default(&under.database_collation_now)
         );
-        format!(
+        vec![format!(
             "BEGIN NOT ATOMIC DECLARE client, connection VARCHAR(64); \
              DECLARE EXIT HANDLER FOR SQLEXCEPTION BEGIN {back}RESIGNAL; END; \
              SET client = @@character_set_client, connection = @@collation_connection; \
              SET {settings}; {}{alter}; {back}END",
             default(&under.database_collation),
-        )
+        )]
     }
 
     /// Its definer, as a statement names it.

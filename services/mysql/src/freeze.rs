@@ -207,7 +207,7 @@ pub(crate) async fn take_all(
     let mut statements = Vec::new();
     // In a read-only schema no event can be altered, and none can write.
     if !is_read_only(locked.session(), &database).await? {
-        statements.extend(undo.events.iter().map(|event| event.disable(&database)));
+        statements.extend(undo.events.iter().flat_map(|event| event.disable(&database)));
     }
     statements.extend(undo.take(&held.grants, &database, leave));
     for _ in 0..ROUNDS_MAX {
@@ -230,12 +230,7 @@ async fn take(
 ) -> Result<Held, Error> {
     let doing = "taking privileges away";
     let database = locked.order().database.clone();
-    // MySQL alters an event in several statements, whose answers nobody counts here.
-    let together = match locked.session().about().flavour {
-        Flavour::MariaDb => STATEMENTS_AT_ONCE,
-        Flavour::MySql => 0,
-    };
-    let (first, others) = statements.split_at(statements.len().min(together));
+    let (first, others) = statements.split_at(statements.len().min(STATEMENTS_AT_ONCE));
     let mut then = Questions::default();
     first.iter().for_each(|sql| then.say(doing, sql));
     let grants = others.is_empty().then(|| GrantRows::ask(locked.session(), &database, &mut then));

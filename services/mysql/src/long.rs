@@ -76,7 +76,8 @@ impl Left {
     }
 }
 
-fn number<N: std::str::FromStr>(value: &Value) -> Option<N> {
+/// A number that a server tells as text.
+pub(crate) fn number<N: std::str::FromStr>(value: &Value) -> Option<N> {
     match value {
         Value::Bytes(text) => std::str::from_utf8(text).ok()?.parse().ok(),
         _ => None,

@@ -107,7 +107,7 @@ async fn open_locked(
 
 /// What takes away again what the opening gives.
 fn away(undo: &Undo, database: &str) -> Vec<String> {
-    let events = undo.events.iter().map(|event| event.disable(database));
+    let events = undo.events.iter().flat_map(|event| event.disable(database));
     events.chain(undo.grants.iter().map(|grant| grant.revoke(database))).collect()
 }
 

@@ -13,6 +13,7 @@ use crate::{
     ident::ident,
     insert::{Insert, forget, piece},
     listing::Relation,
+    long::number,
     rows::Sink,
 };
 
@@ -117,10 +118,7 @@ struct Keys {
 
 impl Keys {
     fn of(&self, row: &[Value]) -> Option<i128> {
-        match row.get(self.column?) {
-            Some(Value::Bytes(text)) => std::str::from_utf8(text).ok()?.parse().ok(),
-            _ => None,
-        }
+        number(row.get(self.column?)?)
     }
 
     /// All that is in the frame is this row's.

@@ -84,7 +84,7 @@ impl Undo {
                 statements.push(own(grantee, database, [PLACEHOLDER]).revoke(database));
             }
         }
-        statements.extend(self.events.iter().map(|event| event.enable(Some(database))));
+        statements.extend(self.events.iter().flat_map(|event| event.enable(Some(database))));
         statements
     }
 

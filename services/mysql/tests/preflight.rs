@@ -90,6 +90,13 @@ const CASES: &[Case] = &[
         &[(251, true)],
     ),
     (
+        "perhaps",
+        "SET group_concat_max_len = 2000000; CREATE TABLE t (b LONGBLOB COMPRESSED); \
+         INSERT INTO t SELECT GROUP_CONCAT(UNHEX(SHA2(seq, 512)) SEPARATOR '') FROM seq_1_to_24000; \
+         ANALYZE TABLE t",
+        &[(251, false)],
+    ),
+    (
         "joined",
         "CREATE TABLE t (a LONGBLOB, b LONGBLOB); \
          INSERT INTO t VALUES (REPEAT('x', 2000000), REPEAT('x', 2000000)); ANALYZE TABLE t",

@@ -19,8 +19,8 @@ use crate::{BATCH_EVENTS_MAX, Error, Position, Projection, now_unix_ms, service:
 
 /// Between two signals of a campaign's progress, at least.
 const SIGNAL_INTERVAL: Duration = Duration::from_secs(1);
-/// From one fold of what is new to the next, at least: a fold of one event costs nearly as much as one of
-/// twenty, and nobody looks so often. What comes after a quiet time is folded at once.
+/// From one fold of what is new to the next, at least, so that one transaction serves for more events:
+/// nobody looks more often. What comes after a quiet time is folded at once.
 const FOLD_INTERVAL: Duration = Duration::from_millis(50);
 /// Before following is tried again after an error of the bus.
 const BUS_PAUSE: Duration = Duration::from_secs(2);

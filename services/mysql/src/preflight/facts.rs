@@ -93,10 +93,22 @@ pub(crate) struct Database {
 /// A table with long columns, large enough to hold a value of more than a packet.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Wide {
+    /// The columns that are taken in pieces ([`long`](crate::long)).
     pub columns: Vec<String>,
+    /// Those that are not: a row's are in one packet, together.
+    pub whole: Vec<String>,
     pub bytes: u64,
-    /// The largest value, in bytes; none where that was not told in time.
-    pub value_bytes_max: Option<u64>,
+    /// None where that was not told in time.
+    pub largest: Option<Largest>,
+}
+
+/// The largest of a table's long values.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Largest {
+    /// Of those that are taken in pieces, in bytes.
+    pub value_bytes: u64,
+    /// Of those that are not, all of a row's together, in bytes.
+    pub whole_bytes: u64,
 }
 
 /// A trigger: its table, and the columns of it that its text names, in small letters.

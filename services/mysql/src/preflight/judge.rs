@@ -13,7 +13,7 @@ use crate::{
     preflight::shape::VERSIONED,
     preflight::{
         destination::{self, Destination},
-        facts::{Database, Finding, Places, Settings},
+        facts::{Database, Finding, Largest, Places, Settings, Wide},
         source::{self, Chunk, Source, of_server},
     },
     privileges::Grantee,
@@ -185,20 +185,31 @@ impl Judging<'_> {
             }
         }
         for (table, wide) in &database.wide {
-            let table = ident(table);
-            match wide.value_bytes_max {
-                // It goes there in pieces, which the destination joins.
-                Some(bytes) if bytes > to.packet_bytes => {
-                    let what = format!("table {table}: a value has {bytes} bytes");
-                    self.tell(Code::PacketTooSmall, true, &what);
-                }
-                None if wide.bytes >= to.packet_bytes => {
-                    let what =
-                        format!("table {table}: its largest value could not be told in time");
-                    self.tell(Code::PacketTooSmall, false, &what);
-                }
-                Some(_) | None => {}
+            self.packet(&ident(table), wide);
+        }
+    }
+
+    fn packet(&mut self, table: &str, wide: &Wide) {
+        let packet_bytes = self.to.settings.packet_bytes;
+        let Some(Largest { value_bytes, whole_bytes }) = wide.largest else {
+            if wide.bytes >= packet_bytes {
+                let what = format!("table {table}: its largest value could not be told in time");
+                self.tell(Code::PacketTooSmall, false, &what);
             }
+            return;
+        };
+        // It goes there in pieces, which the destination joins.
+        if value_bytes > packet_bytes {
+            let what = format!("table {table}: a value has {value_bytes} bytes");
+            self.tell(Code::PacketTooSmall, true, &what);
+        }
+        if whole_bytes >= packet_bytes {
+            let what = format!("table {table}: a row has {whole_bytes} bytes");
+            self.tell(Code::PacketTooSmall, true, &what);
+        } else if whole_bytes.saturating_mul(2) >= packet_bytes {
+            let what =
+                format!("table {table}: a row has {whole_bytes} bytes, twice that if binary");
+            self.tell(Code::PacketTooSmall, false, &what);
         }
     }
 

@@ -10,7 +10,7 @@ use crate::{
     foreign_keys::foreign_keys,
     ident::{ident, literals},
     preflight::{
-        facts::{Database, Places, Trigger, Wide},
+        facts::{Database, Largest, Places, Trigger, Wide},
         text::{qualifiers, row_columns},
     },
 };
@@ -166,44 +166,50 @@ async fn large_rows(session: &mut Session, into: &mut Databases) -> Result<(), E
 async fn wide_tables(session: &mut Session, into: &mut Databases) -> Result<(), Error> {
     let sql = format!(
         "SELECT CAST(c.TABLE_SCHEMA AS BINARY), CAST(c.TABLE_NAME AS BINARY), c.COLUMN_NAME, \
-         t.DATA_LENGTH FROM information_schema.COLUMNS c JOIN information_schema.TABLES t \
+         t.DATA_LENGTH, c.COLUMN_TYPE LIKE '%COMPRESSED%' FROM information_schema.COLUMNS c JOIN information_schema.TABLES t \
          ON t.TABLE_SCHEMA = c.TABLE_SCHEMA AND t.TABLE_NAME = c.TABLE_NAME \
          WHERE c.TABLE_SCHEMA IN ({names}) AND t.TABLE_SCHEMA IN ({names}) \
          AND t.TABLE_TYPE <> 'VIEW' AND t.DATA_LENGTH >= {WIDE_BYTES_MIN} \
          AND c.CHARACTER_OCTET_LENGTH >= {WIDE_BYTES_MIN}",
         names = names(into)
     );
-    type Row = (String, String, String, u64);
-    for (db, table, column, bytes) in session.rows::<Row>("reading the columns", &sql).await? {
+    type Row = (String, String, String, u64, bool);
+    for (db, table, column, bytes, is_compressed) in
+        session.rows::<Row>("reading the columns", &sql).await?
+    {
         let Some(database) = into.get_mut(&db) else { continue };
         let wide = database.wide.entry(table).or_insert_with(Wide::default);
         wide.bytes = bytes;
-        wide.columns.push(column);
+        if is_compressed { &mut wide.whole } else { &mut wide.columns }.push(column);
     }
     for (db, database) in into {
         for (table, wide) in &mut database.wide {
-            wide.value_bytes_max = largest_value(session, db, table, wide).await?;
+            wide.largest = largest(session, db, table, wide).await?;
         }
     }
     Ok(())
 }
 
-/// The largest value of a table's long columns; none where that takes too long.
-async fn largest_value(
+/// The largest of a table's long values; none where that takes too long.
+async fn largest(
     session: &mut Session,
     database: &str,
     table: &str,
     wide: &Wide,
-) -> Result<Option<u64>, Error> {
-    let length = |column: &String| format!("COALESCE(LENGTH({}), 0)", ident(column));
-    let lengths: Vec<String> = wide.columns.iter().map(length).collect();
+) -> Result<Option<Largest>, Error> {
+    let lengths = |columns: &[String], between: &str| {
+        let length = |column| format!("{between}COALESCE(LENGTH({}), 0)", ident(column));
+        columns.iter().map(|column| length(column)).collect::<String>()
+    };
     let select = format!(
-        "SELECT {}CAST(COALESCE(MAX(GREATEST(0, {})), 0) AS UNSIGNED) FROM {}.{}",
+        "SELECT {}CAST(COALESCE(MAX(GREATEST(0, 0{})), 0) AS UNSIGNED), \
+         CAST(COALESCE(MAX(0{}), 0) AS UNSIGNED) FROM {}.{}",
         match session.about().flavour {
             Flavour::MariaDb => String::new(),
             Flavour::MySql => format!("/*+ MAX_EXECUTION_TIME({WIDE_SECONDS_MAX}000) */ "),
         },
-        lengths.join(", "),
+        lengths(&wide.columns, ", "),
+        lengths(&wide.whole, " + "),
         ident(database),
         ident(table)
     );
@@ -213,8 +219,10 @@ async fn largest_value(
         }
         Flavour::MySql => select,
     };
-    match session.rows::<u64>("looking for the largest value", &sql).await {
-        Ok(rows) => Ok(rows.first().copied()),
+    match session.rows::<(u64, u64)>("looking for the largest value", &sql).await {
+        Ok(rows) => {
+            Ok(rows.first().map(|&(value_bytes, whole_bytes)| Largest { value_bytes, whole_bytes }))
+        }
         // Too slow, or a table that cannot be read, which is told elsewhere.
         Err(Error::Statement { .. }) => Ok(None),
         Err(other) => Err(other),
