@@ -58,6 +58,9 @@ pub struct Stream {
     pub bytes_max: i64,
     /// Messages can neither be deleted nor purged.
     pub append_only: bool,
+    /// What it has lost is made again from the histories: it need not be on the disk before it is
+    /// acknowledged.
+    pub made_again: bool,
 }
 
 /// The history of one campaign.
@@ -70,6 +73,7 @@ pub fn events(campaign: &CampaignName) -> Stream {
         age_max: Duration::ZERO,
         bytes_max: -1,
         append_only: true,
+        made_again: false,
     }
 }
 
@@ -90,6 +94,7 @@ pub fn queues() -> impl Iterator<Item = Stream> {
         age_max: Duration::ZERO,
         bytes_max: -1,
         append_only: false,
+        made_again: true,
     })
 }
 
@@ -118,6 +123,7 @@ pub fn signals() -> Stream {
         age_max: SIGNALS_AGE_MAX,
         bytes_max: SIGNALS_BYTES_MAX,
         append_only: false,
+        made_again: false,
     }
 }
 

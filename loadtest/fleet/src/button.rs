@@ -59,6 +59,7 @@ async fn after_button(stage: &Stage, campaign: &CampaignName) -> Result<Value> {
         let recorded = match item? {
             Item::Event(recorded) => recorded,
             Item::CaughtUp => break,
+            Item::Resumed => continue,
             Item::Undecodable { sequence, .. } => bail!("{sequence} cannot be decoded"),
         };
         let at = recorded.event.time.timestamp_millis();

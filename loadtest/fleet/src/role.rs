@@ -20,6 +20,9 @@ pub struct Args {
     /// How many servers keep each stream.
     #[arg(long, default_value_t = 1)]
     pub replicas: usize,
+    /// Whether the servers sync each message before they acknowledge it.
+    #[arg(long)]
+    pub synced: bool,
     /// The projector's file.
     #[arg(long, default_value = "projection.sqlite")]
     pub database: PathBuf,
@@ -32,8 +35,9 @@ pub struct Args {
 ///
 /// # Errors
 /// When nats-server cannot be reached.
-pub async fn connect(url: &str, replicas: usize, name: &str) -> Result<Bus> {
-    let options = drover_bus::Options { url: url.to_owned(), replicas, ..Default::default() };
+pub async fn connect(url: &str, replicas: usize, synced: bool, name: &str) -> Result<Bus> {
+    let url = url.to_owned();
+    let options = drover_bus::Options { url, replicas, synced, ..Default::default() };
     Ok(Bus::connect(&options, name).await?)
 }
 
@@ -42,7 +46,7 @@ pub async fn connect(url: &str, replicas: usize, name: &str) -> Result<Bus> {
 /// # Errors
 /// The service's own.
 pub async fn run(args: Args) -> Result<()> {
-    let bus = connect(&args.nats, args.replicas, &args.service).await?;
+    let bus = connect(&args.nats, args.replicas, args.synced, &args.service).await?;
     let shutdown = CancellationToken::new();
     let instance = uuid::Uuid::new_v4().to_string();
     match args.service.as_str() {

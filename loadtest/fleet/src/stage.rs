@@ -61,6 +61,7 @@ pub struct Stage {
     /// The further servers of a cluster, and the ways between all of them.
     others: Option<(Vec<Nats>, Cluster)>,
     replicas: usize,
+    synced: bool,
     fleet: Fleet,
     processes: usize,
 }
@@ -98,9 +99,10 @@ impl Stage {
             }
         };
         let replicas = if others.is_some() { cluster::SERVERS } else { 1 };
-        let bus = connect(&nats.url(), replicas, "fleet").await?;
+        let synced = kind != Servers::Single;
+        let bus = connect(&nats.url(), replicas, synced, "fleet").await?;
         bus.ensure_base().await?;
-        Ok(Self { bed, nats, bus, others, replicas, fleet: fleet.clone(), processes: 0 })
+        Ok(Self { bed, nats, bus, others, replicas, synced, fleet: fleet.clone(), processes: 0 })
     }
 
     /// What all nats-servers together have used so far.
@@ -164,6 +166,9 @@ impl Stage {
         let mut command = Command::new(std::env::current_exe()?);
         command.args(["role", service, "--nats", &self.nats.url()]);
         command.arg(format!("--replicas={}", self.replicas));
+        if self.synced {
+            command.arg("--synced");
+        }
         command.args(self.fleet.arguments()).args(further);
         self.bed.spawn(&format!("{service}-{}", self.processes), command)
     }
@@ -198,7 +203,7 @@ impl Stage {
         let shutdown = CancellationToken::new();
         let mut tasks = JoinSet::new();
         for (service, hosts) in services {
-            let bus = connect(&self.nats.url(), self.replicas, service.name()).await?;
+            let bus = connect(&self.nats.url(), self.replicas, self.synced, service.name()).await?;
             let (model, shutdown) = (model.clone(), shutdown.clone());
             let step = move |job| model.clone().step(job);
             tasks.spawn(async move {

@@ -20,7 +20,12 @@ use futures::{Stream, StreamExt as _, stream};
 use tokio::time::sleep;
 use uuid::Uuid;
 
-use crate::{Bus, Error, connect::Unstored, metrics, record};
+use crate::{
+    Bus, Error,
+    connect::Unstored,
+    gather::{Entry, Turn},
+    metrics, record,
+};
 
 /// How often an append is sent before its caller hears that the bus cannot be reached: with the
 /// wait for each answer, some 15 s.
@@ -62,6 +67,19 @@ impl Bus {
         let subject = subjects::event(campaign, history);
         let headers = record::headers(campaign, history, event);
         let payload = Bytes::copy_from_slice(&event.data);
+        let _place = if self.gathers() {
+            let (subject, headers, payload) = (subject.clone(), headers.clone(), payload.clone());
+            let entry = Entry { subject, expected: expected_revision, headers, payload };
+            match self.turn(&streams::events_name(campaign), entry).await {
+                Turn::Stored(sequence) => {
+                    metrics::appended("stored");
+                    return Ok(sequence);
+                }
+                Turn::Alone(place) => place,
+            }
+        } else {
+            None
+        };
         let (mut attempts, mut busy) = (0, 0);
         loop {
             let stored = self

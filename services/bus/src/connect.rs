@@ -29,15 +29,18 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-use crate::{Error, metrics, options::Options};
+use crate::{Error, gather::Gather, metrics, options::Options, ticket::Given};
 
 /// The oldest nats-server, as (major, minor), that knows every option that Drover depends on;
 /// older ones accept them and ignore them.
 pub const VERSION_MIN: (u32, u32) = (2, 12);
+/// The oldest that stores a batch with a few syncs, however many messages are in it; older ones sync
+/// each of them.
+const VERSION_GATHERS: (u32, u32) = (2, 15);
 
 /// How long a request waits for its answer. Far above what a healthy server takes, below what
 /// makes a person think that a command hangs.
-const REQUEST_WAIT: Duration = Duration::from_secs(5);
+pub(crate) const REQUEST_WAIT: Duration = Duration::from_secs(5);
 /// How long a request goes on waiting after the connection came back: what was queued meanwhile
 /// is sent first, and is answered within milliseconds.
 const RECONNECT_GRACE: Duration = Duration::from_millis(500);
@@ -65,6 +68,9 @@ struct Inner {
     replicas: usize,
     ack_wait: Duration,
     making: Semaphore,
+    gather: Gather,
+    /// Appends that wait for one another are stored together.
+    gathers: bool,
     link: Arc<Link>,
 }
 
@@ -118,7 +124,7 @@ impl Bus {
             }
         };
         let version = client.server_info().version;
-        if !is_new_enough(&version) {
+        if !is_at_least(&version, VERSION_MIN) {
             return Err(Error::TooOld { server: options.url.clone(), version });
         }
         let context = jetstream::new(client.clone());
@@ -129,6 +135,8 @@ impl Bus {
                 address: options.url.clone(),
                 replicas: options.replicas,
                 making: Semaphore::new(MAKING_MAX),
+                gather: Gather::default(),
+                gathers: options.synced && is_at_least(&version, VERSION_GATHERS),
                 ack_wait: options.ack_wait(),
                 link,
             }),
@@ -160,6 +168,15 @@ impl Bus {
         self.inner.making.acquire().await.ok()
     }
 
+    pub(crate) fn gather(&self) -> &Gather {
+        &self.inner.gather
+    }
+
+    /// Whether appends that wait for one another are stored together.
+    pub(crate) fn gathers(&self) -> bool {
+        self.inner.gathers
+    }
+
     pub(crate) fn replicas(&self) -> usize {
         self.inner.replicas
     }
@@ -172,6 +189,17 @@ impl Bus {
     /// Counts the connections made; changes when the connection came back.
     pub(crate) fn connections(&self) -> watch::Receiver<u64> {
         self.inner.link.connections.subscribe()
+    }
+
+    /// Which connection there is, or was last: their number so far.
+    pub(crate) fn connection(&self) -> u64 {
+        *self.inner.link.connections.borrow()
+    }
+
+    /// A message that came over a connection.
+    pub(crate) fn given(&self, message: Message, connection: u64) -> Arc<Given> {
+        let context = self.context().clone();
+        Arc::new(Given { message: jetstream::Message { message, context }, connection })
     }
 
     async fn find_jetstream(&self) -> Result<(), Error> {
@@ -399,10 +427,10 @@ fn connect_error(url: &str, error: &async_nats::ConnectError) -> Error {
     }
 }
 
-fn is_new_enough(version: &str) -> bool {
+fn is_at_least(version: &str, oldest: (u32, u32)) -> bool {
     let mut numbers = version.split(['.', '-']).map_while(|number| number.parse::<u32>().ok());
     match (numbers.next(), numbers.next()) {
-        (Some(major), Some(minor)) => (major, minor) >= VERSION_MIN,
+        (Some(major), Some(minor)) => (major, minor) >= oldest,
         (_, None) | (None, _) => false,
     }
 }
@@ -423,7 +451,7 @@ mod tests {
             ("", false),
             ("dev", false),
         ] {
-            assert_eq!(is_new_enough(version), enough, "{version}");
+            assert_eq!(is_at_least(version, VERSION_MIN), enough, "{version}");
         }
     }
 }

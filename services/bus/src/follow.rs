@@ -62,6 +62,9 @@ pub enum Item {
     Event(Recorded),
     /// Once: all events that were there when following began have been given out.
     CaughtUp,
+    /// The server was lost and is there again, and the event that was given out last stands where it
+    /// stood. What else it kept may be of a moment earlier.
+    Resumed,
     /// A message that is not an event of Drover's. It has been counted and logged.
     Undecodable {
         /// Its place in the stream.
@@ -334,7 +337,7 @@ impl Follower {
             if pending == 0 && !self.caught_up {
                 self.target = Some(sequence);
             }
-            return Ok(None);
+            return Ok(Some(Ok(Item::Resumed)));
         }
         if self.until.is_some_and(|until| sequence > until) {
             self.is_over = true;

@@ -12,7 +12,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     Bus, Error, Recorded, metrics, record,
-    worker::{Pace, Source, give_back, say_in_progress},
+    ticket::Ticket,
+    worker::{Pace, Source},
 };
 
 impl Bus {
@@ -41,11 +42,13 @@ impl Bus {
         };
         tokio::pin!(ended);
         loop {
-            let message = tokio::select! {
+            let ticket = tokio::select! {
                 biased;
                 () = shutdown.cancelled() => break,
-                message = source.next(1) => message,
+                given = source.next(1) => Ticket::new(self, given),
             };
+            let given = ticket.given();
+            let message = &given.message;
             let place = message.info().map_or(0, |info| info.stream_sequence);
             let (subject, headers) = (&message.subject, message.headers.as_ref());
             let recorded = match record::decode(subject, place, headers, &message.payload) {
@@ -53,18 +56,18 @@ impl Bus {
                 Err(error) => {
                     metrics::undecodable("event");
                     tracing::error!(%error, "set aside");
-                    acknowledge(&message).await;
+                    acknowledge(message).await;
                     continue;
                 }
             };
             let taken = tokio::select! {
                 taken = take(recorded) => Some(taken),
                 () = &mut ended => None,
-                never = say_in_progress(&message, pace) => match never {},
+                never = ticket.say_in_progress(pace.ack_wait) => match never {},
             };
             match taken {
-                Some(Ok(())) => acknowledge(&message).await,
-                Some(Err(after)) => give_back(&message, Some(after)).await,
+                Some(Ok(())) => acknowledge(message).await,
+                Some(Err(after)) => ticket.give_back(Some(after)).await,
                 None => break,
             }
         }

@@ -22,7 +22,7 @@ impl Bus {
         while let Some(item) = items.next().await {
             match item? {
                 Item::Event(recorded) => found.push(recorded),
-                Item::CaughtUp => {}
+                Item::CaughtUp | Item::Resumed => {}
                 Item::Undecodable { sequence, subject } => undecodable.push((sequence, subject)),
             }
         }

@@ -5,6 +5,7 @@
 //! | `connect` | the connection; requests in bounded time |
 //! | `streams` | streams and consumers made, and read back |
 //! | `append` | events onto histories, with compare-and-set |
+//! | `gather` | appends that wait for one another, stored together |
 //! | `follow` | campaigns' events read: followed, replayed |
 //! | `history` | one history, as a whole |
 //! | `last` | the last message on a subject |
@@ -13,6 +14,7 @@
 //! | `worker` | the loop that does jobs |
 //! | `hear` | the facts of one history, each handed out until it was taken |
 //! | `running` | the jobs that a worker has begun |
+//! | `ticket` | what a queue hears of what it has given out |
 //! | `lease` | the one active instance |
 //! | `control` | requests to running services; signals |
 //! | [`metrics`] | what is counted |
@@ -25,6 +27,7 @@ mod connect;
 mod control;
 mod error;
 mod follow;
+mod gather;
 mod hear;
 mod history;
 mod jobs;
@@ -37,6 +40,7 @@ mod record;
 mod repair;
 mod running;
 mod streams;
+mod ticket;
 mod worker;
 
 #[cfg(test)]

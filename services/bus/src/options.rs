@@ -39,6 +39,10 @@ pub struct Options {
     pub tls_key_file: Option<PathBuf>,
     /// How many servers keep each stream: 1, or 3 in a cluster (odd, at most 5).
     pub replicas: usize,
+    /// Whether the servers sync each message to the disk before they acknowledge it
+    /// (`sync_interval: always`), as those do that `drover init` configures. Then events that wait
+    /// for one another are stored together.
+    pub synced: bool,
     /// How long the first connection is tried for, in milliseconds. Later ones are tried for ever.
     pub connect_wait_ms: u64,
     /// How long a job may go without a sign of life from the instance that has it, in
@@ -66,6 +70,7 @@ impl Default for Options {
             tls_certificate_file: None,
             tls_key_file: None,
             replicas: 1,
+            synced: true,
             connect_wait_ms: 5_000,
             ack_wait_ms: 30_000,
             inbox: None,

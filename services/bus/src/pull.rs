@@ -31,6 +31,8 @@ pub(crate) struct Pull {
     inbox: String,
     subscriber: Subscriber,
     connections: watch::Receiver<u64>,
+    /// Which connection it was opened over.
+    connection: u64,
     /// Messages asked for that have not come.
     outstanding: usize,
     /// When the server was last heard of, or asked after it owed nothing.
@@ -48,7 +50,8 @@ pub(crate) struct Lost {
 impl Pull {
     pub(crate) async fn open(bus: &Bus, stream: &str, consumer: &str) -> Result<Self, Error> {
         let inbox = bus.client().new_inbox();
-        let connections = bus.connections();
+        let mut connections = bus.connections();
+        let connection = *connections.borrow_and_update();
         let subscriber = bus.client().subscribe(inbox.clone()).await.map_err(|error| {
             Error::Failed { doing: format!("pulling from {consumer}"), reason: error.to_string() }
         })?;
@@ -59,9 +62,15 @@ impl Pull {
             inbox,
             subscriber,
             connections,
+            connection,
             outstanding: 0,
             last_sign: Instant::now(),
         })
+    }
+
+    /// Which connection it was opened over, and over which its messages come.
+    pub(crate) fn connection(&self) -> u64 {
+        self.connection
     }
 
     /// Messages asked for that have not come.

@@ -1,33 +1,48 @@
 //! The jobs that one worker has begun, so that none is begun a second time while it is in work.
+//!
+//! A job is known by what is ordered, not by its place in the queue: an order that a killed server
+//! has lost is made again, and comes from another place.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use tokio::task::{self, JoinSet};
+
+use crate::ticket::{Given, Ticket};
+
+/// What is ordered: the job's subject, and the revision that it was decided on.
+pub(crate) type Ordered = (String, u64);
 
 /// The jobs in work.
 #[derive(Default)]
 pub(crate) struct Running {
     /// One a job.
     pub(crate) tasks: JoinSet<()>,
-    /// Their places in the queue.
-    places: HashMap<task::Id, u64>,
+    orders: HashMap<task::Id, (Ordered, Arc<Ticket>)>,
+    tickets: HashMap<Ordered, Arc<Ticket>>,
 }
 
 impl Running {
-    /// Whether the job at this place of the queue is in work.
-    pub(crate) fn has(&self, place: u64) -> bool {
-        // As many as there are slots: a few.
-        self.places.values().any(|running| *running == place)
+    /// Where the job is in work, the word that is owed for it is for this message from now on.
+    ///
+    /// # Errors
+    /// The message, where the job is not in work.
+    pub(crate) fn renew(&self, ordered: &Ordered, given: Arc<Given>) -> Result<(), Arc<Given>> {
+        match self.tickets.get(ordered) {
+            Some(ticket) => ticket.renew(given),
+            None => Err(given),
+        }
     }
 
-    /// Begins a job; `place` is its stream sequence, where the message tells it.
+    /// Begins a job.
     pub(crate) fn begin(
         &mut self,
-        place: Option<u64>,
+        ordered: Ordered,
+        ticket: Arc<Ticket>,
         work: impl Future<Output = ()> + Send + 'static,
     ) {
         let task = self.tasks.spawn(work);
-        self.places.extend(place.map(|place| (task.id(), place)));
+        self.orders.insert(task.id(), (ordered.clone(), Arc::clone(&ticket)));
+        self.tickets.insert(ordered, ticket);
     }
 
     /// Takes note that a job's task has ended.
@@ -39,6 +54,11 @@ impl Running {
                 error.id()
             }
         };
-        self.places.remove(&id);
+        // Given out again between its last word and its end, it may have been begun anew.
+        if let Some((ordered, ticket)) = self.orders.remove(&id)
+            && self.tickets.get(&ordered).is_some_and(|last| Arc::ptr_eq(last, &ticket))
+        {
+            self.tickets.remove(&ordered);
+        }
     }
 }

@@ -15,7 +15,7 @@ use async_nats::jetstream::{
     ErrorCode,
     consumer::{self, AckPolicy, DeliverPolicy},
     response::Response,
-    stream::{self, DiscardPolicy, RetentionPolicy, StorageType},
+    stream::{self, DiscardPolicy, PersistenceMode, RetentionPolicy, StorageType},
 };
 use drover_schemas::{
     CampaignName,
@@ -179,6 +179,11 @@ impl Bus {
             deny_delete: stream.append_only,
             deny_purge: stream.append_only,
             allow_direct: true,
+            // Of a stream that is kept several times the server knows no such mode: what it was
+            // given is in its log then.
+            persist_mode: (stream.made_again && self.replicas() == 1)
+                .then_some(PersistenceMode::Async),
+            allow_atomic_publish: stream.append_only,
             ..stream::Config::default()
         }
     }
@@ -261,6 +266,10 @@ fn check_stream(wanted: &stream::Config, found: &stream::Config) -> Result<(), E
     check.same("deny_purge", &found.deny_purge, &wanted.deny_purge)?;
     check.same("allow_rollup_hdrs", &found.allow_rollup, &wanted.allow_rollup)?;
     check.same("allow_direct", &found.allow_direct, &wanted.allow_direct)?;
+    if wanted.persist_mode.is_none() {
+        let mode = found.persist_mode.unwrap_or_default();
+        check.same("persist_mode", &mode, &PersistenceMode::Default)?;
+    }
     check.same("no_ack", &found.no_ack, &false)?;
     check.same("sealed", &found.sealed, &false)?;
     check.same("mirror", &found.mirror.is_some(), &false)?;

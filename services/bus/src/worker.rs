@@ -8,20 +8,19 @@
 //! 3. Two instances on one job both append on the job's revision, and one of them loses.
 //!
 //! A server that was restarted does not know any more which jobs were given out, and gives out all
-//! that are there. One that is in work here is not begun a second time: the acknowledgement of the
-//! first is also the second's, since it names the message's place in the queue.
+//! that are there. One that is in work here is not begun a second time: what is said of it at its
+//! end is said of what was given out last.
 //!
 //! The slots are the consumer's: the bus gives out no more jobs than those, over all instances,
 //! and each instance has as many, so no job lies waiting inside one.
 
 use std::{
-    convert::Infallible,
     future,
     panic::AssertUnwindSafe,
+    sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use async_nats::jetstream::{AckKind, Message};
 use drover_schemas::{
     CampaignName, Code, Failure, MigrationId,
     envelope::CloudEvent,
@@ -31,14 +30,15 @@ use drover_schemas::{
 };
 use futures::FutureExt as _;
 use prost::Message as _;
-use tokio::time::{Instant, interval_at, sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     Bus, Error,
     metrics::{self, Dropped, InFlight, Outcome},
     pull::{Lost, Pull},
-    running::Running,
+    running::{self, Running},
+    ticket::{Given, Ticket},
 };
 
 /// How often a job is given out before its migration is told that it never ends. What ends the
@@ -122,14 +122,21 @@ impl Bus {
                 Some(ended) = running.tasks.join_next_with_id(), if !running.tasks.is_empty() => {
                     running.ended(&consumer.name, ended);
                 }
-                message = source.next(free) => {
-                    let place = message.info().map(|info| info.stream_sequence).ok();
-                    if place.is_some_and(|place| running.has(place)) {
-                        tracing::debug!(consumer = consumer.name, place, "it is in work here");
-                        continue;
-                    }
-                    let desk = Desk { bus: self.clone(), pace, service: service.name(), message };
-                    running.begin(place, desk.handle(step.clone(), conclude.clone()));
+                given = source.next(free) => {
+                    let order = match Order::of(&given) {
+                        Ok(order) => order,
+                        Err(reason) => {
+                            set_aside(&Ticket::new(self, given), &reason).await;
+                            continue;
+                        }
+                    };
+                    let ordered = order.ordered(&given);
+                    let Err(given) = running.renew(&ordered, given) else { continue };
+                    let ticket = Arc::new(Ticket::new(self, given));
+                    let (bus, service) = (self.clone(), service.name());
+                    let desk = Desk { bus, pace, service, ticket: Arc::clone(&ticket) };
+                    let work = desk.handle(order, step.clone(), conclude.clone());
+                    running.begin(ordered, ticket, work);
                 }
             }
         }
@@ -164,15 +171,15 @@ impl<'a> Source<'a> {
     }
 
     /// The next job, once there is room for one. May be dropped while it waits.
-    pub(crate) async fn next(&mut self, free: usize) -> Message {
+    pub(crate) async fn next(&mut self, free: usize) -> Arc<Given> {
         if free == 0 {
             future::pending::<()>().await;
         }
         loop {
             match self.try_next().await {
-                Ok(Some(message)) => {
+                Ok(Some(given)) => {
                     self.pause = PAUSE_MIN;
-                    return message;
+                    return given;
                 }
                 Ok(None) => {}
                 Err(lost) => {
@@ -192,7 +199,7 @@ impl<'a> Source<'a> {
         }
     }
 
-    async fn try_next(&mut self) -> Result<Option<Message>, Lost> {
+    async fn try_next(&mut self) -> Result<Option<Arc<Given>>, Lost> {
         let pull = match &mut self.pull {
             Some(pull) => pull,
             none @ None => {
@@ -207,8 +214,8 @@ impl<'a> Source<'a> {
         if pull.outstanding() <= AHEAD / 2 {
             pull.ask(AHEAD - pull.outstanding()).await?;
         }
-        let message = pull.next().await?;
-        Ok(message.map(|message| Message { message, context: self.bus.context().clone() }))
+        let (message, connection) = (pull.next().await?, pull.connection());
+        Ok(message.map(|message| self.bus.given(message, connection)))
     }
 
     /// Makes the consumer again where it was deleted.
@@ -222,8 +229,10 @@ impl<'a> Source<'a> {
     /// Asks for nothing more, and gives back what came and was not begun.
     pub(crate) async fn close(self) {
         let Some(pull) = self.pull else { return };
+        let connection = pull.connection();
         for message in pull.rest().await {
-            give_back(&Message { message, context: self.bus.context().clone() }, None).await;
+            let given = self.bus.given(message, connection);
+            Ticket::new(&self.bus, given).give_back(None).await;
         }
     }
 }
@@ -233,7 +242,7 @@ struct Desk {
     bus: Bus,
     pace: Pace,
     service: &'static str,
-    message: Message,
+    ticket: Arc<Ticket>,
 }
 
 /// What a job's message says.
@@ -246,27 +255,12 @@ struct Order {
     deliveries: i64,
 }
 
-impl Desk {
-    async fn handle<S, F, C>(self, step: S, conclude: C)
-    where
-        S: Fn(Job) -> F,
-        F: Future<Output = Result<Event, Failure>>,
-        C: Fn(&Job, Result<Event, Failure>) -> CloudEvent,
-    {
-        let _in_flight = InFlight::new(self.service);
-        let order = match self.read() {
-            Ok(order) => order,
-            Err(reason) => return self.set_aside(&reason).await,
-        };
-        tokio::select! {
-            never = say_in_progress(&self.message, self.pace) => match never {},
-            () = self.carry_out(&order, step, conclude) => {}
-        }
-    }
-
-    fn read(&self) -> Result<Order, String> {
-        let job = Job::decode(self.message.payload.clone()).map_err(|error| error.to_string())?;
-        let info = self.message.info().map_err(|error| error.to_string())?;
+impl Order {
+    /// What a message orders; the error says why it is no order.
+    fn of(given: &Given) -> Result<Self, String> {
+        let message = &given.message;
+        let job = Job::decode(message.payload.clone()).map_err(|error| error.to_string())?;
+        let info = message.info().map_err(|error| error.to_string())?;
         let step = match job.step() {
             Step::Unspecified => return Err(format!("step {} is not known", job.step)),
             step => step_name(step),
@@ -274,7 +268,7 @@ impl Desk {
         let migration: MigrationId =
             job.migration_id.parse().map_err(|error| format!("migration: {error}"))?;
         let planned = job.planned.as_ref().ok_or("it does not say what was planned")?;
-        Ok(Order {
+        Ok(Self {
             campaign: job.campaign.parse().map_err(|error| format!("campaign: {error}"))?,
             history: History::of(migration, planned).map_err(|error| format!("server: {error}"))?,
             migration,
@@ -284,15 +278,32 @@ impl Desk {
         })
     }
 
-    /// Takes a message that is not a job from the queue. The migration is not forgotten: its
-    /// history says that it waits for a job, and the orchestrator orders it again.
-    async fn set_aside(&self, reason: &str) {
-        metrics::undecodable("job");
-        let subject = self.message.subject.as_str();
-        let bytes = self.message.payload.len();
-        tracing::error!(subject, bytes, reason, "a job is set aside: it cannot be decoded");
-        if let Err(error) = self.message.ack_with(AckKind::Term).await {
-            tracing::warn!(subject, %error, "it is still on the queue");
+    fn ordered(&self, given: &Given) -> running::Ordered {
+        (given.message.subject.to_string(), self.job.revision)
+    }
+}
+
+/// Takes a message that is not a job from the queue. The migration is not forgotten: its history
+/// says that it waits for a job, and the orchestrator orders it again.
+async fn set_aside(ticket: &Ticket, reason: &str) {
+    metrics::undecodable("job");
+    let given = ticket.given();
+    let (subject, bytes) = (given.message.subject.as_str(), given.message.payload.len());
+    tracing::error!(subject, bytes, reason, "a job is set aside: it cannot be decoded");
+    ticket.set_aside().await;
+}
+
+impl Desk {
+    async fn handle<S, F, C>(self, order: Order, step: S, conclude: C)
+    where
+        S: Fn(Job) -> F,
+        F: Future<Output = Result<Event, Failure>>,
+        C: Fn(&Job, Result<Event, Failure>) -> CloudEvent,
+    {
+        let _in_flight = InFlight::new(self.service);
+        tokio::select! {
+            never = self.ticket.say_in_progress(self.pace.ack_wait) => match never {},
+            () = self.carry_out(&order, step, conclude) => {}
         }
     }
 
@@ -309,7 +320,7 @@ impl Desk {
                 tracing::warn!(migration = %order.migration, step = order.step, %error,
                     "the history cannot be read; the job is given back");
                 metrics::given_back(self.service);
-                return give_back(&self.message, Some(GIVE_BACK_DELAY)).await;
+                return self.ticket.give_back(Some(GIVE_BACK_DELAY)).await;
             }
         }
         let Some(result) = self.run(order, step).await else { return };
@@ -367,7 +378,7 @@ impl Desk {
         loop {
             let revision = order.job.revision;
             match self.bus.append(&order.campaign, &order.history, revision, event).await {
-                Ok(_) => return self.acknowledge(order).await,
+                Ok(_) => return self.ticket.acknowledge().await,
                 Err(Error::Conflict { .. }) => {
                     return self.drop_job(order, Dropped::Conflict).await;
                 }
@@ -381,7 +392,7 @@ impl Desk {
                     tracing::error!(migration = %order.migration, step = order.step, %error,
                         "the event cannot be stored; the job is given back");
                     metrics::given_back(self.service);
-                    return give_back(&self.message, Some(GIVE_BACK_DELAY)).await;
+                    return self.ticket.give_back(Some(GIVE_BACK_DELAY)).await;
                 }
             }
         }
@@ -400,35 +411,7 @@ impl Desk {
                  run drover reconcile"
             ),
         }
-        self.acknowledge(order).await;
-    }
-
-    /// Takes the job from the queue. Nothing waits for the answer: an acknowledgement that is
-    /// lost makes the job come again, and it is dropped then. On one connection it is before the
-    /// next request for jobs, so the slot is free when that is looked at.
-    async fn acknowledge(&self, order: &Order) {
-        if let Err(error) = self.message.ack().await {
-            tracing::debug!(migration = %order.migration, step = order.step, %error,
-                "the acknowledgement was not sent");
-        }
-    }
-}
-
-/// Gives signs of life for as long as it is let: a message that nobody hears of is handed out again.
-pub(crate) async fn say_in_progress(message: &Message, pace: Pace) -> Infallible {
-    let every = pace.ack_wait / 3;
-    let mut ticks = interval_at(Instant::now() + every, every);
-    loop {
-        ticks.tick().await;
-        if let Err(error) = message.ack_with(AckKind::Progress).await {
-            tracing::debug!(%error, "no sign of life could be given");
-        }
-    }
-}
-
-pub(crate) async fn give_back(message: &Message, delay: Option<Duration>) {
-    if let Err(error) = message.ack_with(AckKind::Nak(delay)).await {
-        tracing::debug!(%error, "the job goes back by itself after the acknowledgement wait");
+        self.ticket.acknowledge().await;
     }
 }
 

@@ -17,8 +17,8 @@ use drover_schemas::{
 };
 use prost::Message as _;
 use tokio::{
-    sync::{mpsc, watch},
-    task::JoinSet,
+    sync::{mpsc, oneshot},
+    task::{JoinError, JoinSet},
     time::{Instant, interval, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
@@ -34,6 +34,8 @@ use crate::{
 const NAME: &str = "orchestrator";
 /// How many exchanges with the bus are under way at once: enough to keep a server busy.
 const ACTS_MAX: usize = 256;
+/// Questions that wait for the desk.
+const QUESTIONS_MAX: usize = 16;
 /// Items taken in before the desk acts again.
 const BATCH_MAX: usize = 512;
 /// How often all that is due is ordered again. An order that is there is kept once, so this only
@@ -61,8 +63,10 @@ pub struct Desk {
     touched: VecDeque<Key>,
     timers: BinaryHeap<Timer>,
     acts: JoinSet<Done>,
-    status: watch::Sender<Vec<u8>>,
 }
+
+/// Somebody asks for the status.
+type Question = oneshot::Sender<Vec<u8>>;
 
 impl Desk {
     /// Knows nothing yet.
@@ -84,7 +88,6 @@ impl Desk {
             touched: VecDeque::new(),
             timers: BinaryHeap::new(),
             acts: JoinSet::new(),
-            status: watch::Sender::default(),
         }
     }
 
@@ -93,7 +96,8 @@ impl Desk {
         let (sender, mut news) = mpsc::channel(ITEMS_MAX);
         let mut beside = JoinSet::new();
         beside.spawn(follow_all(self.bus.clone(), sender, shutdown.clone()));
-        beside.spawn(answer(self.bus.clone(), self.status.subscribe(), shutdown.clone()));
+        let (ask, mut questions) = mpsc::channel(QUESTIONS_MAX);
+        beside.spawn(answer(self.bus.clone(), ask, shutdown.clone()));
         let (hold, mut holds) = mpsc::channel(1);
         let mut sweep = interval(SWEEP_EVERY);
         let mut tune = interval(TUNE_EVERY);
@@ -102,7 +106,6 @@ impl Desk {
         self.seek_lease(&hold, &mut beside);
         loop {
             self.pump();
-            self.tell_status();
             let next_look = self.next_look();
             tokio::select! {
                 () = shutdown.cancelled() => break,
@@ -117,10 +120,16 @@ impl Desk {
                         self.take_in(piece);
                     }
                 }
-                Some(done) = self.acts.join_next(), if !self.acts.is_empty() => match done {
-                    Ok(done) => self.done(done),
-                    Err(error) => tracing::error!(%error, "an action's task ended"),
-                },
+                Some(done) = self.acts.join_next(), if !self.acts.is_empty() => {
+                    self.done(done);
+                    while let Some(done) = self.acts.try_join_next() {
+                        self.done(done);
+                    }
+                }
+                Some(question) = questions.recv() => {
+                    // Who asked may have gone.
+                    let _ = question.send(self.status());
+                }
                 () = due(next_look) => self.ring(),
                 _ = tune.tick() => {
                     self.board.tell_time(now());
@@ -179,6 +188,11 @@ impl Desk {
                 self.board.go_live(&campaign);
                 self.end_campaign(&campaign);
             }
+            // A server that was killed may have lost the last orders.
+            News::Item(campaign, Item::Resumed) if self.board.is_live(&campaign) => {
+                self.touched.extend(self.board.waiting(&campaign));
+            }
+            News::Item(_, Item::Resumed) => {}
             News::Item(campaign, Item::Undecodable { sequence, subject }) => {
                 tracing::error!(%campaign, sequence, subject, "set aside: its history stands still");
             }
@@ -329,7 +343,11 @@ impl Desk {
         }
     }
 
-    fn done(&mut self, done: Done) {
+    fn done(&mut self, done: Result<Done, JoinError>) {
+        let done = match done {
+            Ok(done) => done,
+            Err(error) => return tracing::error!(%error, "an action's task ended"),
+        };
         match done {
             Done::Ordered(key, revision, Outcome::Failed)
             | Done::Settled(key, revision, Outcome::Failed) => {
@@ -392,8 +410,8 @@ impl Desk {
         }
     }
 
-    fn tell_status(&self) {
-        let bytes = ServiceStatus {
+    fn status(&self) -> Vec<u8> {
+        ServiceStatus {
             service: NAME.to_owned(),
             instance: self.instance.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -401,21 +419,21 @@ impl Desk {
             active: self.is_active(),
             campaigns: self.board.overview(),
         }
-        .encode_to_vec();
-        self.status.send_if_modified(|status| {
-            let modified = *status != bytes;
-            *status = bytes;
-            modified
-        });
+        .encode_to_vec()
     }
 }
 
-/// Answers requests for this instance's status.
-async fn answer(bus: Bus, status: watch::Receiver<Vec<u8>>, shutdown: CancellationToken) {
+/// Answers requests for this instance's status, with the desk's word.
+async fn answer(bus: Bus, ask: mpsc::Sender<Question>, shutdown: CancellationToken) {
     let subject = subjects::control(NAME);
     let served = bus.serve(&subject, shutdown, |_| {
-        let bytes = status.borrow().clone();
-        async move { bytes.into() }
+        let ask = ask.clone();
+        async move {
+            let (question, answer) = oneshot::channel();
+            // A desk that is closed answers nothing.
+            let _ = ask.send(question).await;
+            answer.await.unwrap_or_default().into()
+        }
     });
     if let Err(error) = served.await {
         tracing::error!(%error, "requests are not answered");

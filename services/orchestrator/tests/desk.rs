@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a failed test may panic anywhere")]
 
-use std::{collections::HashMap, time::Duration};
+use std::{collections::HashMap, fs, time::Duration};
 
 use chrono::Utc;
 use drover_bus::{Bus, Options as BusOptions};
@@ -11,6 +11,7 @@ use drover_orchestrator::{Options, Service};
 use drover_schemas::{
     CampaignName, MigrationId, ServerName,
     envelope::CloudEvent,
+    streams::JOBS_PREFIX,
     subjects::{Aggregate, History, Host},
     v1::{self, Step, campaign_event, migration_event::Event},
 };
@@ -191,6 +192,24 @@ async fn the_bus_may_go_and_come_back() {
     let frozen = Event::SourceFrozen(v1::SourceFrozen::default());
     world.append(id, world.revision(id).await, frozen).await;
     world.ordered(Step::Dump, "a", id).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn orders_that_a_killed_server_has_lost_are_made_again() {
+    let world = World::new(1, 10).await;
+    let _one = world.orchestrator("one");
+    let id = world.id(0);
+    world.ordered(Step::Freeze, "a", id).await;
+    world.nats.kill().unwrap();
+    for stream in fs::read_dir(world.nats.dir().join("store/jetstream/$G/streams")).unwrap() {
+        let stream = stream.unwrap();
+        if stream.file_name().to_string_lossy().starts_with(JOBS_PREFIX) {
+            fs::remove_dir_all(stream.path().join("msgs")).unwrap();
+        }
+    }
+    world.nats.restart().unwrap();
+    eventually(DEADLINE, || async { Ok(world.bus.campaigns().await.is_ok()) }).await.unwrap();
+    world.ordered(Step::Freeze, "a", id).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -85,6 +85,7 @@ impl<'a> Fold<'a> {
     pub(crate) fn take(&mut self, item: &Item) -> Result<(), Error> {
         match item {
             Item::CaughtUp => self.row.caught_up = true,
+            Item::Resumed => {}
             Item::Event(recorded) if recorded.sequence <= self.row.position => {}
             Item::Event(recorded) => {
                 self.taken += 1;

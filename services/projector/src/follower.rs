@@ -206,7 +206,7 @@ fn is_same_log(position: &mut Position, piece: &[Item]) -> bool {
         }
         // It ends right before the position.
         Some(Item::CaughtUp) => sequence == 0,
-        Some(Item::Event(_) | Item::Undecodable { .. }) | None => true,
+        Some(Item::Event(_) | Item::Undecodable { .. } | Item::Resumed) | None => true,
     }
 }
 

@@ -17,7 +17,7 @@ use history::{History, POLICY};
 fn recorded(history: &History) -> Vec<Recorded> {
     let events = history.items.iter().filter_map(|item| match item {
         Item::Event(recorded) => Some(recorded.clone()),
-        Item::CaughtUp | Item::Undecodable { .. } => None,
+        Item::CaughtUp | Item::Resumed | Item::Undecodable { .. } => None,
     });
     events.collect()
 }

@@ -1,3 +1,5 @@
+use std::collections::{HashMap, HashSet};
+
 use drover_schemas::{Code, subjects};
 use futures::{StreamExt as _, future::join_all};
 use proptest::prelude::*;
@@ -132,6 +134,104 @@ async fn many_appends_are_pipelined_and_each_has_its_outcome() {
     assert_eq!(outcomes.len(), 3_000);
     for (number, outcome) in outcomes.iter().enumerate() {
         assert_eq!(outcome.is_ok(), number != 500, "{number}: {outcome:?}");
+    }
+}
+
+/// Appends that come while others are under way go together; each has its own outcome all the same.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_stored_together_has_each_its_own_outcome() {
+    let server = Server::start_synced();
+    let buses = [server.bus().await, server.bus().await];
+    let campaign = new_campaign(&buses[0]).await;
+    // Both append first events to the same histories, some several times over.
+    let appends = |bus: usize| {
+        let (bus, campaign) = (&buses[bus], &campaign);
+        (0..600_u32).map(move |number| async move {
+            let event = event(number);
+            let to = history(campaign, &(number % 400).to_string());
+            (event.id, bus.append(campaign, &to, 0, &event).await)
+        })
+    };
+    let (one, two) = tokio::join!(join_all(appends(0)), join_all(appends(1)));
+    let mut won = HashMap::new();
+    for (id, outcome) in one.into_iter().chain(two) {
+        match outcome {
+            Ok(sequence) => assert_eq!(won.insert(sequence, id), None),
+            Err(error) => assert_eq!(error.code(), Code::BusConflict, "{error}"),
+        }
+    }
+    assert_eq!(won.len(), 400);
+    let mut stored = buses[0].replay(&campaign, crate::From::Start, None);
+    let mut histories = HashSet::new();
+    while let Some(item) = stored.next().await {
+        let crate::Item::Event(recorded) = item.unwrap() else { panic!("not an event") };
+        assert_eq!(won.remove(&recorded.sequence), Some(recorded.event.id));
+        assert!(histories.insert(recorded.history));
+    }
+    assert!(won.is_empty(), "{won:?}");
+}
+
+#[tokio::test]
+async fn appends_that_wait_for_one_another_are_stored_in_batches() {
+    let server = Server::start_synced();
+    let bus = server.bus().await;
+    let campaign = new_campaign(&bus).await;
+    let appends = (0..2_000).map(|number| Append {
+        history: history(&campaign, &number.to_string()),
+        expected_revision: 0,
+        event: event(number),
+    });
+    let outcomes: Vec<_> = bus.append_many(&campaign, appends).collect().await;
+    let mut sequences: Vec<u64> = outcomes.into_iter().map(|outcome| outcome.unwrap()).collect();
+    sequences.sort_unstable();
+    assert_eq!(sequences, (1..=2_000).collect::<Vec<_>>());
+    let stream = bus.stream(&drover_schemas::streams::events_name(&campaign)).await.unwrap();
+    let mut together = 0;
+    for sequence in 1..=2_000 {
+        let stored = stream.get_raw_message(sequence).await.unwrap();
+        together += u32::from(stored.headers.get("Nats-Batch-Id").is_some());
+    }
+    assert!(together > 1_000, "{together}");
+}
+
+#[tokio::test]
+async fn a_batch_that_is_refused_is_appended_one_by_one() {
+    let server = Server::start_synced();
+    let bus = server.bus().await;
+    let campaign: CampaignName = unique("c").parse().unwrap();
+    let mut config = bus.config_of(drover_schemas::streams::events(&campaign));
+    config.allow_atomic_publish = false;
+    bus.ensure_stream(config).await.unwrap();
+    let appends = (0..300).map(|number| Append {
+        history: history(&campaign, &number.to_string()),
+        expected_revision: 0,
+        event: event(number),
+    });
+    let outcomes: Vec<_> = bus.append_many(&campaign, appends).collect().await;
+    let mut sequences: Vec<u64> = outcomes.into_iter().map(|outcome| outcome.unwrap()).collect();
+    sequences.sort_unstable();
+    assert_eq!(sequences, (1..=300).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn an_append_that_is_given_up_keeps_nobody_elses_place() {
+    let server = Server::start_synced();
+    let bus = server.bus().await;
+    let campaign = new_campaign(&bus).await;
+    for round in 0..20 {
+        let appends = (0..100).map(|number| {
+            let (bus, campaign) = (bus.clone(), campaign.clone());
+            let to = history(&campaign, &format!("{round} {number}"));
+            tokio::spawn(async move { bus.append(&campaign, &to, 0, &event(number)).await })
+        });
+        let appends: Vec<_> = appends.collect();
+        tokio::task::yield_now().await;
+        for append in appends.iter().step_by(2) {
+            append.abort();
+        }
+        for append in appends.into_iter().skip(1).step_by(2) {
+            append.await.unwrap().unwrap();
+        }
     }
 }
 

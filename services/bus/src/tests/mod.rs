@@ -38,6 +38,13 @@ impl Server {
         Self { nats: Nats::start(&bed).unwrap(), _bed: bed }
     }
 
+    /// One that syncs each message to the disk before it acknowledges it.
+    fn start_synced() -> Self {
+        let bed = Bed::new().unwrap();
+        let extra = "jetstream { store_dir: \"$DIR/store\", sync_interval: always }";
+        Self { nats: Nats::start_with(&bed, extra).unwrap(), _bed: bed }
+    }
+
     fn options(&self) -> Options {
         options(&self.nats.url())
     }

@@ -1,3 +1,4 @@
+use async_nats::jetstream::stream::PersistenceMode;
 use drover_schemas::{
     Code,
     streams::{self, Service},
@@ -52,7 +53,17 @@ async fn what_was_changed_by_someone_else_is_named() {
     change(&name, &|config| config.max_age = Duration::ZERO).await;
     bus.ensure_campaign(&campaign).await.unwrap();
 
+    let unsynced = format!("{name}-x");
+    let campaign: CampaignName = unsynced[streams::EVENTS_PREFIX.len()..].parse().unwrap();
+    let mut config = bus.config_of(streams::events(&campaign));
+    (config.persist_mode, config.allow_atomic_publish) = (Some(PersistenceMode::Async), false);
+    bus.context().create_stream(config).await.unwrap();
+    let error = bus.ensure_campaign(&campaign).await.unwrap_err();
+    assert_eq!(option_of(&error), "persist_mode");
+
     let queue = streams::queue_of(&Host::Dns);
+    let found = bus.stream_info(&queue).await.unwrap().config;
+    assert_eq!(found.persist_mode, Some(PersistenceMode::Async));
     change(&queue, &|config| config.max_messages_per_subject = 2).await;
     let error = bus.ensure_base().await.unwrap_err();
     assert_eq!(option_of(&error), "max_msgs_per_subject");

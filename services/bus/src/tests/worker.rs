@@ -272,6 +272,50 @@ async fn a_job_in_work_is_not_begun_again_when_a_restarted_server_gives_it_out_a
 }
 
 #[tokio::test]
+async fn an_order_that_a_killed_server_has_lost_and_that_is_made_again_is_not_begun_again() {
+    let server = Server::start();
+    let scene = Scene::new(server.bus().await, 4).await;
+    let (stage, shutdown) = (Stage::new(0), CancellationToken::new());
+    let revision = scene.order("a").await;
+    let worker = stage.work(&scene.bus, &scene.consumer, &shutdown);
+    until(|| stage.starts() == 1).await;
+    let stream = scene.bus.stream(&scene.consumer.queue).await.unwrap();
+    stream.purge().await.unwrap();
+    server.nats.restart().unwrap();
+    scene.order("b").await;
+    let again = job(&scene.campaign, "a", Step::Freeze, revision);
+    scene.bus.order(&again, &scene.host).await.unwrap();
+    scene.order("c").await;
+    until(|| stage.starts() == 3).await;
+    stage.gate.add_permits(3);
+    for database in ["a", "b", "c"] {
+        scene.done(database).await;
+    }
+    assert_eq!(stage.starts(), 3);
+    shutdown.cancel();
+    worker.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn over_another_connection_a_job_is_given_back_and_not_taken_from_the_queue() {
+    let server = Server::start();
+    let scene = Scene::new(server.bus().await, 4).await;
+    scene.bus.ensure_consumer_with(&scene.consumer, DEADLINE).await.unwrap();
+    scene.order("a").await;
+    let mut source = crate::worker::Source::new(&scene.bus, pace(), &scene.consumer);
+    let ticket = crate::ticket::Ticket::new(&scene.bus, source.next(1).await);
+    let before = scene.bus.connection();
+    let mut connections = scene.bus.connections();
+    server.nats.restart().unwrap();
+    connections.wait_for(|now| *now > before).await.unwrap();
+    ticket.acknowledge().await;
+    let again = source.next(1).await;
+    assert_eq!(again.message.subject, ticket.given().message.subject);
+    assert!(ticket.renew(again).is_err(), "the last word was said of it");
+    assert!(scene.is_queued("a").await);
+}
+
+#[tokio::test]
 async fn what_is_not_a_job_is_taken_from_the_queue() {
     let scene = Scene::new(shared().bus().await, 4).await;
     let subject = subjects::job(Step::Freeze, &scene.host, migration(&scene.campaign, "a"));

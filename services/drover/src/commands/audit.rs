@@ -69,7 +69,7 @@ async fn whole_campaign(context: &Context, args: &Args) -> Result<(), Trouble> {
                     print(&format!("{}\n", render::event(&recorded)));
                 }
             }
-            Item::Event(_) | Item::CaughtUp | Item::Undecodable { .. } => {}
+            Item::Event(_) | Item::CaughtUp | Item::Resumed | Item::Undecodable { .. } => {}
         }
     }
     Ok(())

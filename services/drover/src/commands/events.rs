@@ -33,7 +33,7 @@ pub async fn run(config: &Path, args: Args) -> Result<(), Trouble> {
         match item? {
             Item::Event(recorded) if args.json => print(&format!("{}\n", render::json(&recorded))),
             Item::Event(recorded) => print(&format!("{}\n", render::event(&recorded))),
-            Item::CaughtUp | Item::Undecodable { .. } => {}
+            Item::CaughtUp | Item::Resumed | Item::Undecodable { .. } => {}
         }
     }
     Ok(())
