@@ -10,11 +10,7 @@ use drover_schemas::streams::Consumer;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use crate::{
-    Bus, Error, Recorded, metrics, record,
-    ticket::Ticket,
-    worker::{Pace, Source},
-};
+use crate::{Bus, Error, Recorded, metrics, record, source::Source, ticket::Ticket, worker::Pace};
 
 impl Bus {
     /// Hands out what `consumer`, which it makes where it is missing, has not handed out yet, until

@@ -39,6 +39,31 @@ impl Bus {
         }
     }
 
+    /// The event that follows a revision in its history, from the stream's leader; none where that is
+    /// the last.
+    pub(crate) async fn after(
+        &self,
+        campaign: &CampaignName,
+        history: &History,
+        revision: u64,
+    ) -> Result<Option<Recorded>, Error> {
+        let stream = self.stream(&streams::events_name(campaign)).await?;
+        let subject = subjects::event(campaign, history);
+        let asked = stream.raw_message_builder().sequence(revision + 1).next_by_subject(&subject);
+        match asked.send().await {
+            Ok(message) => {
+                let headers = Some(&message.headers);
+                record::decode(&message.subject, message.sequence, headers, &message.payload)
+                    .map(Some)
+            }
+            Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => Ok(None),
+            Err(error) => Err(Error::Unreachable {
+                doing: format!("reading what follows {revision} on {subject}"),
+                reason: error.to_string(),
+            }),
+        }
+    }
+
     /// The sequence of a history's last event, 0 for none, from any replica.
     pub(crate) async fn last_sequence(
         &self,

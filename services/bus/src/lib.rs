@@ -13,6 +13,7 @@
 //! | `repair` | a log that has lost its end: its sequence raised, or begun anew |
 //! | `worker` | the loop that does jobs |
 //! | `hear` | the facts of one history, each handed out until it was taken |
+//! | `source` | where its jobs come from |
 //! | `running` | the jobs that a worker has begun |
 //! | `ticket` | what a queue hears of what it has given out |
 //! | `lease` | the one active instance |
@@ -39,6 +40,7 @@ mod pull;
 mod record;
 mod repair;
 mod running;
+mod source;
 mod streams;
 mod ticket;
 mod worker;
@@ -55,4 +57,4 @@ pub use lease::{Held, LEASE_TIME, Lease};
 pub use options::Options;
 pub use record::Recorded;
 pub use repair::Queued;
-pub use worker::DELIVERIES_MAX;
+pub use worker::{DELIVERIES_MAX, Trade};

@@ -4,7 +4,8 @@
 //!
 //! 1. Before the event, the job was not acknowledged: after the acknowledgement wait it is given
 //!    out again, here or elsewhere, and the step, which is idempotent, is done again.
-//! 2. After the event, the history has moved on: the job is dropped when it comes again.
+//! 2. After the event, the history has moved on: the job is dropped when it comes again, or gone on
+//!    with where that event was its own and another step follows here ([`Trade::onward`]).
 //! 3. Two instances on one job both append on the job's revision, and one of them loses.
 //!
 //! A server that was restarted does not know any more which jobs were given out, and gives out all
@@ -15,7 +16,7 @@
 //! and each instance has as many, so no job lies waiting inside one.
 
 use std::{
-    future,
+    cmp::Ordering,
     panic::AssertUnwindSafe,
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
@@ -36,8 +37,8 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     Bus, Error,
     metrics::{self, Dropped, InFlight, Outcome},
-    pull::{Lost, Pull},
     running::{self, Running},
+    source::Source,
     ticket::{Given, Ticket},
 };
 
@@ -49,13 +50,10 @@ pub const DELIVERIES_MAX: i64 = 20;
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(60);
 /// How long a finished step's event is tried to be appended before the job is given back.
 const APPEND_WAIT: Duration = Duration::from_secs(300);
-/// How many jobs are asked for ahead, so that one request serves for many: the server gives out no
-/// more than there are slots, however many it was asked for.
-const AHEAD: usize = 64;
 /// Between attempts to reach the bus; doubled each time.
-const PAUSE_MIN: Duration = Duration::from_millis(100);
+pub(crate) const PAUSE_MIN: Duration = Duration::from_millis(100);
 /// The longest such pause.
-const PAUSE_MAX: Duration = Duration::from_secs(5);
+pub(crate) const PAUSE_MAX: Duration = Duration::from_secs(5);
 /// How long a job that could not be judged waits before it is given out again.
 const GIVE_BACK_DELAY: Duration = Duration::from_secs(1);
 
@@ -73,43 +71,43 @@ impl Pace {
     }
 }
 
+/// What a service knows of its jobs.
+pub trait Trade: Clone + Send + Sync + 'static {
+    /// Does a job's step: idempotent, and safe to be dropped at any await.
+    fn step(&self, job: Job) -> impl Future<Output = Result<Event, Failure>> + Send;
+
+    /// The event that is appended of its outcome.
+    fn conclude(&self, job: &Job, outcome: Result<Event, Failure>) -> CloudEvent;
+
+    /// The job that is gone on with, without another order, once the first has led to `event`, which
+    /// is the last of its history and has this revision.
+    fn onward(&self, job: &Job, event: &CloudEvent, revision: u64) -> Option<Job>;
+}
+
 impl Bus {
     /// Does the jobs of `consumer`, which it makes where it is missing, until `shutdown`; then
     /// takes no new one, and lets what runs finish for [`SHUTDOWN_GRACE`].
     ///
-    /// `step` does a job's step: idempotent, and safe to be dropped at any await. `conclude`
-    /// makes the event that is appended of its outcome. An error is one of the first creation of
-    /// the consumer; afterwards the worker waits for the bus as long as it takes.
-    pub async fn work<S, F, C>(
+    /// An error is one of the first creation of the consumer; afterwards the worker waits for the
+    /// bus as long as it takes.
+    pub async fn work<T: Trade>(
         &self,
         consumer: &Consumer,
         service: Service,
         shutdown: CancellationToken,
-        step: S,
-        conclude: C,
-    ) -> Result<(), Error>
-    where
-        S: Fn(Job) -> F + Clone + Send + Sync + 'static,
-        F: Future<Output = Result<Event, Failure>> + Send + 'static,
-        C: Fn(&Job, Result<Event, Failure>) -> CloudEvent + Clone + Send + Sync + 'static,
-    {
-        self.work_at(Pace::new(self.ack_wait()), consumer, service, shutdown, step, conclude).await
+        trade: T,
+    ) -> Result<(), Error> {
+        self.work_at(Pace::new(self.ack_wait()), consumer, service, shutdown, trade).await
     }
 
-    pub(crate) async fn work_at<S, F, C>(
+    pub(crate) async fn work_at<T: Trade>(
         &self,
         pace: Pace,
         consumer: &Consumer,
         service: Service,
         shutdown: CancellationToken,
-        step: S,
-        conclude: C,
-    ) -> Result<(), Error>
-    where
-        S: Fn(Job) -> F + Clone + Send + Sync + 'static,
-        F: Future<Output = Result<Event, Failure>> + Send + 'static,
-        C: Fn(&Job, Result<Event, Failure>) -> CloudEvent + Clone + Send + Sync + 'static,
-    {
+        trade: T,
+    ) -> Result<(), Error> {
         self.ensure_consumer_with(consumer, pace.ack_wait).await?;
         let slots = consumer.slots as usize;
         let mut source = Source::new(self, pace, consumer);
@@ -133,10 +131,15 @@ impl Bus {
                     let ordered = order.ordered(&given);
                     let Err(given) = running.renew(&ordered, given) else { continue };
                     let ticket = Arc::new(Ticket::new(self, given));
-                    let (bus, service) = (self.clone(), service.name());
-                    let desk = Desk { bus, pace, service, ticket: Arc::clone(&ticket) };
-                    let work = desk.handle(order, step.clone(), conclude.clone());
-                    running.begin(ordered, ticket, work);
+                    let desk = Desk {
+                        bus: self.clone(),
+                        pace,
+                        service: service.name(),
+                        ticket: Arc::clone(&ticket),
+                        trade: trade.clone(),
+                        shutdown: shutdown.clone(),
+                    };
+                    running.begin(ordered, ticket, desk.handle(order));
                 }
             }
         }
@@ -156,93 +159,24 @@ impl Bus {
     }
 }
 
-/// Where the jobs come from, over every loss of the connection.
-pub(crate) struct Source<'a> {
-    bus: Bus,
-    pace: Pace,
-    consumer: &'a Consumer,
-    pull: Option<Pull>,
-    pause: Duration,
-}
-
-impl<'a> Source<'a> {
-    pub(crate) fn new(bus: &Bus, pace: Pace, consumer: &'a Consumer) -> Self {
-        Self { bus: bus.clone(), pace, consumer, pull: None, pause: PAUSE_MIN }
-    }
-
-    /// The next job, once there is room for one. May be dropped while it waits.
-    pub(crate) async fn next(&mut self, free: usize) -> Arc<Given> {
-        if free == 0 {
-            future::pending::<()>().await;
-        }
-        loop {
-            match self.try_next().await {
-                Ok(Some(given)) => {
-                    self.pause = PAUSE_MIN;
-                    return given;
-                }
-                Ok(None) => {}
-                Err(lost) => {
-                    self.pull = None;
-                    tracing::debug!(
-                        consumer = self.consumer.name,
-                        reason = lost.reason,
-                        "asking for jobs anew"
-                    );
-                    sleep(self.pause).await;
-                    self.pause = (self.pause * 2).min(PAUSE_MAX);
-                    if lost.is_gone {
-                        self.make_again().await;
-                    }
-                }
-            }
-        }
-    }
-
-    async fn try_next(&mut self) -> Result<Option<Arc<Given>>, Lost> {
-        let pull = match &mut self.pull {
-            Some(pull) => pull,
-            none @ None => {
-                let opened = Pull::open(&self.bus, &self.consumer.queue, &self.consumer.name).await;
-                none.insert(
-                    opened.map_err(|error| Lost { reason: error.to_string(), is_gone: false })?,
-                )
-            }
-        };
-        // By halves: few requests wait at the server, which keeps a limited number of them, and
-        // there is always one.
-        if pull.outstanding() <= AHEAD / 2 {
-            pull.ask(AHEAD - pull.outstanding()).await?;
-        }
-        let (message, connection) = (pull.next().await?, pull.connection());
-        Ok(message.map(|message| self.bus.given(message, connection)))
-    }
-
-    /// Makes the consumer again where it was deleted.
-    async fn make_again(&self) {
-        let made = self.bus.ensure_consumer_with(self.consumer, self.pace.ack_wait).await;
-        if let Err(error) = made {
-            tracing::warn!(consumer = self.consumer.name, %error, "the consumer is not there");
-        }
-    }
-
-    /// Asks for nothing more, and gives back what came and was not begun.
-    pub(crate) async fn close(self) {
-        let Some(pull) = self.pull else { return };
-        let connection = pull.connection();
-        for message in pull.rest().await {
-            let given = self.bus.given(message, connection);
-            Ticket::new(&self.bus, given).give_back(None).await;
-        }
-    }
-}
-
 /// One job in work.
-struct Desk {
+struct Desk<T> {
     bus: Bus,
     pace: Pace,
     service: &'static str,
     ticket: Arc<Ticket>,
+    trade: T,
+    shutdown: CancellationToken,
+}
+
+/// What a history says of an order.
+enum Standing {
+    /// It is for now.
+    Due,
+    /// It was done, and is gone on with.
+    GoneOn(Box<Job>),
+    /// It is to be dropped.
+    Passed(Dropped),
 }
 
 /// What a job's message says.
@@ -278,6 +212,11 @@ impl Order {
         })
     }
 
+    /// The job that is gone on with, on the same message.
+    fn onward(self, job: Job) -> Self {
+        Self { step: step_name(job.step()), job, ..self }
+    }
+
     fn ordered(&self, given: &Given) -> running::Ordered {
         (given.message.subject.to_string(), self.job.revision)
     }
@@ -293,29 +232,20 @@ async fn set_aside(ticket: &Ticket, reason: &str) {
     ticket.set_aside().await;
 }
 
-impl Desk {
-    async fn handle<S, F, C>(self, order: Order, step: S, conclude: C)
-    where
-        S: Fn(Job) -> F,
-        F: Future<Output = Result<Event, Failure>>,
-        C: Fn(&Job, Result<Event, Failure>) -> CloudEvent,
-    {
+impl<T: Trade> Desk<T> {
+    async fn handle(self, order: Order) {
         let _in_flight = InFlight::new(self.service);
         tokio::select! {
             never = self.ticket.say_in_progress(self.pace.ack_wait) => match never {},
-            () = self.carry_out(&order, step, conclude) => {}
+            () = self.carry_out(order) => {}
         }
     }
 
-    async fn carry_out<S, F, C>(&self, order: &Order, step: S, conclude: C)
-    where
-        S: Fn(Job) -> F,
-        F: Future<Output = Result<Event, Failure>>,
-        C: Fn(&Job, Result<Event, Failure>) -> CloudEvent,
-    {
-        match self.passed(order).await {
-            Ok(None) => {}
-            Ok(Some(reason)) => return self.drop_job(order, reason).await,
+    async fn carry_out(&self, mut order: Order) {
+        match self.standing(&order).await {
+            Ok(Standing::Due) => {}
+            Ok(Standing::GoneOn(job)) => order = order.onward(*job),
+            Ok(Standing::Passed(reason)) => return self.drop_job(&order, reason).await,
             Err(error) => {
                 tracing::warn!(migration = %order.migration, step = order.step, %error,
                     "the history cannot be read; the job is given back");
@@ -323,36 +253,45 @@ impl Desk {
                 return self.ticket.give_back(Some(GIVE_BACK_DELAY)).await;
             }
         }
-        let Some(result) = self.run(order, step).await else { return };
-        let event = conclude(&order.job, result);
-        self.record(order, &event).await;
+        loop {
+            let Some(result) = self.run(&order).await else { return };
+            let event = self.trade.conclude(&order.job, result);
+            let Some(revision) = self.record(&order, &event).await else { return };
+            match self.trade.onward(&order.job, &event, revision) {
+                None => return self.ticket.acknowledge().await,
+                // Another instance goes on.
+                Some(_) if self.shutdown.is_cancelled() => {
+                    return self.ticket.give_back(None).await;
+                }
+                Some(job) => order = order.onward(job),
+            }
+        }
     }
 
     /// Whether the history has moved on since the job was decided, or lost what it rests on.
-    async fn passed(&self, order: &Order) -> Result<Option<Dropped>, Error> {
+    async fn standing(&self, order: &Order) -> Result<Standing, Error> {
         let revision = order.job.revision;
-        let last = self.bus.last_sequence(&order.campaign, &order.history).await?;
-        if last == revision {
-            return Ok(None);
+        let mut last = self.bus.last_sequence(&order.campaign, &order.history).await?;
+        if last < revision {
+            // A replica may be behind; the leader is not.
+            last = self.bus.leader_last_sequence(&order.campaign, &order.history).await?;
         }
-        if last > revision {
-            return Ok(Some(Dropped::Overtaken));
-        }
-        // A replica may be behind; the leader is not.
-        let last = self.bus.leader_last_sequence(&order.campaign, &order.history).await?;
         Ok(match last.cmp(&revision) {
-            std::cmp::Ordering::Equal => None,
-            std::cmp::Ordering::Greater => Some(Dropped::Overtaken),
-            std::cmp::Ordering::Less => Some(Dropped::Ahead),
+            Ordering::Equal => Standing::Due,
+            Ordering::Less => Standing::Passed(Dropped::Ahead),
+            Ordering::Greater => {
+                let next = self.bus.after(&order.campaign, &order.history, revision).await?;
+                next.filter(|next| next.sequence == last)
+                    .and_then(|next| self.trade.onward(&order.job, &next.event, last))
+                    .map_or(Standing::Passed(Dropped::Overtaken), |job| {
+                        Standing::GoneOn(Box::new(job))
+                    })
+            }
         })
     }
 
     /// Runs the step; nothing when it panicked, so that the job comes again.
-    async fn run<S, F>(&self, order: &Order, step: S) -> Option<Result<Event, Failure>>
-    where
-        S: Fn(Job) -> F,
-        F: Future<Output = Result<Event, Failure>>,
-    {
+    async fn run(&self, order: &Order) -> Option<Result<Event, Failure>> {
         if order.deliveries > DELIVERIES_MAX {
             let message =
                 format!("step {} was given out {} times", order.step, order.deliveries - 1);
@@ -363,7 +302,8 @@ impl Desk {
             metrics::handed_off(self.service, order.step, age(order.job.issued_at_unix_ms));
         }
         let start = Instant::now();
-        let Ok(result) = AssertUnwindSafe(step(order.job.clone())).catch_unwind().await else {
+        let Ok(result) = AssertUnwindSafe(self.trade.step(order.job.clone())).catch_unwind().await
+        else {
             tracing::error!(migration = %order.migration, step = order.step, "the step panicked");
             return None;
         };
@@ -372,15 +312,17 @@ impl Desk {
         Some(result)
     }
 
-    /// Appends the event, however long the bus is away within [`APPEND_WAIT`], and acknowledges.
-    async fn record(&self, order: &Order, event: &CloudEvent) {
+    /// Appends the event, however long the bus is away within [`APPEND_WAIT`]; its revision. None
+    /// where it is not stored, and the job is out of our hands.
+    async fn record(&self, order: &Order, event: &CloudEvent) -> Option<u64> {
         let (start, mut pause) = (Instant::now(), PAUSE_MIN);
         loop {
             let revision = order.job.revision;
             match self.bus.append(&order.campaign, &order.history, revision, event).await {
-                Ok(_) => return self.ticket.acknowledge().await,
+                Ok(revision) => return Some(revision),
                 Err(Error::Conflict { .. }) => {
-                    return self.drop_job(order, Dropped::Conflict).await;
+                    self.drop_job(order, Dropped::Conflict).await;
+                    return None;
                 }
                 Err(error) if start.elapsed() < self.pace.append_wait => {
                     tracing::warn!(migration = %order.migration, step = order.step, %error,
@@ -392,7 +334,8 @@ impl Desk {
                     tracing::error!(migration = %order.migration, step = order.step, %error,
                         "the event cannot be stored; the job is given back");
                     metrics::given_back(self.service);
-                    return self.ticket.give_back(Some(GIVE_BACK_DELAY)).await;
+                    self.ticket.give_back(Some(GIVE_BACK_DELAY)).await;
+                    return None;
                 }
             }
         }

@@ -18,6 +18,7 @@ pub mod forecast;
 pub mod ledger;
 pub mod limits;
 mod migration;
+pub mod onward;
 pub mod pace;
 mod phase;
 pub mod promise;

@@ -17,7 +17,7 @@ use drover_schemas::{
     CampaignName,
     envelope::CloudEvent,
     subjects::History,
-    v1::{BreakerSignal, CampaignPaused, Job, MigrationParked, Signal, StepFailed, signal},
+    v1::{BreakerSignal, CampaignPaused, Job, MigrationParked, Signal, Step, StepFailed, signal},
 };
 
 use crate::board::Key;
@@ -61,14 +61,25 @@ pub struct Hands {
 }
 
 impl Hands {
-    /// Puts an order on the work queue.
-    pub async fn order(self, key: Key, job: Job) -> Done {
+    /// Puts an order on the work queue, unless that of the step before is still there, which is gone
+    /// on from.
+    pub async fn order(self, key: Key, job: Job, gone_on_from: Option<Step>) -> Done {
         let revision = job.revision;
         let host = job.planned.as_ref().map(|planned| host_of(job.step(), planned));
         let Some(Ok(Some(host))) = host else {
             tracing::error!(migration = %key.1, "a job for nowhere: the log is damaged");
             return Done::Ordered(key, revision, Outcome::Overtaken);
         };
+        if let Some(before) = gone_on_from {
+            match self.bus.outstanding(before, &host, key.1).await {
+                Ok(Some(_)) => return Done::Ordered(key, revision, Outcome::Done),
+                Ok(None) => {}
+                Err(error) => {
+                    let outcome = failed(&key, &error);
+                    return Done::Ordered(key, revision, outcome);
+                }
+            }
+        }
         let outcome = match self.bus.order(&job, &host).await {
             Ok(Ordered::Stored | Ordered::AlreadyThere) => Outcome::Done,
             Ok(Ordered::Overtaken) => Outcome::Overtaken,

@@ -15,12 +15,14 @@ use drover_lifecycle::{
     campaign::{self, Campaign},
     concurrency::Change,
     forecast::{Forecast, Foreseen, Rests},
+    onward::step_after,
+    steps::step_of,
     wave::Wave,
 };
 use drover_schemas::{
     CampaignName, MigrationId, ServerName,
     subjects::History,
-    v1::{self, CampaignPaused, CampaignStatus, Job, campaign_event, migration_event},
+    v1::{self, CampaignPaused, CampaignStatus, Job, Step, campaign_event, migration_event},
 };
 
 mod entry;
@@ -32,6 +34,9 @@ use self::{
 };
 use crate::state::State;
 
+/// How long whoever did the step before is taken to go on with the next one. Then it is looked whether
+/// it does.
+const GONE_ON_MS: i64 = 30_000;
 /// Of how many waves it is foreseen when they end: each costs as much as the whole.
 const WAVES_FORESEEN_MAX: usize = 3;
 
@@ -41,8 +46,14 @@ pub type Key = (CampaignName, MigrationId);
 /// What is to be done about a migration.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Action {
-    /// Put this order on the work queue.
-    Order(Box<Job>),
+    /// Put this order on the work queue, unless whoever has the order of the step before is still
+    /// there to go on with it.
+    Order {
+        /// The order.
+        job: Box<Job>,
+        /// That step; none where nobody goes on with this one.
+        gone_on_from: Option<Step>,
+    },
     /// Look again at this time.
     Timer {
         /// When.
@@ -185,7 +196,7 @@ impl Board {
                 let wave = Wave::new(&migration.planned.wave);
                 herd.waves.entry(wave).or_default().total += 1;
                 let (state, slot) = (State::of(migration), Slot::None);
-                vacant.insert(Entry { state, slot, deadline: None })
+                vacant.insert(Entry { state, slot, deadline: None, gone_on_from: None })
             }
             std::collections::hash_map::Entry::Occupied(occupied) => {
                 let entry = occupied.into_mut();
@@ -203,7 +214,9 @@ impl Board {
                     (migration.has_ended(), migration.is_rolled_back())
                 };
                 let before = ends(&entry.state);
+                let gone_on_from = step_of(&fact.event).filter(|step| step_after(*step).is_some());
                 entry.state.evolve(fact)?;
+                entry.gone_on_from = gone_on_from;
                 let after = ends(&entry.state);
                 herd.ended = herd.ended + u64::from(after.0) - u64::from(before.0);
                 herd.rolled_back = herd.rolled_back + u64::from(after.1) - u64::from(before.1);
@@ -253,6 +266,13 @@ impl Board {
                 let revision = migration.revision;
                 Some(Action::Timer { at_unix_ms: not_before_unix_ms, revision })
             }
+            Wait::Job { .. }
+                if entry.gone_on_from.is_some()
+                    && now_unix_ms < migration.at_unix_ms.saturating_add(GONE_ON_MS) =>
+            {
+                let at_unix_ms = migration.at_unix_ms.saturating_add(GONE_ON_MS);
+                Some(Action::Timer { at_unix_ms, revision: migration.revision })
+            }
             Wait::Job { step, .. } => {
                 let campaign = herd.campaign.as_ref()?;
                 let at = herd.turns.of(key.1, &migration, step, &campaign.limits, now_unix_ms);
@@ -261,7 +281,8 @@ impl Board {
                 }
                 let job = migration.job(&key.0, key.1, &campaign.policy, now_unix_ms)?;
                 self.working.insert(key.clone());
-                Some(Action::Order(Box::new(job)))
+                let gone_on_from = entry.gone_on_from;
+                Some(Action::Order { job: Box::new(job), gone_on_from })
             }
             Wait::Settlement => Some(Action::Settle),
             Wait::Admission { .. } => {

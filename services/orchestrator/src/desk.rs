@@ -318,8 +318,8 @@ impl Desk {
 
     fn act(&mut self, key: Key) {
         match self.board.action(&key, now()) {
-            Some(Action::Order(job)) => {
-                self.acts.spawn(self.hands.clone().order(key, *job));
+            Some(Action::Order { job, gone_on_from }) => {
+                self.acts.spawn(self.hands.clone().order(key, *job, gone_on_from));
             }
             Some(Action::Timer { at_unix_ms, revision }) => {
                 self.timers.push(Reverse((at_unix_ms, key, revision)));

@@ -75,6 +75,13 @@ impl World {
         self.bus.append(&self.campaign, &history(id), on, &event).await.unwrap()
     }
 
+    /// What the source's service appends of a freeze and the dump that it goes on with; the revision.
+    async fn dumped(&self, id: MigrationId) -> u64 {
+        let frozen = Event::SourceFrozen(v1::SourceFrozen::default());
+        let revision = self.append(id, self.revision(id).await, frozen).await;
+        self.append(id, revision, Event::DumpStored(v1::DumpStored::default())).await
+    }
+
     async fn revision(&self, id: MigrationId) -> u64 {
         let last = self.bus.last(&self.campaign, &history(id)).await.unwrap();
         last.unwrap().sequence
@@ -113,11 +120,10 @@ async fn another_takes_over_what_the_first_one_left_undone() {
     let id = world.id(0);
     world.ordered(Step::Freeze, "a", id).await;
     first.abort();
-    // While nobody decides, a service goes on and ends its step.
-    let frozen = Event::SourceFrozen(v1::SourceFrozen::default());
-    world.append(id, world.revision(id).await, frozen).await;
+    // While nobody decides, a service goes on and ends its steps.
+    world.dumped(id).await;
     let _second = world.orchestrator("second");
-    world.ordered(Step::Dump, "a", id).await;
+    world.ordered(Step::Import, "b", id).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -173,9 +179,8 @@ async fn what_names_other_servers_moves_no_migration() {
         on = world.bus.append(&world.campaign, &foreign, on, &event).await.unwrap();
     }
     // The log is read in order: what is ordered on the own history was decided after those.
-    let frozen = Event::SourceFrozen(v1::SourceFrozen::default());
-    let revision = world.append(id, world.revision(id).await, frozen).await;
-    world.ordered(Step::Dump, "a", id).await;
+    let revision = world.dumped(id).await;
+    world.ordered(Step::Import, "b", id).await;
     let history = world.bus.history(&world.campaign, Aggregate::Migration(id)).await.unwrap();
     assert_eq!(history.last().map(|last| last.sequence), Some(revision));
 }
@@ -189,9 +194,8 @@ async fn the_bus_may_go_and_come_back() {
     world.nats.kill().unwrap();
     world.nats.restart().unwrap();
     eventually(DEADLINE, || async { Ok(world.bus.campaigns().await.is_ok()) }).await.unwrap();
-    let frozen = Event::SourceFrozen(v1::SourceFrozen::default());
-    world.append(id, world.revision(id).await, frozen).await;
-    world.ordered(Step::Dump, "a", id).await;
+    world.dumped(id).await;
+    world.ordered(Step::Import, "b", id).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

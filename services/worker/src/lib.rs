@@ -5,8 +5,11 @@
 //! the time and the jitter are taken that a conclusion needs.
 
 use chrono::Utc;
-use drover_bus::Bus;
-use drover_lifecycle::{Conclusion, conclude};
+use drover_bus::{Bus, Trade};
+use drover_lifecycle::{
+    Conclusion, conclude,
+    onward::{onward, step_after},
+};
 use drover_schemas::{
     Code, Failure,
     envelope::CloudEvent,
@@ -39,12 +42,9 @@ where
     let mut workers = JoinSet::new();
     for (host, slots) in hosts {
         let consumer = consumer(service, &host, slots);
-        let (bus, shutdown, step) = (bus.clone(), shutdown.clone(), step.clone());
-        let source = source.clone();
-        workers.spawn(async move {
-            let conclude = move |job: &Job, conclusion| concluded(job, conclusion, &source);
-            bus.work(&consumer, service, shutdown, step, conclude).await
-        });
+        let trade = Lifecycle { step: step.clone(), source: source.clone() };
+        let (bus, shutdown) = (bus.clone(), shutdown.clone());
+        workers.spawn(async move { bus.work(&consumer, service, shutdown, trade).await });
     }
     while let Some(ended) = workers.join_next().await {
         ended.map_err(|error| Failure::new(Code::BusFailed, error.to_string()))??;
@@ -52,11 +52,35 @@ where
     Ok(())
 }
 
-fn concluded(job: &Job, conclusion: Conclusion, source: &str) -> CloudEvent {
-    let now = Utc::now();
-    let jitter = rand::random_range(0.0..1.0);
-    let event = conclude(job, conclusion, now.timestamp_millis(), jitter);
-    CloudEvent::migration(event, source, now)
+/// A service's steps, with what the lifecycle says of them.
+#[derive(Clone)]
+struct Lifecycle<S> {
+    step: S,
+    /// `drover/<service>/<instance>`.
+    source: String,
+}
+
+impl<S, F> Trade for Lifecycle<S>
+where
+    S: Fn(Job) -> F + Clone + Send + Sync + 'static,
+    F: Future<Output = Conclusion> + Send + 'static,
+{
+    fn step(&self, job: Job) -> impl Future<Output = Conclusion> + Send {
+        (self.step)(job)
+    }
+
+    fn conclude(&self, job: &Job, conclusion: Conclusion) -> CloudEvent {
+        let now = Utc::now();
+        let jitter = rand::random_range(0.0..1.0);
+        let event = conclude(job, conclusion, now.timestamp_millis(), jitter);
+        CloudEvent::migration(event, &self.source, now)
+    }
+
+    fn onward(&self, job: &Job, event: &CloudEvent, revision: u64) -> Option<Job> {
+        step_after(job.step())?;
+        let event = event.decode_migration().ok()?;
+        onward(job, event, revision, Utc::now().timestamp_millis())
+    }
 }
 
 /// The failure of a job whose step is not one of `service`'s.

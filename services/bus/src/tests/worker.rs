@@ -16,7 +16,7 @@ use tokio::{sync::Semaphore, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
 use super::*;
-use crate::worker::Pace;
+use crate::worker::{Pace, Trade};
 
 const ACK_WAIT: Duration = Duration::from_millis(900);
 
@@ -28,6 +28,7 @@ fn pace() -> Pace {
 #[derive(Clone)]
 struct Stage {
     started: Arc<Mutex<Vec<String>>>,
+    steps: Arc<Mutex<Vec<Step>>>,
     running: Arc<AtomicU32>,
     running_most: Arc<AtomicU32>,
     /// A permit lets one step end.
@@ -38,6 +39,7 @@ impl Stage {
     fn new(permits: usize) -> Self {
         Self {
             started: Arc::default(),
+            steps: Arc::default(),
             running: Arc::default(),
             running_most: Arc::default(),
             gate: Arc::new(Semaphore::new(permits)),
@@ -54,6 +56,7 @@ impl Stage {
 
     async fn step(self, job: Job) -> Result<Event, Failure> {
         self.started.lock().unwrap().push(job.migration_id.clone());
+        self.steps.lock().unwrap().push(job.step());
         let running = self.running.fetch_add(1, SeqCst) + 1;
         self.running_most.fetch_max(running, SeqCst);
         let permit = self.gate.acquire().await.unwrap();
@@ -71,22 +74,49 @@ impl Stage {
         let (bus, consumer) = (bus.clone(), consumer.clone());
         let (stage, shutdown) = (self.clone(), shutdown.clone());
         tokio::spawn(async move {
-            let step = move |job| stage.clone().step(job);
-            bus.work_at(pace(), &consumer, Service::Dump, shutdown, step, conclude).await
+            bus.work_at(pace(), &consumer, Service::Dump, shutdown, stage.trade(None)).await
         })
+    }
+
+    /// After a freeze it goes on with `then`.
+    fn trade(&self, then: Option<Step>) -> impl Trade {
+        let stage = self.clone();
+        Steps { step: move |job| stage.clone().step(job), then }
     }
 }
 
-fn conclude(job: &Job, result: Result<Event, Failure>) -> CloudEvent {
-    let event = result.unwrap_or_else(|failure| {
-        Event::StepFailed(StepFailed {
-            step: job.step,
-            code: failure.code.to_string(),
-            message: failure.message,
-            ..StepFailed::default()
-        })
-    });
-    CloudEvent::migration(event, "drover/test/1", Utc::now())
+#[derive(Clone)]
+struct Steps<S> {
+    step: S,
+    then: Option<Step>,
+}
+
+impl<S, F> Trade for Steps<S>
+where
+    S: Fn(Job) -> F + Clone + Send + Sync + 'static,
+    F: Future<Output = Result<Event, Failure>> + Send + 'static,
+{
+    fn step(&self, job: Job) -> impl Future<Output = Result<Event, Failure>> + Send {
+        (self.step)(job)
+    }
+
+    fn conclude(&self, job: &Job, result: Result<Event, Failure>) -> CloudEvent {
+        let event = result.unwrap_or_else(|failure| {
+            Event::StepFailed(StepFailed {
+                step: job.step,
+                code: failure.code.to_string(),
+                message: failure.message,
+                ..StepFailed::default()
+            })
+        });
+        CloudEvent::migration(event, "drover/test/1", Utc::now())
+    }
+
+    fn onward(&self, job: &Job, event: &CloudEvent, revision: u64) -> Option<Job> {
+        let step = self.then.filter(|_| job.step() == Step::Freeze)?.into();
+        let is_done = matches!(event.decode_migration(), Ok(Event::MigrationAdmitted(_)));
+        is_done.then(|| Job { step, revision, ..job.clone() })
+    }
 }
 
 struct Scene {
@@ -302,7 +332,7 @@ async fn over_another_connection_a_job_is_given_back_and_not_taken_from_the_queu
     let scene = Scene::new(server.bus().await, 4).await;
     scene.bus.ensure_consumer_with(&scene.consumer, DEADLINE).await.unwrap();
     scene.order("a").await;
-    let mut source = crate::worker::Source::new(&scene.bus, pace(), &scene.consumer);
+    let mut source = crate::source::Source::new(&scene.bus, pace(), &scene.consumer);
     let ticket = crate::ticket::Ticket::new(&scene.bus, source.next(1).await);
     let before = scene.bus.connection();
     let mut connections = scene.bus.connections();
@@ -366,14 +396,15 @@ async fn a_failure_and_a_panic_leave_the_worker_at_work() {
         let (bus, consumer) = (scene.bus.clone(), scene.consumer.clone());
         let (attempts, shutdown) = (Arc::clone(&attempts), shutdown.clone());
         async move {
-            let step = move |_| {
+            let step = move |_: Job| {
                 let attempt = attempts.fetch_add(1, SeqCst);
                 async move {
                     assert!(attempt > 0, "the first attempt panics");
                     Err(Failure::new(Code::ServerFailed, "no luck"))
                 }
             };
-            bus.work_at(pace(), &consumer, Service::Dump, shutdown, step, conclude).await
+            let trade = Steps { step, then: None };
+            bus.work_at(pace(), &consumer, Service::Dump, shutdown, trade).await
         }
     });
     scene.done("a").await;
@@ -414,10 +445,7 @@ async fn a_step_that_does_not_end_is_dropped_after_the_grace() {
     let worker = tokio::spawn({
         let (bus, consumer) = (scene.bus.clone(), scene.consumer.clone());
         let (stage, shutdown) = (stage.clone(), shutdown.clone());
-        async move {
-            let step = move |job| stage.clone().step(job);
-            bus.work_at(grace, &consumer, Service::Dump, shutdown, step, conclude).await
-        }
+        async move { bus.work_at(grace, &consumer, Service::Dump, shutdown, stage.trade(None)).await }
     });
     until(|| stage.starts() == 1).await;
     shutdown.cancel();
@@ -437,10 +465,7 @@ async fn a_step_that_ends_while_the_bus_is_away_has_its_event_after() {
     let worker = tokio::spawn({
         let (bus, consumer) = (scene.bus.clone(), scene.consumer.clone());
         let (stage, shutdown) = (stage.clone(), shutdown.clone());
-        async move {
-            let step = move |job| stage.clone().step(job);
-            bus.work_at(patient, &consumer, Service::Dump, shutdown, step, conclude).await
-        }
+        async move { bus.work_at(patient, &consumer, Service::Dump, shutdown, stage.trade(None)).await }
     });
     until(|| stage.starts() == 2).await;
     server.nats.kill().unwrap();
@@ -457,4 +482,82 @@ async fn a_step_that_ends_while_the_bus_is_away_has_its_event_after() {
     scene.done("c").await;
     shutdown.cancel();
     worker.await.unwrap().unwrap();
+}
+
+/// A worker that goes on with the dump after the freeze.
+fn going_on(
+    scene: &Scene,
+    stage: &Stage,
+    shutdown: &CancellationToken,
+) -> JoinHandle<Result<(), crate::Error>> {
+    let (bus, consumer, shutdown) = (scene.bus.clone(), scene.consumer.clone(), shutdown.clone());
+    let trade = stage.trade(Some(Step::Dump));
+    tokio::spawn(
+        async move { bus.work_at(pace(), &consumer, Service::Dump, shutdown, trade).await },
+    )
+}
+
+#[tokio::test]
+async fn the_next_step_is_gone_on_with_and_one_order_serves_for_both() {
+    let scene = Scene::new(shared().bus().await, 1).await;
+    scene.order("a").await;
+    let (stage, shutdown) = (Stage::new(1), CancellationToken::new());
+    let _worker = going_on(&scene, &stage, &shutdown);
+    until(|| stage.starts() == 2).await;
+    assert_eq!(scene.events("a").await, 2);
+    assert!(scene.is_queued("a").await, "the order stays until the last step has ended");
+    stage.gate.add_permits(1);
+    eventually(DEADLINE, || async { Ok(!scene.is_queued("a").await) }).await.unwrap();
+    assert_eq!(scene.events("a").await, 3);
+    assert_eq!(*stage.steps.lock().unwrap(), [Step::Freeze, Step::Dump]);
+}
+
+#[tokio::test]
+async fn who_dies_on_the_way_is_followed_by_one_who_goes_on_from_there() {
+    let scene = Scene::new(shared().bus().await, 1).await;
+    scene.order("a").await;
+    let (stage, shutdown) = (Stage::new(1), CancellationToken::new());
+    let worker = going_on(&scene, &stage, &shutdown);
+    until(|| stage.starts() == 2).await;
+    worker.abort();
+    let next = Stage::open();
+    let _worker = going_on(&scene, &next, &shutdown);
+    eventually(DEADLINE, || async { Ok(!scene.is_queued("a").await) }).await.unwrap();
+    assert_eq!(*next.steps.lock().unwrap(), [Step::Dump]);
+    assert_eq!(scene.events("a").await, 3);
+}
+
+#[tokio::test]
+async fn what_has_moved_on_is_not_gone_on_with() {
+    let scene = Scene::new(shared().bus().await, 1).await;
+    scene.order("a").await;
+    let (stage, shutdown) = (Stage::new(1), CancellationToken::new());
+    let worker = going_on(&scene, &stage, &shutdown);
+    until(|| stage.starts() == 2).await;
+    worker.abort();
+    let a = scene.history("a");
+    let last = scene.bus.last(&scene.campaign, &a).await.unwrap().unwrap().sequence;
+    scene.bus.append(&scene.campaign, &a, last, &event(9)).await.unwrap();
+    let next = Stage::open();
+    let _worker = going_on(&scene, &next, &shutdown);
+    eventually(DEADLINE, || async { Ok(!scene.is_queued("a").await) }).await.unwrap();
+    assert_eq!(next.starts(), 0);
+    assert_eq!(scene.events("a").await, 3);
+}
+
+#[tokio::test]
+async fn who_is_told_to_end_leaves_the_next_step_to_another() {
+    let scene = Scene::new(shared().bus().await, 1).await;
+    scene.order("a").await;
+    let (stage, shutdown) = (Stage::new(0), CancellationToken::new());
+    let worker = going_on(&scene, &stage, &shutdown);
+    until(|| stage.starts() == 1).await;
+    shutdown.cancel();
+    stage.gate.add_permits(2);
+    worker.await.unwrap().unwrap();
+    assert_eq!(*stage.steps.lock().unwrap(), [Step::Freeze]);
+    let next = Stage::open();
+    let _worker = going_on(&scene, &next, &CancellationToken::new());
+    eventually(DEADLINE, || async { Ok(!scene.is_queued("a").await) }).await.unwrap();
+    assert_eq!(*next.steps.lock().unwrap(), [Step::Dump]);
 }

@@ -6,6 +6,7 @@ use std::{collections::BTreeSet, sync::Arc, sync::atomic::Ordering, time::Durati
 use chrono::Utc;
 use drover_lifecycle::{
     Command, Fact, Forward, Migration, Phase, Undo, Wait,
+    onward::step_after,
     steps::{host_of, step_of},
 };
 use drover_schemas::{
@@ -190,6 +191,27 @@ impl Case {
         self.half_sealed &= !matches!(step, Step::Publish | Step::Expire | Step::Thaw);
         self.check(&format!("after {step:?}")).await;
         Some(step)
+    }
+
+    /// Does the next step and goes on with the one after it, in which its service dies; another goes
+    /// on from there.
+    pub async fn step_onward(&mut self, place: Place) {
+        let job = self.order().await.unwrap();
+        let (first, second) = (job.step(), step_after(job.step()).unwrap());
+        self.story.push(format!("{first:?}, and on with {second:?} {place:?}"));
+        let life = Life::begin_onward(self.world.clone(), &self.lane, &job, place.clone()).await;
+        timeout(DEADLINE, life.told.reached.notified()).await.expect("the place is reached");
+        drop(life);
+        give_out_again(&self.lane, &job).await;
+        let heir = Life::begin_onward(self.world.clone(), &self.lane, &job, Place::Calm).await;
+        self.until_idle().await;
+        let event = self.events().await.pop().unwrap().event;
+        assert_eq!(step_of(&event), Some(second), "{event:?}");
+        let expected = usize::from(!matches!(place, Place::AfterEvent));
+        assert_eq!(heir.told.begun.load(Ordering::SeqCst), expected, "only the second is done");
+        heir.end().await;
+        self.done.extend([first, second]);
+        self.check(&format!("after {first:?} and {second:?}")).await;
     }
 
     /// A row of the customer's at the destination.

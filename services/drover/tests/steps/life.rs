@@ -14,10 +14,15 @@ use std::{
     task::{Context, Poll},
 };
 
-use drover_bus::Bus;
-use drover_lifecycle::{Conclusion, steps::host_of};
+use chrono::Utc;
+use drover_bus::{Bus, Trade};
+use drover_lifecycle::{
+    Conclusion, conclude,
+    onward::{onward, step_after},
+    steps::host_of,
+};
 use drover_schemas::{
-    Failure,
+    envelope::CloudEvent,
     streams::{self, Service as Kind},
     v1::{Job, Step},
 };
@@ -64,7 +69,7 @@ pub struct Told {
 /// A service that runs. Dropping it is its death.
 pub struct Life {
     pub told: Arc<Told>,
-    task: JoinHandle<Result<(), Failure>>,
+    task: JoinHandle<Result<(), drover_bus::Error>>,
     shutdown: CancellationToken,
 }
 
@@ -75,8 +80,18 @@ impl Drop for Life {
 }
 
 impl Life {
-    /// Begins to do the jobs of the service that `job` is for.
+    /// Begins to do the jobs of the service that `job` is for, each step on its own order: it goes on
+    /// with none.
     pub async fn begin(world: Arc<World>, lane: &Lane, job: &Job, place: Place) -> Self {
+        Self::lives(world, lane, job, place, false).await
+    }
+
+    /// The same, but it goes on with the step that follows, and that is what the place is in.
+    pub async fn begin_onward(world: Arc<World>, lane: &Lane, job: &Job, place: Place) -> Self {
+        Self::lives(world, lane, job, place, true).await
+    }
+
+    async fn lives(world: Arc<World>, lane: &Lane, job: &Job, place: Place, goes_on: bool) -> Self {
         let told = Arc::new(Told::default());
         let url = match place {
             Place::AfterEvent => silenced(lane.nats.socket(), told.clone()).await,
@@ -90,8 +105,12 @@ impl Life {
         };
         let bus = connect(&url).await;
         let shutdown = CancellationToken::new();
-        let task =
-            tokio::spawn(run(bus, world, job.clone(), place, told.clone(), shutdown.clone()));
+        let (kind, host) = whose(job);
+        let trade = Doing { world, place, told: told.clone(), goes_on };
+        let task = tokio::spawn({
+            let (consumer, shutdown) = (streams::consumer(kind, &host, 1), shutdown.clone());
+            async move { bus.work(&consumer, kind, shutdown, trade).await }
+        });
         Self { told, task, shutdown }
     }
 
@@ -102,20 +121,32 @@ impl Life {
     }
 }
 
-async fn run(
-    bus: Bus,
+#[derive(Clone)]
+struct Doing {
     world: Arc<World>,
-    job: Job,
     place: Place,
     told: Arc<Told>,
-    shutdown: CancellationToken,
-) -> Result<(), Failure> {
-    let (kind, host) = whose(&job);
-    let step = move |job: Job| {
-        let (world, place, told) = (world.clone(), place.clone(), told.clone());
-        async move { at(&world, &job, place, &told).await }
-    };
-    drover_worker::run(&bus, kind, "life", [(host, 1)], shutdown, step).await
+    goes_on: bool,
+}
+
+impl Trade for Doing {
+    async fn step(&self, job: Job) -> Conclusion {
+        if self.goes_on && step_after(job.step()).is_some() {
+            return self.world.step(&job).await;
+        }
+        at(&self.world, &job, self.place.clone(), &self.told).await
+    }
+
+    fn conclude(&self, job: &Job, conclusion: Conclusion) -> CloudEvent {
+        let now = Utc::now();
+        let event = conclude(job, conclusion, now.timestamp_millis(), 0.5);
+        CloudEvent::migration(event, "drover/life", now)
+    }
+
+    fn onward(&self, job: &Job, event: &CloudEvent, revision: u64) -> Option<Job> {
+        let event = event.decode_migration().ok().filter(|_| self.goes_on)?;
+        onward(job, event, revision, Utc::now().timestamp_millis())
+    }
 }
 
 /// The service and host of a job.

@@ -89,6 +89,7 @@ async fn take<T>(parts: &Mutex<Vec<T>>) -> Option<T> {
 async fn each_step_may_end_anywhere() {
     let parts = [
         each_dies_and_comes_to_its_end(),
+        each_is_gone_on_with(),
         each_is_undone(),
         each_undo_sleeps(),
         each_refusal_comes_to_its_end(),
@@ -111,6 +112,24 @@ fn each_dies_and_comes_to_its_end() -> Vec<(String, Part)> {
         ));
     }
     parts
+}
+
+/// Who goes on with a step dies in it everywhere, and another goes on from there.
+fn each_is_gone_on_with() -> Vec<(String, Part)> {
+    let part = |name: &'static str| -> (String, Part) {
+        let part: Part = Box::new(move |case, random| gone_on_with(case, random, name).boxed());
+        (format!("gone on with, {name}"), part)
+    };
+    PLACES[..4].iter().copied().map(part).collect()
+}
+
+async fn gone_on_with(case: &mut Case, random: &mut StdRng, name: &'static str) {
+    case.step_onward(place(name, random)).await;
+    case.step_onward(place(name, random)).await;
+    case.forward_to(Forward::Switch.step()).await;
+    case.check_log().await;
+    case.roll_back(false).await;
+    case.all(|| Place::Calm).await;
 }
 
 /// All steps to the end, and back on a person's word; then there again.

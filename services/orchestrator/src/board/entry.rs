@@ -7,7 +7,7 @@ use drover_lifecycle::{
     admission::{Admission, Route},
     wave::Wave,
 };
-use drover_schemas::v1::MigrationPlanned;
+use drover_schemas::v1::{MigrationPlanned, Step};
 
 use super::{Key, Refused};
 use crate::state::State;
@@ -31,6 +31,8 @@ pub(crate) struct Entry {
     pub(crate) slot: Slot,
     /// Under which it stands in the board's deadlines.
     pub(crate) deadline: Option<i64>,
+    /// The step that its last fact ended, where whoever did it goes on with the next one.
+    pub(crate) gone_on_from: Option<Step>,
 }
 
 impl Entry {

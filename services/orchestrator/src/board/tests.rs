@@ -121,7 +121,35 @@ fn what_another_orchestrator_admitted_counts() {
     );
     assert_eq!(log.board.admit(0), None, "the campaign has one slot");
     let action = log.board.action(&first, 0);
-    assert!(matches!(action, Some(Action::Order(job)) if job.step() == Step::Freeze));
+    assert!(matches!(action, Some(Action::Order { job, .. }) if job.step() == Step::Freeze));
+}
+
+#[test]
+fn the_dump_is_ordered_only_where_nobody_goes_on_with_it_after_the_freeze() {
+    let mut log = Log::new(1, 10);
+    let key = log.plan(1);
+    log.admit();
+    let asked = |log: &mut Log, at| match log.board.action(&key, at) {
+        Some(Action::Order { job, gone_on_from }) => (job.step(), gone_on_from),
+        Some(Action::Timer { at_unix_ms: GONE_ON_MS, .. }) => (Step::Unspecified, None),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(asked(&mut log, 0), (Step::Freeze, None));
+    log.migration(&key, Event::SourceFrozen(v1::SourceFrozen::default()));
+    assert_eq!(asked(&mut log, 1), (Step::Unspecified, None), "it is looked at later");
+    assert_eq!(asked(&mut log, GONE_ON_MS), (Step::Dump, Some(Step::Freeze)));
+    // A failure says that somebody did, and that the next attempt is ordered.
+    let failed = v1::StepFailed {
+        step: Step::Dump.into(),
+        attempt: 1,
+        transient: true,
+        next_attempt_at_unix_ms: 1,
+        ..Default::default()
+    };
+    log.migration(&key, Event::StepFailed(failed));
+    assert_eq!(asked(&mut log, 1), (Step::Dump, None));
+    log.migration(&key, Event::DumpStored(v1::DumpStored::default()));
+    assert_eq!(asked(&mut log, 1), (Step::Import, None));
 }
 
 #[test]
@@ -183,12 +211,12 @@ fn a_pause_that_recalls_undoes_what_is_not_being_switched() {
     assert_eq!(found.len(), 2, "what waits for a slot goes on waiting");
     assert!(matches!(log.board.action(&keys[0], 0), Some(Action::Recall(_))));
     let switch = log.board.action(&keys[1], 0);
-    assert!(matches!(switch, Some(Action::Order(job)) if job.step() == Step::Switch));
+    assert!(matches!(switch, Some(Action::Order { job, .. }) if job.step() == Step::Switch));
     let recall = Command::Recall { by: "me".into(), reason: String::new() };
     let event = log.board.migration(&keys[0]).unwrap().decide(recall).unwrap();
     log.migration(&keys[0], event);
     let thaw = log.board.action(&keys[0], 0);
-    assert!(matches!(thaw, Some(Action::Order(job)) if job.step() == Step::Thaw));
+    assert!(matches!(thaw, Some(Action::Order { job, .. }) if job.step() == Step::Thaw));
     log.migration(&keys[0], Event::SourceThawed(v1::SourceThawed::default()));
     let event = log.board.migration(&keys[0]).unwrap().decide(Command::Settle).unwrap();
     log.migration(&keys[0], event);
@@ -263,7 +291,7 @@ fn switches_take_turns_and_keep_them() {
     }
     let mut at = |key: &Key, now| match log.board.action(key, now) {
         Some(Action::Timer { at_unix_ms, .. }) => at_unix_ms,
-        Some(Action::Order(_)) => now,
+        Some(Action::Order { .. }) => now,
         other => panic!("{other:?}"),
     };
     let first: Vec<i64> = keys.iter().map(|key| at(key, 1_000)).collect();
