@@ -15,7 +15,7 @@ use std::{
 };
 
 use chrono::Utc;
-use drover_bus::{Bus, Trade};
+use drover_bus::Trade;
 use drover_lifecycle::{
     Conclusion, conclude,
     onward::{onward, step_after},
