@@ -29,6 +29,9 @@ use anyhow::Result;
 use clap::{Parser, Subcommand, ValueEnum};
 use serde_json::{Map, Value};
 
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// The copy beside other programs. Exit codes: 0 measured, 1 it could not be measured, 2 wrong
 /// usage.
 #[derive(Debug, Parser)]

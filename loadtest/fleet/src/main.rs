@@ -34,6 +34,9 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// Campaigns on a simulated fleet. Exit codes: 0 done, 1 it could not be measured, or a promise
 /// was broken, 2 wrong usage.
 #[derive(Debug, Parser)]

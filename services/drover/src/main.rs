@@ -20,6 +20,9 @@ use tracing_subscriber::{EnvFilter, fmt};
 
 use crate::{commands as c, report::Trouble};
 
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// Moves herds of MySQL and MariaDB databases from one fleet of servers to another.
 #[derive(Debug, Parser)]
 #[command(name = "drover", version, disable_help_subcommand = true)]
