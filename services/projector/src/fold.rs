@@ -156,7 +156,7 @@ impl<'a> Fold<'a> {
             hash_map::Entry::Occupied(place) => place,
             hash_map::Entry::Vacant(place) => {
                 match Entry::load(self.transaction, self.row.id, id)? {
-                    Some(entry) => place.insert_entry(entry),
+                    Some(entry) => place.insert_entry(Box::new(entry)),
                     None => return self.begin_migration(id, recorded, event),
                 }
             }
@@ -192,7 +192,7 @@ impl<'a> Fold<'a> {
         let at_unix_ms = recorded.event.time.timestamp_millis();
         match Migration::begin(Fact { revision: recorded.sequence, at_unix_ms, event }) {
             Ok(migration) => {
-                self.warm.insert((self.row.id, id), Entry::begin(migration));
+                self.warm.insert((self.row.id, id), Box::new(Entry::begin(migration)));
                 self.changed.push(id);
                 Ok(Ok(()))
             }

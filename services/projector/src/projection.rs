@@ -24,7 +24,7 @@ pub const BATCH_EVENTS_MAX: usize = 16_384;
 const WARM_MAX: usize = 100_000;
 
 /// States of migrations on their way, by campaign (its row's id) and migration.
-pub(crate) type Warm = HashMap<(i64, MigrationId), Entry>;
+pub(crate) type Warm = HashMap<(i64, MigrationId), Box<Entry>>;
 
 /// Where a campaign's fold stands.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

@@ -6,6 +6,8 @@ mod control;
 mod follow;
 mod jobs;
 mod lease;
+mod onward;
+mod scene;
 mod streams;
 mod worker;
 

@@ -1,11 +1,11 @@
 //! The board, fed fact by fact.
 
 use drover_lifecycle::{Command, forecast::Rest};
-use drover_schemas::v1::{self, Policy, Step, campaign_event, migration_event::Event};
+use drover_schemas::v1::{
+    self, CampaignPaused, MigrationPlanned, Policy, Step, campaign_event, migration_event::Event,
+};
 
-use drover_schemas::v1::MigrationPlanned;
-
-use super::*;
+use super::{due::GONE_ON_MS, *};
 
 struct Log {
     board: Board,
