@@ -8,8 +8,8 @@ use drover_lifecycle::{
 use drover_schemas::{
     CampaignName, MigrationId,
     v1::{
-        DumpStored, ImportCompleted, Job, MigrationAdmitted, MigrationPlanned, Policy,
-        SourceFrozen, Step, StepFailed, migration_event::Event,
+        DumpPublished, DumpStored, ImportCompleted, Job, MigrationAdmitted, MigrationPlanned,
+        Policy, SourceFrozen, Step, StepFailed, migration_event::Event,
     },
 };
 
@@ -71,6 +71,20 @@ fn what_is_gone_on_with_is_what_would_be_ordered() {
     let next = history.goes_on(Event::ImportCompleted(ImportCompleted::default()));
     assert_eq!(next.as_ref().map(Job::step), Some(Step::Verify));
     assert_eq!(next, Some(history.job()));
+    for event in [
+        Event::CopyVerified(Default::default()),
+        Event::SourceDisarmed(Default::default()),
+        Event::DestinationOpened(Default::default()),
+        Event::DnsSwitched(Default::default()),
+        Event::SourceRetired(Default::default()),
+    ] {
+        assert_eq!(history.goes_on(event), None);
+    }
+    let published = DumpPublished { expires_at_unix_ms: 8, ..Default::default() };
+    let next = history.goes_on(Event::DumpPublished(published));
+    assert_eq!(next.as_ref().map(Job::step), Some(Step::Announce));
+    assert_eq!(next, Some(history.job()));
+    assert_eq!(history.goes_on(Event::CustomerNotified(Default::default())), None);
 }
 
 #[test]

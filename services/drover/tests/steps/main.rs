@@ -126,7 +126,8 @@ fn each_is_gone_on_with() -> Vec<(String, Part)> {
 async fn gone_on_with(case: &mut Case, random: &mut StdRng, name: &'static str) {
     case.step_onward(place(name, random)).await;
     case.step_onward(place(name, random)).await;
-    case.forward_to(Forward::Switch.step()).await;
+    case.forward_to(Forward::Publish.step()).await;
+    case.step_onward(place(name, random)).await;
     case.check_log().await;
     case.roll_back(false).await;
     case.all(|| Place::Calm).await;

@@ -85,7 +85,8 @@ impl Turns {
     ) -> i64 {
         let (pace, per_second_max) = match step {
             Step::Switch | Step::Revert => (&mut self.dns, limits.dns_per_second_max),
-            Step::Announce => (&mut self.notices, limits.notices_per_second_max),
+            // Whoever has published goes on with the message, at the same rate.
+            Step::Publish | Step::Announce => (&mut self.notices, limits.notices_per_second_max),
             Step::Unspecified
             | Step::Freeze
             | Step::Dump
@@ -94,7 +95,6 @@ impl Turns {
             | Step::Disarm
             | Step::Open
             | Step::Retire
-            | Step::Publish
             | Step::Expire
             | Step::Close
             | Step::Drop

@@ -302,6 +302,40 @@ fn switches_take_turns_and_keep_them() {
 }
 
 #[test]
+fn messages_take_turns_when_what_they_tell_of_is_published() {
+    let mut log = Log::new(4, 10);
+    let limits = v1::Limits { notices_per_second_max: 2, ..Default::default() };
+    let changed = v1::LimitsChanged { limits: Some(limits), ..Default::default() };
+    log.campaign(campaign_event::Event::LimitsChanged(changed));
+    let keys = [log.plan(1), log.plan(2)];
+    let mut turns = Vec::new();
+    for key in &keys {
+        assert!(log.admit().is_some());
+        for event in [
+            Event::SourceFrozen(v1::SourceFrozen::default()),
+            Event::DumpStored(v1::DumpStored::default()),
+            Event::ImportCompleted(v1::ImportCompleted::default()),
+            Event::CopyVerified(v1::CopyVerified::default()),
+            Event::SourceDisarmed(v1::SourceDisarmed::default()),
+            Event::DestinationOpened(v1::DestinationOpened::default()),
+            Event::DnsSwitched(v1::DnsSwitched::default()),
+            Event::SourceRetired(v1::SourceRetired::default()),
+        ] {
+            log.migration(key, event);
+        }
+        turns.push(match log.board.action(key, 1_000) {
+            Some(Action::Timer { at_unix_ms, .. }) => at_unix_ms,
+            Some(Action::Order { job, .. }) if job.step() == Step::Publish => 1_000,
+            other => panic!("{other:?}"),
+        });
+    }
+    assert_eq!(turns, [1_000, 1_500]);
+    log.migration(&keys[0], Event::DumpPublished(v1::DumpPublished::default()));
+    let next = log.board.action(&keys[0], 1_000);
+    assert!(matches!(next, Some(Action::Timer { at_unix_ms: GONE_ON_MS, .. })), "{next:?}");
+}
+
+#[test]
 fn a_campaign_has_its_hours_and_begins_nothing_that_would_not_finish_in_them() {
     const HOUR_MS: i64 = 3_600_000;
     let mut log = Log::new(4, 10);
