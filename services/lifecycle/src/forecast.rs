@@ -5,7 +5,7 @@
 //! 2. A play draws the times from those that were seen, for each source times that source's own
 //!    slowness, of which few observations say little: it is drawn too.
 //! 3. Of a long line only the end is played; the sum of what goes before it is drawn as a whole,
-//!    since it is near to normal. So the cost does not grow with the campaign.
+//!    since it is near to normal. So the cost grows with the sources, not with the campaign.
 //! 4. The campaign ends with its last source, and not before its own slots have done all the work.
 //!    Which source that was in most plays is the tail.
 
@@ -15,6 +15,8 @@ use drover_schemas::v1;
 const PLAYS: usize = 200;
 /// How many of a line are played one by one.
 const PLAYED_MAX: u64 = 48;
+/// How many of all lines together, where there are many: then a play takes half a millisecond.
+const PLAYED_OF_ALL_MAX: u64 = 8_000;
 /// The least variance between the logarithms of the sources' means: they are never quite alike.
 const BETWEEN_MIN: f64 = 0.01;
 /// By how much a drawn time lies beside the one that was seen, as a logarithm.
@@ -136,6 +138,7 @@ impl From<&Forecast> for v1::Forecast {
 struct Seen {
     /// Times against their source's own mean; 1 on average.
     shapes: Vec<f64>,
+    longest: f64,
     variance: f64,
     /// Of the logarithms of the sources' means: the middle, and the variance.
     middle: f64,
@@ -204,7 +207,8 @@ impl Seen {
         let apart = means.iter().map(|(mean, _)| (mean - middle).powi(2)).sum::<f64>() / lines;
         // Of what the means lie apart, a part is chance.
         let chance = means.iter().map(|(_, ended)| variance / ended).sum::<f64>() / lines;
-        Some(Self { shapes, variance, middle, between: (apart - chance).max(0.0) })
+        let longest = shapes.iter().copied().fold(0.0, f64::max);
+        Some(Self { shapes, longest, variance, middle, between: (apart - chance).max(0.0) })
     }
 
     /// A time against its source's mean: one that was seen, or one near to it, since the longest of
@@ -237,47 +241,73 @@ struct Played {
     ragged: f64,
 }
 
+/// Lines with as many slots each: they go on side by side, equally fast.
+struct Abreast {
+    slots: f64,
+    /// Work and place of those that have not ended, the one with the most first.
+    open: Vec<(f64, usize)>,
+    /// What each of them has done so far.
+    done: f64,
+}
+
 /// The end, and which line was the last.
 fn play(rest: &Rest, seen: &Seen, dice: &mut Dice) -> (f64, Option<usize>) {
-    let mut lines: Vec<Played> =
-        rest.lines.iter().map(|line| play_line(line, seen, dice)).collect();
-    let mut open: Vec<usize> = (0..lines.len()).collect();
-    // As the slots are shared out: those with fewest first.
-    open.sort_by(|a, b| rest.lines[*a].slots.cmp(&rest.lines[*b].slots));
+    let each_max = PLAYED_OF_ALL_MAX / rest.lines.len().max(1) as u64;
+    let each_max = each_max.clamp(1, PLAYED_MAX);
+    let lines = rest.lines.iter().map(|line| play_line(line, each_max, seen, dice));
+    let lines: Vec<Played> = lines.collect();
+    let mut groups = abreast(&lines);
     let (mut now, mut end, mut last) = (0.0_f64, 0.0_f64, None);
-    open.retain(|n| lines[*n].work > 0.0);
-    while !open.is_empty() {
-        let (mut left, mut count) = (f64::from(rest.slots.max(1)), open.len() as f64);
-        let mut shares = Vec::with_capacity(open.len());
-        for n in &open {
-            let share = lines[*n].slots.min(left / count);
-            (left, count) = (left - share, count - 1.0);
+    loop {
+        // The slots are shared out to those with fewest first.
+        let mut left = f64::from(rest.slots.max(1));
+        let mut count: usize = groups.iter().map(|group| group.open.len()).sum();
+        let mut shares = Vec::with_capacity(groups.len());
+        for group in &groups {
+            let share = group.slots.min(left / count as f64);
+            left -= share * group.open.len() as f64;
+            count -= group.open.len();
             shares.push(share);
         }
-        let ends = open.iter().zip(&shares).map(|(n, share)| lines[*n].work / share);
-        let step = ends.fold(f64::INFINITY, f64::min);
+        let soonest = groups.iter().zip(&shares).enumerate().filter_map(|(n, (group, share))| {
+            let (work, line) = *group.open.last()?;
+            Some((((work - group.done) / share).max(0.0), n, line))
+        });
+        let Some((step, n, line)) = soonest.min_by(|a, b| a.0.total_cmp(&b.0)) else { break };
         now += step;
-        for (n, share) in open.iter().zip(&shares) {
-            let line = &mut lines[*n];
-            line.work -= step * share;
-            if line.work <= 1e-9 * step * share {
-                line.work = 0.0;
-                let ends = now + line.ragged;
-                if ends > end {
-                    (end, last) = (ends, Some(*n));
-                }
-            }
+        for (group, share) in groups.iter_mut().zip(&shares) {
+            group.done += step * share;
         }
-        open.retain(|n| lines[*n].work > 0.0);
+        if let Some(group) = groups.get_mut(n) {
+            group.open.pop();
+        }
+        let ends = now + lines.get(line).map_or(0.0, |line| line.ragged);
+        if ends > end {
+            (end, last) = (ends, Some(line));
+        }
     }
     (end, last)
 }
 
-/// What a line has to do, and how raggedly it ends.
-fn play_line(line: &Line, seen: &Seen, dice: &mut Dice) -> Played {
+/// The lines that have something to do, by their slots, those with fewest first.
+fn abreast(lines: &[Played]) -> Vec<Abreast> {
+    let mut open: Vec<(f64, usize)> = lines.iter().map(|line| line.work).zip(0..).collect();
+    open.retain(|(work, _)| *work > 0.0);
+    let slots = |n: usize| lines.get(n).map_or(0.0, |line| line.slots);
+    open.sort_by(|(one, a), (two, b)| slots(*a).total_cmp(&slots(*b)).then(two.total_cmp(one)));
+    open.chunk_by(|(_, a), (_, b)| slots(*a) == slots(*b))
+        .map(|group| {
+            let slots = group.first().map_or(0.0, |(_, n)| slots(*n));
+            Abreast { slots, open: group.to_vec(), done: 0.0 }
+        })
+        .collect()
+}
+
+/// What a line has to do, and how raggedly it ends; its last ones, at most `played_max`, are played.
+fn play_line(line: &Line, played_max: u64, seen: &Seen, dice: &mut Dice) -> Played {
     let slowness = seen.slowness(line, dice);
     let slots = line.slots.max(1) as usize;
-    let played = line.waiting.min(PLAYED_MAX);
+    let played = line.waiting.min(played_max);
     let before = (line.waiting - played) as f64;
     let drawn = before + (before * seen.variance).sqrt() * dice.normal();
     let mut work = (slowness * drawn).max(0.0);
@@ -303,10 +333,9 @@ fn play_line(line: &Line, seen: &Seen, dice: &mut Dice) -> Played {
 
 /// What is left of one that is found in flight: the long ones are found more often.
 fn residual(seen: &Seen, dice: &mut Dice) -> f64 {
-    let longest = seen.shapes.iter().copied().fold(0.0, f64::max);
     for _ in 0..16 {
         let one = dice.of(&seen.shapes);
-        if dice.uniform() * longest <= one {
+        if dice.uniform() * seen.longest <= one {
             return one * dice.uniform();
         }
     }
