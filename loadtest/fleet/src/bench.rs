@@ -134,8 +134,8 @@ async fn rates(figures: &mut Map<String, Value>, args: &Args, largest: &Outcome)
         migrations: if args.quick { 3_000 } else { 20_000 },
         events,
         event_bytes: largest.event_bytes,
-        // Planned, admitted and completed are no answers to an order.
-        jobs: events.saturating_sub(3),
+        // Planned, admitted and completed are no answers to an order, and three steps are gone on with.
+        jobs: events.saturating_sub(6),
         job_bytes: largest.summary.job_bytes,
     };
     let ceiling = ceiling::measure(load).await?;

@@ -10,6 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use drover_lifecycle::{Forward, onward::step_after};
 use drover_schemas::v1::{Job, Step};
 use prost::Message as _;
 use uuid::Uuid;
@@ -62,14 +63,21 @@ pub struct Summary {
     pub frozen_ms: [f64; 2],
 }
 
+/// Whether a step is begun on an orchestrator's word, and not gone on with by who did the one before.
+fn is_ordered(step: Step) -> bool {
+    Forward::ALL.iter().all(|before| step_after(before.step()) != Some(step))
+}
+
 impl Record {
     /// A step's work begins.
     pub fn begin(&self, job: &Job) -> Instant {
         let now = Instant::now();
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        inner.newest_order_unix_ms = inner.newest_order_unix_ms.max(job.issued_at_unix_ms);
-        inner.jobs += 1;
-        inner.jobs_bytes += job.encoded_len() as u64;
+        if is_ordered(job.step()) {
+            inner.newest_order_unix_ms = inner.newest_order_unix_ms.max(job.issued_at_unix_ms);
+            inner.jobs += 1;
+            inner.jobs_bytes += job.encoded_len() as u64;
+        }
         let waited = inner.way.get(&job.migration_id).map(|way| now - way.last_end);
         if job.attempt == 1
             && let Some(waited) = waited
