@@ -1,5 +1,5 @@
-//! What the services that do steps share: one consumer a host, and the lifecycle's conclusion of
-//! every step.
+//! What the services that do steps share: one consumer a host, and what the lifecycle says of every
+//! step: the event that it ends in, and whether another is gone on with.
 //!
 //! It stands between `bus`, which knows no business, and `lifecycle`, which knows no clock: here
 //! the time and the jitter are taken that a conclusion needs.
