@@ -15,7 +15,7 @@ use drover_schemas::v1;
 const PLAYS: usize = 200;
 /// How many of a line are played one by one.
 const PLAYED_MAX: u64 = 48;
-/// How many of all lines together, where there are many: then a play takes half a millisecond.
+/// How many of all lines together, where there are many: the campaign goes on beside its forecast.
 const PLAYED_OF_ALL_MAX: u64 = 8_000;
 /// The least variance between the logarithms of the sources' means: they are never quite alike.
 const BETWEEN_MIN: f64 = 0.01;

@@ -4,8 +4,8 @@
 //! freeze, the comparison follows the import, and the customer's message follows the publication.
 //! Whoever has done the first makes the second's job itself, out of its own and its event, and it
 //! is the very job that would be ordered ([`crate::Migration::job`]): bound to the revision of that
-//! event, and refused by the same ledgers. What is spared is the order's way: in a campaign of
-//! small databases that is a fifth of all that is said on the bus, and some of the time frozen.
+//! event, and refused by the same ledgers. What is spared is the order's way, three times of ten,
+//! and with it some of the time frozen.
 //!
 //! The order of the first stays on the queue until the second has ended. If its service dies, the
 //! order comes again, finds the event that it had led to, and goes on from there.
