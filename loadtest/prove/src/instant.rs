@@ -14,6 +14,8 @@ use std::{
 
 use drover_lifecycle::{
     At, Command, Fact, Forward, Goal, Migration, Phase, Settlement, Undo, Wait, conclude,
+    onward::{onward, step_after},
+    steps::step_of,
 };
 use drover_schemas::{
     CampaignName, Code, Failure, MigrationId,
@@ -26,6 +28,9 @@ use crate::{Action, Drover, Without, World};
 
 /// More steps than any life has in which nothing goes wrong.
 const CALM_STEPS_MAX: usize = 120;
+
+/// Any time: nothing in the model waits.
+const NOW_MS: i64 = 1;
 
 /// An event that a service has found, and on which revision.
 #[derive(Debug, Clone, PartialEq)]
@@ -186,11 +191,15 @@ impl Instant {
 
     /// The job that the migration waits for.
     fn job(&self) -> Option<Job> {
+        Self::job_of(&self.migration)
+    }
+
+    fn job_of(migration: &Migration) -> Option<Job> {
         let campaign: CampaignName = "night".parse().ok()?;
         let id = MigrationId::new(&campaign, &"a".parse().ok()?, "db");
         let retry = RetryPolicy { attempts_max: 2, backoff_base_ms: 1, backoff_max_ms: 1 };
         let policy = Policy { retry: Some(retry), max_frozen_ms: 1, ..Policy::default() };
-        self.migration.job(&campaign, id, &policy, 1)
+        migration.job(&campaign, id, &policy, NOW_MS)
     }
 
     /// Appends, if the log still ends there; a fact that is not allowed is set aside.
@@ -199,12 +208,20 @@ impl Instant {
         if on != self.migration.revision && without != Without::Revisions {
             return false;
         }
-        let fact = Fact { revision: self.highest + 1, at_unix_ms: 1, event };
+        let goes_on = step_of(&event).is_some_and(|step| step_after(step).is_some());
+        let led_to = goes_on.then(|| event.clone());
+        let fact = Fact { revision: self.highest + 1, at_unix_ms: NOW_MS, event };
         let before = self.migration.clone();
         if self.migration.evolve(fact).is_err() {
             return false;
         }
         self.highest += 1;
+        let done = Self::job_of(&before);
+        if let Some((job, event)) = done.zip(led_to)
+            && let Some(next) = onward(&job, event, self.highest, NOW_MS)
+        {
+            self.world.went_astray |= self.job() != Some(next);
+        }
         if without == Without::UndoOfTheStep {
             self.migration.phase = begin_undo_too_late(before.phase, self.migration.phase);
         }

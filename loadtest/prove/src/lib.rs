@@ -229,6 +229,11 @@ impl Model for Drover {
                 "the source takes over only where the destination's writes are none, or were let go",
                 |_, state: &Instant| !state.world.forgot_writes,
             ),
+            // So an order that is given out at once stands for it.
+            Property::always(
+                "what is gone on with is what would be ordered",
+                |_, state: &Instant| !state.world.went_astray,
+            ),
             Property::always(
                 "4: from everywhere it comes to an end",
                 |model: &Self, state: &Instant| {

@@ -55,6 +55,8 @@ pub struct World {
     pub lost_writes: bool,
     /// A destination was opened that was not what the source held.
     pub opened_other: bool,
+    /// The job that was gone on with was another than the one that would have been ordered.
+    pub went_astray: bool,
 }
 
 impl World {
@@ -77,6 +79,7 @@ impl World {
             forgot_writes: false,
             lost_writes: false,
             opened_other: false,
+            went_astray: false,
         }
     }
 

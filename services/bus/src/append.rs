@@ -8,7 +8,6 @@
 
 use std::time::Duration;
 
-use async_nats::jetstream::stream::LastRawMessageErrorKind;
 use bytes::Bytes;
 use drover_schemas::{
     CampaignName,
@@ -144,27 +143,16 @@ impl Bus {
         expected: u64,
         id: Uuid,
     ) -> Result<u64, Error> {
-        let stream = self.stream(&streams::events_name(campaign)).await?;
+        let stream = streams::events_name(campaign);
         let mut attempts = 0;
         let successor = loop {
-            // From the stream's leader: another replica may not have it yet.
-            let found = stream
-                .raw_message_builder()
-                .sequence(expected + 1)
-                .next_by_subject(subject)
-                .send()
-                .await;
-            match found {
-                Ok(message) => break Some(message),
-                Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => {
-                    break None;
-                }
+            match self.successor(&stream, subject, expected).await {
+                Ok(successor) => break successor,
                 Err(error) => {
                     attempts += 1;
                     if attempts == ATTEMPTS_MAX {
                         metrics::appended("failed");
-                        let doing = format!("reading {subject} after a refused append");
-                        return Err(Error::Unreachable { doing, reason: error.to_string() });
+                        return Err(error);
                     }
                 }
             }

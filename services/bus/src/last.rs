@@ -47,15 +47,29 @@ impl Bus {
         history: &History,
         revision: u64,
     ) -> Result<Option<Recorded>, Error> {
-        let stream = self.stream(&streams::events_name(campaign)).await?;
         let subject = subjects::event(campaign, history);
-        let asked = stream.raw_message_builder().sequence(revision + 1).next_by_subject(&subject);
-        match asked.send().await {
-            Ok(message) => {
+        match self.successor(&streams::events_name(campaign), &subject, revision).await? {
+            None => Ok(None),
+            Some(message) => {
                 let headers = Some(&message.headers);
                 record::decode(&message.subject, message.sequence, headers, &message.payload)
                     .map(Some)
             }
+        }
+    }
+
+    /// The message that follows a revision on a subject, from the stream's leader: another replica may
+    /// not have it yet.
+    pub(crate) async fn successor(
+        &self,
+        stream: &str,
+        subject: &str,
+        revision: u64,
+    ) -> Result<Option<StreamMessage>, Error> {
+        let handle = self.stream(stream).await?;
+        let asked = handle.raw_message_builder().sequence(revision + 1).next_by_subject(subject);
+        match asked.send().await {
+            Ok(message) => Ok(Some(message)),
             Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => Ok(None),
             Err(error) => Err(Error::Unreachable {
                 doing: format!("reading what follows {revision} on {subject}"),

@@ -66,20 +66,25 @@ impl Log {
     }
 }
 
-#[test]
-fn a_slot_comes_free_when_the_host_names_are_switched() {
-    let mut log = Log::new(1, 10);
-    let (first, second) = (log.plan(1), log.plan(2));
-    assert_eq!(log.admit(), Some(first.clone()));
-    assert_eq!(log.admit(), None);
-    for event in [
+/// What befalls a migration from its admission until its destination is open.
+fn opened() -> [Event; 6] {
+    [
         Event::SourceFrozen(v1::SourceFrozen::default()),
         Event::DumpStored(v1::DumpStored::default()),
         Event::ImportCompleted(v1::ImportCompleted::default()),
         Event::CopyVerified(v1::CopyVerified::default()),
         Event::SourceDisarmed(v1::SourceDisarmed::default()),
         Event::DestinationOpened(v1::DestinationOpened::default()),
-    ] {
+    ]
+}
+
+#[test]
+fn a_slot_comes_free_when_the_host_names_are_switched() {
+    let mut log = Log::new(1, 10);
+    let (first, second) = (log.plan(1), log.plan(2));
+    assert_eq!(log.admit(), Some(first.clone()));
+    assert_eq!(log.admit(), None);
+    for event in opened() {
         log.migration(&first, event);
         assert_eq!(log.admit(), None);
     }
@@ -194,14 +199,7 @@ fn a_pause_that_recalls_undoes_what_is_not_being_switched() {
     for _ in 0..2 {
         log.admit();
     }
-    for event in [
-        Event::SourceFrozen(v1::SourceFrozen::default()),
-        Event::DumpStored(v1::DumpStored::default()),
-        Event::ImportCompleted(v1::ImportCompleted::default()),
-        Event::CopyVerified(v1::CopyVerified::default()),
-        Event::SourceDisarmed(v1::SourceDisarmed::default()),
-        Event::DestinationOpened(v1::DestinationOpened::default()),
-    ] {
+    for event in opened() {
         log.migration(&keys[1], event);
     }
     let paused = CampaignPaused { recalls: true, ..Default::default() };
@@ -248,18 +246,12 @@ fn nothing_goes_before_the_canary_wave_has_completed() {
     log.campaign(campaign_event::Event::LimitsChanged(changed));
     let (first, canary) = (log.plan(1), log.plan_in("w1", 2));
     assert_eq!([log.admit(), log.admit()], [Some(canary.clone()), None]);
-    for event in [
-        Event::SourceFrozen(v1::SourceFrozen::default()),
-        Event::DumpStored(v1::DumpStored::default()),
-        Event::ImportCompleted(v1::ImportCompleted::default()),
-        Event::CopyVerified(v1::CopyVerified::default()),
-        Event::SourceDisarmed(v1::SourceDisarmed::default()),
-        Event::DestinationOpened(v1::DestinationOpened::default()),
+    for event in opened().into_iter().chain([
         Event::DnsSwitched(v1::DnsSwitched::default()),
         Event::SourceRetired(v1::SourceRetired::default()),
         Event::DumpPublished(v1::DumpPublished::default()),
         Event::CustomerNotified(v1::CustomerNotified::default()),
-    ] {
+    ]) {
         log.migration(&canary, event);
         assert_eq!(log.admit(), None);
     }
@@ -278,14 +270,7 @@ fn switches_take_turns_and_keep_them() {
     }
     log.campaign(campaign_event::Event::LimitsChanged(changed));
     for key in &keys {
-        for event in [
-            Event::SourceFrozen(v1::SourceFrozen::default()),
-            Event::DumpStored(v1::DumpStored::default()),
-            Event::ImportCompleted(v1::ImportCompleted::default()),
-            Event::CopyVerified(v1::CopyVerified::default()),
-            Event::SourceDisarmed(v1::SourceDisarmed::default()),
-            Event::DestinationOpened(v1::DestinationOpened::default()),
-        ] {
+        for event in opened() {
             log.migration(key, event);
         }
     }
@@ -311,16 +296,10 @@ fn messages_take_turns_when_what_they_tell_of_is_published() {
     let mut turns = Vec::new();
     for key in &keys {
         assert!(log.admit().is_some());
-        for event in [
-            Event::SourceFrozen(v1::SourceFrozen::default()),
-            Event::DumpStored(v1::DumpStored::default()),
-            Event::ImportCompleted(v1::ImportCompleted::default()),
-            Event::CopyVerified(v1::CopyVerified::default()),
-            Event::SourceDisarmed(v1::SourceDisarmed::default()),
-            Event::DestinationOpened(v1::DestinationOpened::default()),
+        for event in opened().into_iter().chain([
             Event::DnsSwitched(v1::DnsSwitched::default()),
             Event::SourceRetired(v1::SourceRetired::default()),
-        ] {
+        ]) {
             log.migration(key, event);
         }
         turns.push(match log.board.action(key, 1_000) {
