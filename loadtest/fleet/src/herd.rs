@@ -229,6 +229,11 @@ pub fn mix(seed: u64) -> u64 {
     z ^ (z >> 31)
 }
 
+/// As an object's SHA-256 is written, and as random.
+pub fn sum(object: &str) -> String {
+    (0..4).map(|n| format!("{:016x}", text(n, object))).collect()
+}
+
 fn text(seed: u64, text: &str) -> u64 {
     text.bytes().fold(mix(seed), |hash, byte| mix(hash ^ u64::from(byte)))
 }

@@ -29,7 +29,7 @@ use drover_schemas::{
 use tokio::time::sleep;
 
 use crate::{
-    herd::{Fleet, Health, SLOW_FACTOR, destination_name, source_name},
+    herd::{Fleet, Health, SLOW_FACTOR, destination_name, source_name, sum},
     record::Record,
 };
 
@@ -297,8 +297,8 @@ fn event(job: &Job, bytes: u64) -> Conclusion {
             manifest_object: format!("{}/{id}/{}-{}/manifest", job.campaign, job.run, job.attempt),
             accounts_object: format!("{}/{id}/{}-{}/accounts", job.campaign, job.run, job.attempt),
             dump_bytes: bytes / 4,
-            dump_sha256: "a".repeat(64),
-            manifest_sha256: "b".repeat(64),
+            dump_sha256: sum(&format!("{id} dump")),
+            manifest_sha256: sum(&format!("{id} manifest")),
             tables,
             rows,
         }),
