@@ -64,6 +64,8 @@ pub struct Board {
     deadlines: BTreeSet<(i64, Key)>,
     /// What time it was when last told.
     now_unix_ms: i64,
+    /// A time up to this one is near: what waits for it was, or is to be, looked at.
+    near_until_unix_ms: i64,
 }
 
 impl Board {
@@ -75,6 +77,7 @@ impl Board {
             working: BTreeSet::new(),
             deadlines: BTreeSet::new(),
             now_unix_ms: 0,
+            near_until_unix_ms: 0,
         }
     }
 

@@ -46,6 +46,9 @@ const SWEEP_EVERY: Duration = Duration::from_secs(30);
 const AGAIN_MS: i64 = 1_000;
 /// How often it is looked whether a campaign's slots are to be moved.
 const TUNE_EVERY: Duration = Duration::from_secs(1);
+/// How often it is looked whose time has come near: well within what is near to the board. That goes
+/// through all migrations, some tens of milliseconds with a million.
+const LOOK_EVERY: Duration = Duration::from_secs(300);
 /// How often it is foreseen when campaigns will have come to their ends.
 const FORESEE_EVERY: Duration = Duration::from_secs(15);
 
@@ -101,6 +104,7 @@ impl Desk {
         beside.spawn(answer(self.bus.clone(), ask, shutdown.clone()));
         let (hold, mut holds) = mpsc::channel(1);
         let mut sweep = interval(SWEEP_EVERY);
+        let mut look = interval(LOOK_EVERY);
         let mut tune = interval(TUNE_EVERY);
         let mut foresee = interval(FORESEE_EVERY);
         let mut batch = Vec::with_capacity(BATCH_MAX);
@@ -132,6 +136,7 @@ impl Desk {
                     let _ = question.send(self.status());
                 }
                 () = due(next_look) => self.ring(),
+                _ = look.tick() => self.touched.extend(self.board.coming(now())),
                 _ = tune.tick() => {
                     self.board.tell_time(now());
                     self.retune();

@@ -1,5 +1,7 @@
 //! What is to be done about a migration, and which are to be looked at.
 
+use std::ops::RangeInclusive;
+
 use drover_lifecycle::Wait;
 use drover_schemas::{
     CampaignName,
@@ -11,6 +13,9 @@ use super::{Board, Key, entry::Entry};
 /// How long whoever did the step before is taken to go on with the next one. Then it is looked whether
 /// it does.
 pub(super) const GONE_ON_MS: i64 = 30_000;
+/// What waits for a time further off than this, in milliseconds, has no timer yet: hundreds of thousands
+/// of dumps end in weeks. [`Board::coming`] tells when it has come near.
+pub(super) const NEAR_MS: i64 = 600_000;
 
 /// What is to be done about a migration.
 #[derive(Debug, Clone, PartialEq)]
@@ -39,10 +44,11 @@ pub enum Action {
 }
 
 impl Board {
-    /// What is to be done about a migration now.
+    /// What is to be done about a migration now; nothing yet where its time is not near.
     pub fn action(&mut self, key: &Key, now_unix_ms: i64) -> Option<Action> {
         let herd = self.herds.get_mut(&key.0)?;
         let entry = herd.migrations.get_mut(&key.1)?;
+        let near_until_unix_ms = now_unix_ms.max(self.near_until_unix_ms);
         let migration = entry.state.migration();
         let recall = herd.campaign.as_ref().and_then(|campaign| campaign.recall.as_ref());
         match migration.wait() {
@@ -59,6 +65,9 @@ impl Board {
             Wait::Job { not_before_unix_ms, .. } | Wait::Admission { not_before_unix_ms }
                 if not_before_unix_ms > now_unix_ms =>
             {
+                if not_before_unix_ms > near_until_unix_ms {
+                    return None;
+                }
                 let revision = migration.revision;
                 Some(Action::Timer { at_unix_ms: not_before_unix_ms, revision })
             }
@@ -100,11 +109,27 @@ impl Board {
         self.deadlines.pop_first().map(|(_, key)| key)
     }
 
-    /// The migrations of a campaign that wait for a job, a time, or their closing fact.
+    /// The migrations of a campaign that wait for a job, a near time, or their closing fact.
     pub fn waiting(&self, name: &CampaignName) -> Vec<Key> {
+        self.waiting_for(name, i64::MIN..=self.near_until_unix_ms)
+    }
+
+    /// The migrations whose time has come near since this was last asked.
+    pub fn coming(&mut self, now_unix_ms: i64) -> Vec<Key> {
+        let until = now_unix_ms.saturating_add(NEAR_MS).max(self.near_until_unix_ms);
+        let before = std::mem::replace(&mut self.near_until_unix_ms, until);
+        let times = before.saturating_add(1)..=until;
+        let coming = |name| self.waiting_for(name, times.clone());
+        self.herds.keys().flat_map(coming).collect()
+    }
+
+    fn waiting_for(&self, name: &CampaignName, times: RangeInclusive<i64>) -> Vec<Key> {
         let waits = |entry: &Entry| match entry.state.wait() {
-            Wait::Job { .. } | Wait::Settlement => true,
-            Wait::Admission { not_before_unix_ms } => not_before_unix_ms > 0,
+            Wait::Job { not_before_unix_ms, .. } => times.contains(&not_before_unix_ms),
+            Wait::Settlement => times.contains(&0),
+            Wait::Admission { not_before_unix_ms } => {
+                not_before_unix_ms > 0 && times.contains(&not_before_unix_ms)
+            }
             Wait::Findings | Wait::Person | Wait::Nothing => false,
         };
         let migrations = self.herds.get(name).map(|herd| &herd.migrations);

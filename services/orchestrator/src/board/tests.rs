@@ -5,7 +5,10 @@ use drover_schemas::v1::{
     self, CampaignPaused, MigrationPlanned, Policy, Step, campaign_event, migration_event::Event,
 };
 
-use super::{due::GONE_ON_MS, *};
+use super::{
+    due::{GONE_ON_MS, NEAR_MS},
+    *,
+};
 
 struct Log {
     board: Board,
@@ -257,6 +260,36 @@ fn nothing_goes_before_the_canary_wave_has_completed() {
     }
     log.migration(&canary, Event::MigrationCompleted(v1::MigrationCompleted {}));
     assert_eq!(log.admit(), Some(first));
+}
+
+#[test]
+fn a_dump_ends_at_its_time_and_has_no_timer_long_before() {
+    const ENDS_MS: i64 = 30 * 86_400_000;
+    let mut log = Log::new(1, 10);
+    let key = log.plan(1);
+    log.admit();
+    let published = v1::DumpPublished { expires_at_unix_ms: ENDS_MS, ..Default::default() };
+    for event in opened().into_iter().chain([
+        Event::DnsSwitched(v1::DnsSwitched::default()),
+        Event::SourceRetired(v1::SourceRetired::default()),
+        Event::DumpPublished(published),
+        Event::CustomerNotified(v1::CustomerNotified::default()),
+        Event::MigrationCompleted(v1::MigrationCompleted {}),
+    ]) {
+        log.migration(&key, event);
+    }
+    assert_eq!(log.board.coming(0), []);
+    assert_eq!(log.board.action(&key, 0), None);
+    assert_eq!(log.board.waiting(&log.campaign), [], "nor has whoever takes over");
+    let near = ENDS_MS - NEAR_MS;
+    assert_eq!(log.board.coming(near - 1), []);
+    assert_eq!(log.board.coming(near), std::slice::from_ref(&key));
+    assert_eq!(log.board.coming(near + 1), [], "told once");
+    assert_eq!(log.board.waiting(&log.campaign), std::slice::from_ref(&key));
+    let timer = Action::Timer { at_unix_ms: ENDS_MS, revision: log.sequence };
+    assert_eq!(log.board.action(&key, near), Some(timer));
+    let expire = log.board.action(&key, ENDS_MS);
+    assert!(matches!(expire, Some(Action::Order { job, .. }) if job.step() == Step::Expire));
 }
 
 #[test]
