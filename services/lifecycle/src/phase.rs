@@ -292,6 +292,43 @@ impl Phase {
         }
     }
 
+    /// Whether it takes up a slot of the campaign, its source and its destination: from its
+    /// admission until the host names are switched, or until it is undone.
+    pub fn holds_slot(&self) -> bool {
+        match self {
+            Self::Doing(forward, _) => forward.is_undone_by_itself(),
+            Self::Undoing(..) => true,
+            Self::Rehearsing(rehearsal, _) => rehearsal.holds_slot(),
+            Self::Planned { .. }
+            | Self::Held { .. }
+            | Self::Settling(_)
+            | Self::Parked { .. }
+            | Self::RolledBack
+            | Self::Rehearsed
+            | Self::Completed(_)
+            | Self::ExpiryFailed
+            | Self::Expired => false,
+        }
+    }
+
+    /// Whether nothing more will happen to the customer's database.
+    pub fn has_ended(&self) -> bool {
+        match self {
+            Self::Completed(_)
+            | Self::ExpiryFailed
+            | Self::Expired
+            | Self::RolledBack
+            | Self::Rehearsed => true,
+            Self::Planned { .. }
+            | Self::Held { .. }
+            | Self::Doing(..)
+            | Self::Undoing(..)
+            | Self::Rehearsing(..)
+            | Self::Settling(_)
+            | Self::Parked { .. } => false,
+        }
+    }
+
     /// A word for it, for messages, tables and metrics: the step's name while one is done.
     pub fn name(&self) -> &'static str {
         match self {

@@ -9,7 +9,7 @@ use std::{
 };
 
 use drover_lifecycle::{
-    Fact, Migration, NotAllowed, Wait,
+    Fact, Migration, NotAllowed, Phase, Wait,
     admission::{Admission, Slots},
     breaker::Verdict,
     campaign::{self, Campaign},
@@ -163,7 +163,7 @@ impl Board {
         let herd = self.herds.entry(key.0.clone()).or_default();
         herd.sequence = herd.sequence.max(revision);
         let fact = Fact { revision, at_unix_ms, event };
-        let mut ends_changed = false;
+        let (mut ends_changed, mut deadline_before) = (false, None);
         let entry = match herd.migrations.entry(key.1) {
             std::collections::hash_map::Entry::Vacant(vacant) => {
                 let migration = Migration::begin(fact)?;
@@ -171,8 +171,8 @@ impl Board {
                 route(&migration.planned)?;
                 let wave = Wave::new(&migration.planned.wave);
                 herd.waves.entry(wave).or_default().total += 1;
-                let (state, slot) = (State::of(migration), Slot::None);
-                vacant.insert(Entry { state, slot, deadline: None, gone_on_from: None })
+                let state = State::of(migration, &mut herd.press);
+                vacant.insert(Entry { state, slot: Slot::None, gone_on_from: None })
             }
             std::collections::hash_map::Entry::Occupied(occupied) => {
                 let entry = occupied.into_mut();
@@ -186,12 +186,13 @@ impl Board {
                     }
                 }
                 let ends = |state: &State| {
-                    let migration = state.migration();
-                    (migration.has_ended(), migration.is_rolled_back())
+                    let phase = state.phase();
+                    (phase.has_ended(), *phase == Phase::RolledBack)
                 };
                 let before = ends(&entry.state);
                 let gone_on_from = step_of(&fact.event).filter(|step| step_after(*step).is_some());
-                entry.state.evolve(fact)?;
+                deadline_before = entry.state.deadline_unix_ms();
+                entry.state.evolve(fact, &mut herd.press)?;
                 entry.gone_on_from = gone_on_from;
                 let after = ends(&entry.state);
                 herd.ended = herd.ended + u64::from(after.0) - u64::from(before.0);
@@ -207,8 +208,8 @@ impl Board {
             }
         };
         entry.settle_slot(key, &mut self.admission);
-        entry.settle_deadline(key, &mut self.deadlines);
-        if !matches!(entry.state.wait(), Wait::Job { .. }) {
+        entry.settle_deadline(key, deadline_before, &mut self.deadlines);
+        if !matches!(entry.state.phase().wait(), Wait::Job { .. }) {
             self.working.remove(key);
         }
         herd.turns.forget(key.1);
@@ -275,6 +276,12 @@ impl Board {
     /// A migration's state.
     pub fn migration(&self, key: &Key) -> Option<Cow<'_, Migration>> {
         self.herds.get(&key.0)?.migrations.get(&key.1).map(|entry| entry.state.migration())
+    }
+
+    /// Whether nothing more will happen to a migration's database.
+    pub fn has_ended(&self, key: &Key) -> bool {
+        let entry = self.herds.get(&key.0).and_then(|herd| herd.migrations.get(&key.1));
+        entry.is_some_and(|entry| entry.state.phase().has_ended())
     }
 
     /// Whether a migration's event counts that stands in `history`.

@@ -12,6 +12,7 @@ mod act;
 pub mod board;
 mod desk;
 mod follow;
+mod press;
 mod state;
 
 use std::{collections::HashMap, time::Duration};

@@ -77,23 +77,9 @@ impl Migration {
         }
     }
 
-    /// Whether it takes up a slot of the campaign, its source and its destination: from its
-    /// admission until the host names are switched, or until it is undone.
+    /// Whether it takes up a slot ([`Phase::holds_slot`]).
     pub fn holds_slot(&self) -> bool {
-        match &self.phase {
-            Phase::Doing(forward, _) => forward.is_undone_by_itself(),
-            Phase::Undoing(..) => true,
-            Phase::Rehearsing(rehearsal, _) => rehearsal.holds_slot(),
-            Phase::Planned { .. }
-            | Phase::Held { .. }
-            | Phase::Settling(_)
-            | Phase::Parked { .. }
-            | Phase::RolledBack
-            | Phase::Rehearsed
-            | Phase::Completed(_)
-            | Phase::ExpiryFailed
-            | Phase::Expired => false,
-        }
+        self.phase.holds_slot()
     }
 
     /// Whether a pause can call it back.
@@ -121,24 +107,6 @@ impl Migration {
 
     /// Whether nothing more will happen to the customer's database.
     pub fn has_ended(&self) -> bool {
-        match &self.phase {
-            Phase::Completed(_)
-            | Phase::ExpiryFailed
-            | Phase::Expired
-            | Phase::RolledBack
-            | Phase::Rehearsed => true,
-            Phase::Planned { .. }
-            | Phase::Held { .. }
-            | Phase::Doing(..)
-            | Phase::Undoing(..)
-            | Phase::Rehearsing(..)
-            | Phase::Settling(_)
-            | Phase::Parked { .. } => false,
-        }
-    }
-
-    /// Whether it was taken back on a person's word.
-    pub fn is_rolled_back(&self) -> bool {
-        self.phase == Phase::RolledBack
+        self.phase.has_ended()
     }
 }

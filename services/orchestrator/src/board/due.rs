@@ -49,6 +49,9 @@ impl Board {
         let herd = self.herds.get_mut(&key.0)?;
         let entry = herd.migrations.get_mut(&key.1)?;
         let near_until_unix_ms = now_unix_ms.max(self.near_until_unix_ms);
+        if entry.state.is_asleep_after(near_until_unix_ms) {
+            return None;
+        }
         let migration = entry.state.migration();
         let recall = herd.campaign.as_ref().and_then(|campaign| campaign.recall.as_ref());
         match migration.wait() {
@@ -124,7 +127,7 @@ impl Board {
     }
 
     fn waiting_for(&self, name: &CampaignName, times: RangeInclusive<i64>) -> Vec<Key> {
-        let waits = |entry: &Entry| match entry.state.wait() {
+        let waits = |entry: &Entry| match entry.state.phase().wait() {
             Wait::Job { not_before_unix_ms, .. } => times.contains(&not_before_unix_ms),
             Wait::Settlement => times.contains(&0),
             Wait::Admission { not_before_unix_ms } => {

@@ -29,8 +29,6 @@ pub(crate) enum Slot {
 pub(crate) struct Entry {
     pub(crate) state: State,
     pub(crate) slot: Slot,
-    /// Under which it stands in the board's deadlines.
-    pub(crate) deadline: Option<i64>,
     /// The step that its last fact ended, where whoever did it goes on with the next one.
     pub(crate) gone_on_from: Option<Step>,
 }
@@ -38,12 +36,12 @@ pub(crate) struct Entry {
 impl Entry {
     /// Brings the slots in line with the state.
     pub(crate) fn settle_slot(&mut self, key: &Key, admission: &mut Admission) {
-        let target = match self.state.wait() {
+        let target = match self.state.phase().wait() {
             Wait::Admission { not_before_unix_ms: 0 } => Slot::Queued,
             // It comes into the line when its time has come.
             Wait::Admission { .. } => Slot::None,
             Wait::Job { .. } | Wait::Settlement | Wait::Findings | Wait::Person | Wait::Nothing => {
-                if self.state.migration().holds_slot() {
+                if self.state.phase().holds_slot() {
                     Slot::Taken
                 } else {
                     Slot::None
@@ -84,17 +82,19 @@ impl Entry {
         route(&self.state.migration().planned).ok()
     }
 
-    pub(crate) fn settle_deadline(&mut self, key: &Key, deadlines: &mut BTreeSet<(i64, Key)>) {
-        let now = match &self.state {
-            State::Awake(migration) => migration.deadline_unix_ms(),
-            State::Asleep(_) => None,
-        };
-        if self.deadline != now {
-            if let Some(before) = self.deadline {
+    /// Brings the board's deadlines in line with the state, where it stands with the one `before`.
+    pub(crate) fn settle_deadline(
+        &self,
+        key: &Key,
+        before: Option<i64>,
+        deadlines: &mut BTreeSet<(i64, Key)>,
+    ) {
+        let now = self.state.deadline_unix_ms();
+        if before != now {
+            if let Some(before) = before {
                 deadlines.remove(&(before, key.clone()));
             }
             deadlines.extend(now.map(|at| (at, key.clone())));
-            self.deadline = now;
         }
     }
 }

@@ -23,6 +23,7 @@ use drover_schemas::{
 };
 
 use super::entry::Entry;
+use crate::press::Press;
 
 #[derive(Debug, Default)]
 pub(crate) struct Herd {
@@ -31,6 +32,8 @@ pub(crate) struct Herd {
     pub(crate) live: bool,
     pub(crate) campaign: Option<Campaign>,
     pub(crate) migrations: HashMap<MigrationId, Entry>,
+    /// Of what it keeps of those at rest.
+    pub(crate) press: Press,
     pub(crate) ended: u64,
     pub(crate) rolled_back: u64,
     pub(crate) sequence: u64,

@@ -81,7 +81,7 @@ impl Desk {
                     .take_migration(&key, sequence, at, fact)
                     .map_err(|error| error.to_string())?;
                 if live {
-                    let ended = self.board.migration(&key).is_some_and(|m| m.has_ended());
+                    let ended = self.board.has_ended(&key);
                     self.touched.push_back(key.clone());
                     if has_failed {
                         self.judge(&key.0);
