@@ -11,9 +11,12 @@
 //!
 //! 1. The latency is that of the steps whose work is the same for every database: disarming the
 //!    source and opening the destination. That of the whole way tells of the databases' sizes, which
-//!    differ by orders of magnitude, and not of the servers. It is the geometric mean over a window.
-//! 2. Servers may become slower for good, and then the baseline is of the past: each time that less
-//!    in flight did not make it faster, what remains was no queue, and becomes the baseline.
+//!    differ by orders of magnitude, and not of the servers. It is the sum of both kinds' geometric
+//!    means over a window, since one takes several times as long as the other: that is no
+//!    uncertainty, and what the bus adds to the shorter one is little of both.
+//! 2. Servers may become slower for good, and then the baseline is of the past: where less in flight
+//!    did not make it faster, what remains was no queue, and becomes the baseline. A window in which
+//!    everything became slower is no measure for that, since it shows a little of both.
 //! 3. From time to time the limit goes down for a window by itself, to see that; Vegas calls it a
 //!    probe.
 //! 4. Where many fail, the limit goes down whatever the latency.
@@ -21,29 +24,35 @@
 //! 6. What a window shows is uncertain by its standard error, and what lies within that is no queue:
 //!    a large campaign so stays closer to its knee than a small one, which cannot see it.
 //! 7. Until it has shrunk once it grows as long as it need not shrink (Vegas's slow start), so that
-//!    an unlucky first window does not hold it at the floor.
+//!    an unlucky first window does not hold it at the floor. The same once what it went down for
+//!    turns out to have been no queue.
+//! 8. Where it has shrunk it stays below that for some windows, as TCP CUBIC does, and then goes on
+//!    in small steps first: near its knee it does not swing.
+//! 9. After it has gone down, a window begins when as few are in flight.
 
 /// The shortest window, in milliseconds.
 pub const WINDOW_MS_MIN: i64 = 10_000;
 /// The longest window: after it what there is must do, if it is anything, in milliseconds.
 const WINDOW_MS_MAX: i64 = 60_000;
-/// How many migrations a window has before its latency is judged.
+/// How many steps a window has before its latency is judged.
 const SAMPLES_MIN: u32 = 150;
 /// How many it has before it can show that many fail.
 const FAILING_MIN: u32 = 60;
 /// Below this share of the limit in queues, and what cannot be told from it, it grows.
-const QUEUED_LOW: f64 = 0.01;
+const QUEUED_LOW: f64 = 0.02;
 /// Above this share, and what cannot be told from it, it shrinks.
 const QUEUED_HIGH: f64 = 0.07;
 /// To this share it shrinks.
 const QUEUED_AIM: f64 = 0.03;
 /// How many standard errors of a window cannot be told from what it shows.
 const ERRORS: f64 = 1.5;
-/// How far it grows in one window, as a factor: near the knee, and where it has grown in each of the
-/// last windows, or never shrunk, so that the knee is far.
-const GROWTH: [f64; 2] = [1.05, 1.2];
-/// How many windows of growth make the knee far.
-const GROWN_FAR: u32 = 3;
+/// How far it grows in one window, as a factor: in small steps near the knee, and in larger ones
+/// where it has grown in each of the last windows, so that the knee is far.
+const GROWTH: [f64; 5] = [1.04, 1.04, 1.08, 1.14, 1.2];
+/// For how many windows after it has shrunk it does not come near to where it was.
+const HOLD: u32 = 5;
+/// How near, as a share.
+const HOLD_BELOW: f64 = 0.93;
 /// How far it shrinks at most in one window, as a factor.
 const SHRINKING_MAX: f64 = 0.5;
 /// How far it goes down where many fail, and for a probe, as a factor.
@@ -52,14 +61,13 @@ const BACK_OFF: f64 = 0.75;
 const PROBE_EVERY: u32 = 15;
 /// The share of failures above which it backs off.
 const FAILED_MAX: f64 = 0.2;
-/// How much of a new window's latency is taken into the smoothed one.
-const SMOOTHING: f64 = 0.6;
 /// How much of a lower latency the baseline takes on: it is noisy, and the lowest of many is luck.
 const LOWERING: f64 = 0.2;
-/// How much of a higher latency the baseline takes on after a decrease that did not help.
-const RELEARN: f64 = 0.5;
 /// Over the limit by this factor or less, what was lowered has come about.
 const DRAINED: f64 = 1.08;
+/// A limit that is down by this factor or more tells whether there was a queue: a smaller one makes
+/// less of a difference than chance does.
+const TOLD: f64 = 0.8;
 /// A latency of this share of the one before has not moved.
 const UNMOVED: f64 = 0.93;
 /// Changes of a smaller share are not worth an event.
@@ -83,23 +91,66 @@ pub struct Change {
     pub reason: String,
 }
 
+/// What was seen of a migration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Seen {
+    /// Its source was disarmed, which took so long, in milliseconds.
+    Disarmed(i64),
+    /// Its destination was opened, which took so long, in milliseconds.
+    Opened(i64),
+    /// A step before its switch failed.
+    Failed,
+}
+
+/// How long the steps of one kind took.
+#[derive(Debug, Clone, Copy, Default)]
+struct Times {
+    samples: u32,
+    sum_ln_ms: f64,
+    sum_ln_ms_squared: f64,
+}
+
 /// What was seen since the last decision.
 #[derive(Debug, Clone, Copy, Default)]
 struct Window {
     since_unix_ms: Option<i64>,
-    samples: u32,
-    sum_ln_ms: f64,
-    sum_ln_ms_squared: f64,
+    disarmed: Times,
+    opened: Times,
     failed: u32,
 }
 
-impl Window {
-    /// The mean of the latencies' logarithms, and its standard error. `samples` is not 0.
-    fn ln_ms(&self) -> (f64, f64) {
+impl Times {
+    fn take(&mut self, ms: i64) {
+        let ln_ms = (ms.max(1) as f64).ln();
+        self.samples += 1;
+        self.sum_ln_ms += ln_ms;
+        self.sum_ln_ms_squared += ln_ms * ln_ms;
+    }
+
+    /// The mean of the logarithms, and the variance of that; none of nothing.
+    fn ln_ms(&self) -> Option<(f64, f64)> {
         let samples = f64::from(self.samples);
         let mean = self.sum_ln_ms / samples;
         let variance = (self.sum_ln_ms_squared / samples - mean * mean).max(0.0);
-        (mean, (variance / samples).sqrt())
+        (self.samples > 0).then_some((mean, variance / samples))
+    }
+}
+
+impl Window {
+    fn samples(&self) -> u32 {
+        self.disarmed.samples + self.opened.samples
+    }
+
+    /// What disarming and opening take together, in milliseconds, and the relative standard error of
+    /// that. None where not both are there.
+    fn latency_ms(&self) -> Option<(f64, f64)> {
+        let mut sum_ms = 0.0;
+        let mut variance = 0.0;
+        for (ln_ms, of_ln_ms) in [self.disarmed.ln_ms()?, self.opened.ln_ms()?] {
+            sum_ms += ln_ms.exp();
+            variance += ln_ms.exp().powi(2) * of_ln_ms;
+        }
+        Some((sum_ms, variance.sqrt() / sum_ms))
     }
 }
 
@@ -119,13 +170,20 @@ enum Last {
 pub struct Controller {
     limit: f64,
     window: Window,
-    latency_ms: Option<f64>,
+    /// The limit and the latency of the last window.
+    before: Option<(f64, f64)>,
+    /// In the last window everything became slower.
+    is_mixed: bool,
     baseline_ms: Option<f64>,
     last: Last,
     to_probe: u32,
     /// For how many windows it has grown.
-    grown: u32,
-    /// It has shrunk before: the knee was seen.
+    grown: usize,
+    /// The limit that was too high.
+    shrunk_at: f64,
+    /// For so many windows it stays below that.
+    held: u32,
+    /// The knee was seen.
     has_shrunk: bool,
     /// The limit was lowered, and more is in flight.
     drains: bool,
@@ -137,28 +195,26 @@ impl Controller {
         Self {
             limit: f64::from(in_flight_max.max(1)),
             window: Window::default(),
-            latency_ms: None,
+            before: None,
+            is_mixed: false,
             baseline_ms: None,
             last: Last::Steady,
             to_probe: PROBE_EVERY,
-            grown: GROWN_FAR,
+            grown: GROWTH.len(),
+            held: 0,
+            shrunk_at: 0.0,
             has_shrunk: false,
             drains: false,
         }
     }
 
-    /// A migration was opened, and its steps of the same work took so long; or one failed, which
-    /// is none.
-    pub fn take(&mut self, now_unix_ms: i64, steps_ms: Option<i64>) {
+    /// Takes in what was seen of a migration.
+    pub fn take(&mut self, now_unix_ms: i64, seen: Seen) {
         self.window.since_unix_ms.get_or_insert(now_unix_ms);
-        match steps_ms {
-            Some(ms) => {
-                self.window.samples += 1;
-                let ln_ms = (ms.max(1) as f64).ln();
-                self.window.sum_ln_ms += ln_ms;
-                self.window.sum_ln_ms_squared += ln_ms * ln_ms;
-            }
-            None => self.window.failed += 1,
+        match seen {
+            Seen::Disarmed(ms) => self.window.disarmed.take(ms),
+            Seen::Opened(ms) => self.window.opened.take(ms),
+            Seen::Failed => self.window.failed += 1,
         }
     }
 
@@ -196,9 +252,17 @@ impl Controller {
     }
 
     fn judge(&mut self, range: Range, now_unix_ms: i64, in_flight: u32) -> Option<String> {
+        if self.drains {
+            // What is seen is still of the higher limit.
+            self.drains = f64::from(in_flight) > DRAINED * self.limit;
+            if self.drains {
+                self.window = Window::default();
+                return None;
+            }
+        }
         let window = self.window;
-        let Window { since_unix_ms, samples, failed, .. } = window;
-        let age_ms = now_unix_ms.saturating_sub(since_unix_ms?);
+        let (samples, failed) = (window.samples(), window.failed);
+        let age_ms = now_unix_ms.saturating_sub(window.since_unix_ms?);
         let failing = f64::from(failed) / f64::from((samples + failed).max(1));
         let enough = if failing > FAILED_MAX { FAILING_MIN } else { SAMPLES_MIN };
         let whole = samples + failed >= enough && age_ms >= WINDOW_MS_MIN;
@@ -206,63 +270,85 @@ impl Controller {
             return None;
         }
         self.window = Window::default();
-        if self.drains && f64::from(in_flight) > DRAINED * self.limit {
-            // What is seen is still of the higher limit.
-            return None;
-        }
-        self.drains = false;
         let (floor, ceiling) = (f64::from(range.floor), f64::from(range.ceiling));
         if failing > FAILED_MAX {
             self.last = Last::Steady;
             self.limit = (self.limit * BACK_OFF).max(floor);
             return Some(format!("{:.0} % failed", 100.0 * failing));
         }
-        if samples == 0 {
-            return None;
-        }
-        let (seen_ln_ms, error) = window.ln_ms();
-        let seen_ms = seen_ln_ms.exp();
-        let latency_ms = match self.latency_ms {
-            Some(before) => before.powf(1.0 - SMOOTHING) * seen_ms.powf(SMOOTHING),
-            None => seen_ms,
-        };
-        self.latency_ms = Some(latency_ms);
-        let baseline_ms = self.learn(latency_ms);
+        let (latency_ms, error) = window.latency_ms()?;
+        let untold = ERRORS * error;
+        self.is_mixed = self.is_mixed(latency_ms);
+        self.before = Some((self.limit, latency_ms));
+        let baseline_ms = self.learn(latency_ms, untold);
         let queued = (1.0 - baseline_ms / latency_ms).max(0.0);
         let reason = format!(
             "disarm and open take {latency_ms:.0} ms, {baseline_ms:.0} ms without a queue: {:.0} % \
              queued",
             100.0 * queued
         );
-        self.step(queued, ERRORS * error, in_flight).map(|word| {
+        self.step(queued, untold, latency_ms, in_flight).map(|word| {
             self.limit = self.limit.clamp(floor, ceiling.max(floor));
             format!("{reason}; {word}")
         })
     }
 
-    /// The latency without a queue, after this one was seen.
-    fn learn(&mut self, latency_ms: f64) -> f64 {
+    /// The latency without a queue, after this one was seen, of which so much cannot be told.
+    fn learn(&mut self, latency_ms: f64, untold: f64) -> f64 {
         let mut baseline_ms = self.baseline_ms.unwrap_or(latency_ms);
         if latency_ms < baseline_ms {
-            baseline_ms = baseline_ms.powf(1.0 - LOWERING) * latency_ms.powf(LOWERING);
+            let luck = baseline_ms.powf(1.0 - LOWERING) * latency_ms.powf(LOWERING);
+            baseline_ms = luck.min(latency_ms * untold.exp());
         }
         let lowered = match self.last {
             Last::Steady => None,
             Last::Lowered { factor, latency_ms } => Some((factor, latency_ms)),
             Last::Probing { latency_ms, .. } => Some((BACK_OFF, latency_ms)),
         };
-        if let Some((factor, before)) = lowered {
-            // A queue would have become shorter: what is left of it is none.
+        if let Some((factor, before)) = lowered
+            && factor <= TOLD
+        {
+            // A queue would have become shorter: what is left of it is none. Where all takes longer than
+            // before, the servers have become slower meanwhile, and the next decrease will tell.
             let expected = before * factor.max(baseline_ms / before);
-            if latency_ms > expected.midpoint(before).max(UNMOVED * before) {
-                baseline_ms = baseline_ms.powf(1.0 - RELEARN) * latency_ms.powf(RELEARN);
+            let is_left = latency_ms > expected.midpoint(before).max(UNMOVED * before);
+            if is_left && latency_ms * UNMOVED < before {
+                if latency_ms * UNMOVED > baseline_ms {
+                    // What it went down for was no queue: where the knee is, is not known any more.
+                    (self.has_shrunk, self.held, self.grown) = (false, 0, GROWTH.len());
+                }
+                baseline_ms = latency_ms;
             }
         }
         self.baseline_ms = Some(baseline_ms);
         baseline_ms
     }
 
-    fn step(&mut self, queued: f64, untold: f64, in_flight: u32) -> Option<&'static str> {
+    /// Down by this factor, at this latency: with the decreases right before it, if there were any.
+    fn lowered(&self, factor: f64, latency_ms: f64) -> Last {
+        match self.last {
+            Last::Lowered { factor: before, latency_ms } => {
+                Last::Lowered { factor: before * factor, latency_ms }
+            }
+            Last::Steady | Last::Probing { .. } => Last::Lowered { factor, latency_ms },
+        }
+    }
+
+    /// Whether everything has become slower within this window: then what it shows is neither of
+    /// before nor of after. What a second one in a row shows is of after.
+    fn is_mixed(&self, latency_ms: f64) -> bool {
+        let Some((limit, before_ms)) = self.before else { return false };
+        let grown = (self.limit / limit).max(1.0);
+        !self.is_mixed && latency_ms * UNMOVED > before_ms * grown
+    }
+
+    fn step(
+        &mut self,
+        queued: f64,
+        untold: f64,
+        latency_ms: f64,
+        in_flight: u32,
+    ) -> Option<&'static str> {
         if let Last::Probing { from, .. } = self.last {
             self.last = Last::Steady;
             self.limit = from;
@@ -270,8 +356,11 @@ impl Controller {
         }
         if queued > QUEUED_HIGH + untold {
             let factor = ((1.0 - queued) / (1.0 - QUEUED_AIM)).max(SHRINKING_MAX);
-            let latency_ms = self.latency_ms.unwrap_or_default();
-            self.last = Last::Lowered { factor, latency_ms };
+            (self.last, self.held) = match self.is_mixed {
+                true => (Last::Steady, 0),
+                false => (self.lowered(factor, latency_ms), HOLD),
+            };
+            self.shrunk_at = self.limit;
             self.limit *= factor;
             self.grown = 0;
             self.has_shrunk = true;
@@ -279,17 +368,28 @@ impl Controller {
         }
         self.last = Last::Steady;
         self.to_probe = self.to_probe.saturating_sub(1);
+        let mut highest = f64::INFINITY;
+        if self.held > 0 {
+            self.held -= 1;
+            (highest, self.grown) = (HOLD_BELOW * self.shrunk_at, 0);
+        }
+        let none_queued = queued < QUEUED_LOW + untold;
+        if self.has_shrunk && none_queued && self.limit > self.shrunk_at {
+            // What it shrank for has passed: the knee is not here.
+            (self.has_shrunk, self.grown) = (false, 2);
+        }
         let low = if self.has_shrunk { QUEUED_LOW } else { QUEUED_HIGH };
-        if queued < low + untold && f64::from(in_flight) >= 0.9 * self.limit.floor() {
-            let growth = GROWTH[usize::from(self.grown >= GROWN_FAR)];
-            self.grown = self.grown.saturating_add(1);
-            self.limit = (self.limit * growth).max(self.limit + 1.0);
+        let is_used = f64::from(in_flight) >= 0.9 * self.limit.floor();
+        if queued < low + untold && is_used && self.limit < highest {
+            let far = if none_queued { GROWTH.len() - 1 } else { 2 };
+            let growth = GROWTH[self.grown.min(far)];
+            self.grown += 1;
+            self.limit = (self.limit * growth).max(self.limit + 1.0).min(highest);
             return Some("more");
         }
-        self.grown = 0;
+        self.grown = self.grown.saturating_sub(1);
         if self.to_probe == 0 {
             self.to_probe = PROBE_EVERY;
-            let latency_ms = self.latency_ms.unwrap_or_default();
             self.last = Last::Probing { from: self.limit, latency_ms };
             self.limit *= BACK_OFF;
             return Some("fewer for a moment, as a probe");

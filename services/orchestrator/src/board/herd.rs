@@ -8,7 +8,7 @@ use drover_lifecycle::{
     breaker::{Breaker, Verdict},
     budget::Budgets,
     campaign::{self, Campaign},
-    concurrency::{Change, Controller},
+    concurrency::{self, Change, Controller},
     forecast::Foreseen,
     limits::range,
     pace::Pace,
@@ -243,12 +243,15 @@ impl Seen {
     /// Takes in how long a step took whose work is the same for every database, or that one failed.
     fn observe(&mut self, before_unix_ms: i64, at_unix_ms: i64, event: &Event) {
         let Some(controller) = &mut self.controller else { return };
-        if let Event::SourceDisarmed(_) | Event::DestinationOpened(_) = event {
-            controller.take(at_unix_ms, Some(at_unix_ms.saturating_sub(before_unix_ms)));
+        let took_ms = at_unix_ms.saturating_sub(before_unix_ms);
+        if let Event::SourceDisarmed(_) = event {
+            controller.take(at_unix_ms, concurrency::Seen::Disarmed(took_ms));
+        } else if let Event::DestinationOpened(_) = event {
+            controller.take(at_unix_ms, concurrency::Seen::Opened(took_ms));
         } else if let Event::StepFailed(failed) = event
             && Forward::ALL.iter().any(|f| *f < Forward::Switch && f.step() == failed.step())
         {
-            controller.take(at_unix_ms, None);
+            controller.take(at_unix_ms, concurrency::Seen::Failed);
         }
     }
 }
