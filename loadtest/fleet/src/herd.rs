@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result};
 use drover_lifecycle::admission::Slots;
 use drover_schemas::{
     CampaignName, MigrationId, ServerName,
-    v1::{MigrationPlanned, Step},
+    v1::{Job, MigrationPlanned, Step},
 };
 
 /// The median size of a database, in bytes: a small site's, as the reference campaign's were.
@@ -44,6 +44,18 @@ pub struct Fleet {
     /// as their number does.
     #[arg(long, default_value_t = 8)]
     pub knee: u32,
+    /// How many steps at once the storage that all hosts share does without getting slower. 0: they
+    /// share none.
+    #[arg(long, default_value_t = 0)]
+    pub shared_knee: u32,
+    /// By which share a host, or the shared storage, does less work a second for each further
+    /// knee's worth of steps past its knee. 0: it only divides its time.
+    #[arg(long, default_value_t = 0.2)]
+    pub thrash: f64,
+    /// How far the times of one step spread: the standard deviation of their logarithm. 0: they
+    /// differ by the database's size alone.
+    #[arg(long, default_value_t = 0.0)]
+    pub spread: f64,
     /// Of a million attempts at a step, so many fail and can be repeated.
     #[arg(long, default_value_t = 1_000)]
     pub failures_per_million: u64,
@@ -145,10 +157,16 @@ impl Fleet {
     /// How large a database is, in bytes: log-normal, as those of web hosting are.
     pub fn size_bytes(&self, database: &str) -> u64 {
         let draw = text(self.seed, database);
-        let (u, v) = (unit(mix(draw)), unit(mix(draw ^ 1)));
-        let gauss =
-            (-2.0 * u.max(f64::MIN_POSITIVE).ln()).sqrt() * (std::f64::consts::TAU * v).cos();
-        (SIZE_MEDIAN_BYTES * (SIZE_SIGMA * gauss).exp()).min(SIZE_BYTES_MAX) as u64
+        (SIZE_MEDIAN_BYTES * (SIZE_SIGMA * gauss(draw)).exp()).min(SIZE_BYTES_MAX) as u64
+    }
+
+    /// By which factor an attempt takes longer, or shorter, than its step does on average.
+    pub fn luck(&self, job: &Job) -> f64 {
+        if self.spread == 0.0 {
+            return 1.0;
+        }
+        let name = format!("{} {} {}", job.migration_id, job.step, job.attempt);
+        (self.spread * gauss(text(self.seed ^ 0x1cc, &name)) - self.spread.powi(2) / 2.0).exp()
     }
 
     /// How long a step takes at a sound host that does nothing else.
@@ -241,6 +259,12 @@ fn text(seed: u64, text: &str) -> u64 {
 /// Uniform in 0..1.
 fn unit(draw: u64) -> f64 {
     (draw >> 11) as f64 / (1u64 << 53) as f64
+}
+
+/// Normal, with mean 0 and standard deviation 1 (Box and Muller).
+fn gauss(draw: u64) -> f64 {
+    let (u, v) = (unit(mix(draw)), unit(mix(draw ^ 1)));
+    (-2.0 * u.max(f64::MIN_POSITIVE).ln()).sqrt() * (std::f64::consts::TAU * v).cos()
 }
 
 #[cfg(test)]

@@ -4,11 +4,15 @@
 //!
 //! | module | what |
 //! | --- | --- |
+//! | `auto` | slots that move by themselves beside fixed ones |
 //! | `bench` | the campaigns whose figures `ops/bench fleet` prints |
 //! | `button` | the red button under load |
 //! | `ceiling` | what JetStream alone does with as many messages |
+//! | `compare` | what `auto` and the fixed settings have come to, beside each other |
 //! | `growth` | how costs grow with a campaign's size |
 //! | `herd` | the fleet and its databases, from a seed |
+//! | `load` | what is in work at a place, and how much slower that makes it |
+//! | `log` | what a campaign's log says afterwards |
 //! | `model` | what a step does and how long it takes |
 //! | `record` | what is measured while it works |
 //! | `stage` | nats-server and the processes around it |
@@ -17,11 +21,15 @@
 //! | `planned` | one campaign that waits, and the memory that it takes |
 //! | `used` | what a process has used of the machine |
 
+mod auto;
 mod bench;
 mod button;
 mod ceiling;
+mod compare;
 mod growth;
 mod herd;
+mod load;
+mod log;
 mod model;
 mod planned;
 mod record;
@@ -32,7 +40,7 @@ mod used;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
@@ -50,6 +58,8 @@ struct Args {
 enum Command {
     /// All figures.
     Bench(bench::Args),
+    /// Slots that move by themselves beside fixed ones, while a neighbour's load doubles.
+    Auto(auto::Args),
     /// One campaign, as a JSON document.
     Trial(trial::Args),
     /// The red button in both its forms, in the middle of a campaign, as a JSON document.
@@ -62,7 +72,8 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let args = Args::parse();
+    let command = Args::command().mut_subcommand("auto", auto::with_defaults);
+    let args = Args::from_arg_matches(&command.get_matches()).unwrap_or_else(|error| error.exit());
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
@@ -87,6 +98,7 @@ async fn run(command: Command) -> anyhow::Result<bool> {
     match command {
         Command::Role(args) => role::run(args).await.map(|()| true),
         Command::Bench(args) => bench::run(&args).await,
+        Command::Auto(args) => auto::run(&args).await,
         Command::Button(args) => {
             let figures = button::run(&args).await?;
             println!("{figures:#}");

@@ -9,7 +9,7 @@ use std::{
     collections::HashMap,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU32, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -30,6 +30,7 @@ use tokio::time::sleep;
 
 use crate::{
     herd::{Fleet, Health, SLOW_FACTOR, destination_name, source_name, sum},
+    load::{Load, slowdown},
     record::Record,
 };
 
@@ -40,11 +41,18 @@ const CONNECT_WAIT: Duration = Duration::from_secs(2);
 /// How long the dumps are kept: longer than any run.
 const RETENTION_MS: i64 = 30 * 86_400_000;
 
+/// What is left of a knee when a neighbour's load has doubled that had taken a third of the whole.
+const LEFT: f64 = 0.5;
+
 /// The servers.
 pub struct Model {
     fleet: Fleet,
     start: Instant,
     hosts: HashMap<String, Host>,
+    /// The storage that all hosts share.
+    shared: Load,
+    /// A neighbour's load has doubled.
+    is_crowded: AtomicBool,
     databases: Mutex<HashMap<String, Database>>,
     /// What was measured.
     pub record: Record,
@@ -64,7 +72,7 @@ struct Frozen {
 
 struct Host {
     health: Health,
-    in_work: AtomicU32,
+    load: Load,
 }
 
 /// What is at the servers of one database on its way.
@@ -80,7 +88,7 @@ struct Database {
 impl Model {
     /// Nothing was done to these servers yet.
     pub fn new(fleet: Fleet) -> Result<Arc<Self>> {
-        let host = |health| Host { health, in_work: AtomicU32::new(0) };
+        let host = |health| Host { health, load: Load::default() };
         let mut hosts = HashMap::new();
         for n in 0..fleet.sources {
             hosts.insert(source_name(n)?.to_string(), host(fleet.source_health(n)));
@@ -92,6 +100,8 @@ impl Model {
             fleet,
             start: Instant::now(),
             hosts,
+            shared: Load::default(),
+            is_crowded: AtomicBool::new(false),
             databases: Mutex::default(),
             record: Record::default(),
             breaches: AtomicU64::new(0),
@@ -109,6 +119,11 @@ impl Model {
     /// How many databases were frozen at once, at the most, since all destinations became slow.
     pub fn frozen_slowed_max(&self) -> u64 {
         self.frozen.lock().unwrap_or_else(PoisonError::into_inner).slowed_max
+    }
+
+    /// A neighbour's load doubles, for good: of every knee half is left.
+    pub fn crowd(&self) {
+        self.is_crowded.store(true, Ordering::Relaxed);
     }
 
     fn is_slowed(&self) -> bool {
@@ -139,7 +154,7 @@ impl Model {
         let begun = self.record.begin(&job);
         let planned = job.planned.clone().unwrap_or_default();
         let bytes = self.fleet.size_bytes(&planned.database);
-        let own = self.fleet.step_time(job.step(), bytes);
+        let own = self.fleet.step_time(job.step(), bytes).mul_f64(self.fleet.luck(&job));
         let conclusion = match self.host_of(&job) {
             Some(host) => self.at_host(host, &job, own).await,
             None => {
@@ -185,12 +200,12 @@ impl Model {
             sleep(CONNECT_WAIT.div_f64(scale)).await;
             return Err(Failure::new(Code::ServerUnreachable, "no answer"));
         }
-        let in_work = Guard::new(&host.in_work);
-        let crowd = f64::from(in_work.count) / f64::from(self.fleet.knee.max(1));
         let at_destination = Service::Import.steps().contains(&job.step());
         let slowed = if at_destination && self.is_slowed() { SLOW_FACTOR } else { 1.0 };
-        sleep(own.mul_f64(crowd.max(1.0) * Fleet::slowness(host.health) * slowed)).await;
-        drop(in_work);
+        let places = [host.load.enter(), self.shared.enter()];
+        let crowded = self.crowding(places.each_ref().map(|place| place.count));
+        sleep(own.mul_f64(crowded * Fleet::slowness(host.health) * slowed)).await;
+        drop(places);
         let id = job
             .migration_id
             .parse()
@@ -199,6 +214,18 @@ impl Model {
             return Err(Failure::new(Code::ServerFailed, "error 1205: lock wait timeout"));
         }
         Ok(())
+    }
+
+    /// How much slower a step is for what else is in work at its host and at what all share:
+    /// whichever is the narrower.
+    fn crowding(&self, [at_host, at_all]: [u32; 2]) -> f64 {
+        let Fleet { knee, shared_knee, thrash, .. } = self.fleet;
+        let left = if self.is_crowded.load(Ordering::Relaxed) { LEFT } else { 1.0 };
+        let here = slowdown(at_host, left * f64::from(knee), thrash);
+        match shared_knee {
+            0 => here,
+            knee => here.max(slowdown(at_all, left * f64::from(knee), thrash)),
+        }
     }
 
     /// What is at the servers afterwards, and what the step's event says.
@@ -331,23 +358,4 @@ fn event(job: &Job, bytes: u64) -> Conclusion {
         Step::Thaw => Event::SourceThawed(SourceThawed { thawed_at_unix_ms: now, accounts: 1 }),
         Step::Unspecified => return Err(Failure::new(Code::JobIncomplete, "it has no step")),
     })
-}
-
-/// One step in work at a host.
-struct Guard<'a> {
-    in_work: &'a AtomicU32,
-    count: u32,
-}
-
-impl<'a> Guard<'a> {
-    fn new(in_work: &'a AtomicU32) -> Self {
-        let count = in_work.fetch_add(1, Ordering::Relaxed) + 1;
-        Self { in_work, count }
-    }
-}
-
-impl Drop for Guard<'_> {
-    fn drop(&mut self) {
-        self.in_work.fetch_sub(1, Ordering::Relaxed);
-    }
 }

@@ -28,6 +28,8 @@ struct Inner {
     /// In thousandths.
     frozen_ratios: Vec<u32>,
     frozen_ms: Vec<u32>,
+    /// When each was opened, and how long it was frozen where none of its steps had failed.
+    opened: Vec<(Instant, Option<u32>)>,
     steps: u64,
     failures: u64,
     newest_order_unix_ms: i64,
@@ -60,6 +62,15 @@ pub struct Summary {
     /// The time frozen against the own times of the steps in it: median and p99.
     pub frozen_ratio: [f64; 2],
     /// The time frozen, in ms: median and p99.
+    pub frozen_ms: [f64; 2],
+}
+
+/// What came to pass between two moments.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Span {
+    /// Databases opened, a second.
+    pub per_second: f64,
+    /// The time they had been frozen, in ms: median and p99.
     pub frozen_ms: [f64; 2],
 }
 
@@ -113,14 +124,26 @@ impl Record {
             *way = Way { frozen_at: Some(begun), ..fresh() };
         }
         way.own += own;
-        if job.step() == Step::Open
-            && !way.has_failed
-            && let Some(frozen_at) = way.frozen_at
-        {
-            let (frozen, own) = (now - frozen_at, way.own.max(Duration::from_micros(1)));
-            inner.frozen_ratios.push((1e3 * frozen.as_secs_f64() / own.as_secs_f64()) as u32);
-            inner.frozen_ms.push(u32::try_from(frozen.as_millis()).unwrap_or(u32::MAX));
+        if job.step() == Step::Open {
+            let frozen = way.frozen_at.filter(|_| !way.has_failed).map(|since| now - since);
+            let own = way.own.max(Duration::from_micros(1));
+            let frozen_ms = frozen.map(|it| u32::try_from(it.as_millis()).unwrap_or(u32::MAX));
+            inner.opened.push((now, frozen_ms));
+            if let (Some(frozen), Some(frozen_ms)) = (frozen, frozen_ms) {
+                inner.frozen_ratios.push((1e3 * frozen.as_secs_f64() / own.as_secs_f64()) as u32);
+                inner.frozen_ms.push(frozen_ms);
+            }
         }
+    }
+
+    /// What came to pass between two moments.
+    pub fn between(&self, from: Instant, until: Instant) -> Span {
+        let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        let opened = inner.opened.iter().filter(|(at, _)| (from..until).contains(at));
+        let mut frozen_ms: Vec<u32> = opened.clone().filter_map(|(_, frozen)| *frozen).collect();
+        let seconds = (until - from).as_secs_f64();
+        let per_second = opened.count() as f64 / seconds.max(f64::MIN_POSITIVE);
+        Span { per_second, frozen_ms: quantiles(&mut frozen_ms) }
     }
 
     /// When the newest order whose step has begun was issued.

@@ -21,8 +21,8 @@ use drover_schemas::{
     streams::Service,
     subjects::{Aggregate, History, Host},
     v1::{
-        CampaignCreated, CampaignStarted, CampaignStatus, Policy, RetryPolicy, ServiceStatus,
-        campaign_event::Event as Campaigns, migration_event::Event,
+        CampaignCreated, CampaignStarted, CampaignStatus, Limits, LimitsChanged, Policy,
+        RetryPolicy, ServiceStatus, campaign_event::Event as Campaigns, migration_event::Event,
     },
 };
 use drover_testbed::{Bed, Cluster, Nats, Process, cluster};
@@ -145,6 +145,19 @@ impl Stage {
         let by = "fleet".to_owned();
         let started = CampaignStarted { in_flight_max, by };
         self.tell_next(campaign, Campaigns::CampaignStarted(started)).await
+    }
+
+    /// From now on a campaign's slots move by themselves, between these.
+    pub async fn let_slots_move(
+        &self,
+        campaign: &CampaignName,
+        in_flight_floor: u32,
+        in_flight_ceiling: u32,
+    ) -> Result<()> {
+        let limits = Limits { in_flight_floor, in_flight_ceiling, ..Limits::default() };
+        let (limits, by) = (Some(limits), "fleet".to_owned());
+        let changed = LimitsChanged { limits, reason: String::new(), by };
+        self.tell_next(campaign, Campaigns::LimitsChanged(changed)).await
     }
 
     /// Appends to a campaign's own history.
@@ -282,22 +295,6 @@ impl Stage {
             facts.push(Fact { revision: recorded.sequence, event });
         }
         Campaign::replay(facts)?.context("the campaign was not planned")
-    }
-
-    /// The slots that a campaign had one after the other, with the milliseconds since its start.
-    pub async fn slots(&self, campaign: &CampaignName) -> Result<Vec<(i64, u32)>> {
-        let (mut slots, mut start) = (Vec::new(), 0);
-        for recorded in self.bus.history(campaign, Aggregate::Campaign).await? {
-            let at = recorded.event.time.timestamp_millis();
-            let event = recorded.event.decode_campaign()?;
-            if let Campaigns::CampaignStarted(started) = &event {
-                start = at;
-                slots.push((0, started.in_flight_max));
-            } else if let Campaigns::ConcurrencyChanged(changed) = &event {
-                slots.push((at - start, changed.in_flight_max));
-            }
-        }
-        Ok(slots)
     }
 
     /// Waits until a projection has taken in all that is in the log; its view of the campaign.

@@ -4,14 +4,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use drover_projector::view::Status;
-use drover_schemas::{
-    CampaignName,
-    v1::{Limits, LimitsChanged, campaign_event::Event as Campaigns},
-};
+use drover_schemas::CampaignName;
 use serde_json::{Value, json};
 
 use crate::{
     herd::Fleet,
+    log::{self, Slots},
     model::Model,
     record::Summary,
     stage::{Servers, Stage},
@@ -61,8 +59,8 @@ pub struct Outcome {
     /// How many events a second a projector folds that begins with nothing, and keeps up to the
     /// end of this campaign's log.
     pub rebuild_per_second: f64,
-    /// The slots that the campaign had one after the other, with the milliseconds since the start.
-    pub slots: Vec<(i64, u32)>,
+    /// The slots that the campaign had one after the other.
+    pub slots: Vec<Slots>,
     /// By process: orchestrator, projector, nats-server, and this one with the workers.
     pub used: [Used; 4],
 }
@@ -145,14 +143,7 @@ pub async fn run(args: &Args) -> Result<Outcome> {
     let (projector, file) = stage.projector()?;
     stage.projected(&campaign, &file).await?;
     if args.auto_ceiling > 0 {
-        let limits = Limits {
-            in_flight_floor: args.max_in_flight,
-            in_flight_ceiling: args.auto_ceiling,
-            ..Limits::default()
-        };
-        let by = "fleet".to_owned();
-        let changed = LimitsChanged { limits: Some(limits), reason: String::new(), by };
-        stage.tell_next(&campaign, Campaigns::LimitsChanged(changed)).await?;
+        stage.let_slots_move(&campaign, args.max_in_flight, args.auto_ceiling).await?;
     }
     let start = Instant::now();
     stage.begin(&campaign, args.max_in_flight).await?;
@@ -171,7 +162,7 @@ pub async fn run(args: &Args) -> Result<Outcome> {
         summary: model.record.summary(),
         breaches: model.breaches(),
         frozen_slowed_max: model.frozen_slowed_max(),
-        slots: stage.slots(&campaign).await?,
+        slots: log::slots(&stage.bus, &campaign).await?,
         event_bytes: stage.event_bytes(&campaign).await?,
         events: stage.last_sequence(&campaign).await?,
         rebuild_per_second: rebuild(&mut stage, &campaign).await?,

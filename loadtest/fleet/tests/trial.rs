@@ -39,21 +39,34 @@ fn every_migration_ends_and_a_host_that_lies_opens_nothing() {
     assert!(count("completed") + count("parked") <= 600, "{figures:#}");
 }
 
+/// The fleet of the reference campaign.
+const HOSTS: [&str; 2] = ["--sources=780", "--destinations=300"];
+
 #[test]
-fn a_dead_host_is_set_aside_and_the_others_go_on() {
-    let figures = trial(&["--migrations=900", "--sources=60", "--destinations=20", "--dead=1"]);
-    assert_eq!(figures["quarantined"], serde_json::json!(["src-000"]), "{figures:#}");
-    assert_eq!(figures["completed"], 885, "{figures:#}");
+fn one_dead_and_three_flapping_hosts_of_780_are_set_aside_and_the_others_go_on() {
+    // A host that flaps is there for three seconds and away for three. Where it is away, its line
+    // becomes the longest, and what is admitted there fails one after the other.
+    let figures = trial(&[
+        HOSTS[0],
+        HOSTS[1],
+        "--migrations=7800",
+        "--flapping=3",
+        "--dead=1",
+        "--failures-per-million=0",
+        "--time-scale=20",
+    ]);
+    let set_aside = serde_json::json!(["src-000", "src-001", "src-002", "src-003"]);
+    assert_eq!(figures["quarantined"], set_aside, "{figures:#}");
+    assert_eq!(figures["phase"], "running", "{figures:#}");
+    // All of the other 776, and what had come through while the three were there.
+    let completed = figures["completed"].as_u64().unwrap();
+    assert!((7_760..7_790).contains(&completed), "{figures:#}");
 }
 
 #[test]
 fn what_fails_everywhere_pauses_the_campaign_and_sets_nobody_aside() {
-    let figures = trial(&[
-        "--migrations=600",
-        "--sources=60",
-        "--destinations=20",
-        "--hopeless-per-million=1000000",
-    ]);
+    let figures =
+        trial(&[HOSTS[0], HOSTS[1], "--migrations=1560", "--hopeless-per-million=1000000"]);
     assert_eq!(figures["phase"], "paused", "{figures:#}");
     assert_eq!(figures["quarantined"], serde_json::json!([]), "{figures:#}");
 }
@@ -95,4 +108,28 @@ fn when_all_destinations_become_slow_no_customer_stands_frozen_in_a_queue() {
     assert_eq!(figures["broken_promises"], 0, "{figures:#}");
     assert_eq!(figures["failures"], 0, "{figures:#}");
     assert_eq!(figures["quarantined"], serde_json::json!([]), "{figures:#}");
+}
+
+#[test]
+fn slots_that_move_by_themselves_stay_between_their_floor_and_ceiling_and_say_why() {
+    let figures = fleet(
+        "auto",
+        &[
+            "--json",
+            "--settings=10",
+            "--floor=20",
+            "--ceiling=22",
+            "--settle-seconds=12",
+            "--measure-seconds=1",
+            "--migrations=3000",
+            "--sources=20",
+            "--destinations=10",
+            "--stretch=1",
+        ],
+    );
+    assert!(figures["in_flight_max"].as_u64() <= Some(22), "{figures:#}");
+    for change in &figures["changes"].as_array().unwrap()[1..] {
+        assert!((20..=22).contains(&change["in_flight_max"].as_u64().unwrap()), "{figures:#}");
+        assert_ne!(change["reason"], "", "{figures:#}");
+    }
 }
