@@ -75,7 +75,14 @@ fn what_fails_everywhere_pauses_the_campaign_and_sets_nobody_aside() {
 fn the_red_button_stops_admissions_and_calls_back_what_is_not_being_switched() {
     let figures = fleet(
         "button",
-        &["--migrations=600", "--sources=60", "--destinations=20", "--max-in-flight=100"],
+        &[
+            "--migrations=600",
+            "--sources=60",
+            "--destinations=20",
+            "--max-in-flight=100",
+            // So slow that it has not come to its end before the second button.
+            "--time-scale=2",
+        ],
     );
     let [plain, now] = [&figures["buttons"][0], &figures["buttons"][1]];
     assert_eq!(plain["recalled"], 0, "{figures:#}");
