@@ -21,9 +21,9 @@ use uuid::Uuid;
 
 use crate::{
     Bus, Error,
-    connect::Unstored,
     gather::{Entry, Turn},
     metrics, record,
+    request::Unstored,
 };
 
 /// How often an append is sent before its caller hears that the bus cannot be reached: with the

@@ -14,7 +14,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{Bus, Error, connect::Unstored};
+use crate::{Bus, Error, request::Unstored};
 
 /// How many requests are answered at once; more wait.
 const ANSWERS_MAX: usize = 16;

@@ -23,11 +23,10 @@ use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
 use crate::{
-    Bus, Error,
-    connect::API,
-    metrics,
+    Bus, Error, metrics,
     pull::{Lost, Pull},
     record::{self, Recorded},
+    request::API,
 };
 
 /// How many events are asked for ahead: enough that the server sends while what came is being

@@ -24,7 +24,7 @@ use serde::Deserialize;
 use tokio::{runtime::Handle, sync::oneshot};
 use uuid::Uuid;
 
-use crate::{Bus, connect::REQUEST_WAIT};
+use crate::{Bus, request::REQUEST_WAIT};
 
 /// How many appends and batches of one process are under way at once in a stream. As many as keep
 /// the disk busy while answers travel.

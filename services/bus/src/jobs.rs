@@ -18,7 +18,7 @@ use serde::Deserialize;
 use serde_json::json;
 use tokio::time::sleep;
 
-use crate::{Bus, Error, connect::Unstored, metrics};
+use crate::{Bus, Error, metrics, request::Unstored};
 
 /// How often an order is sent while answers stay away.
 const ATTEMPTS_MAX: u32 = 3;

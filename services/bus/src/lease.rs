@@ -21,7 +21,7 @@ use tokio::{sync::watch, task::JoinHandle, time::sleep};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::{Bus, Error, connect::Unstored, streams::lease_stream};
+use crate::{Bus, Error, request::Unstored, streams::lease_stream};
 
 /// How long a lease holds without a renewal: a compromise between a quick takeover and holders
 /// that lose it to a pause of the machine.

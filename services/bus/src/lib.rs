@@ -2,7 +2,8 @@
 //!
 //! | module | what |
 //! | --- | --- |
-//! | `connect` | the connection; requests in bounded time |
+//! | `connect` | the connection |
+//! | `request` | requests, in bounded time |
 //! | `streams` | streams and consumers made, and read back |
 //! | `append` | events onto histories, with compare-and-set |
 //! | `gather` | appends that wait for one another, stored together |
@@ -39,6 +40,7 @@ mod options;
 mod pull;
 mod record;
 mod repair;
+mod request;
 mod running;
 mod source;
 mod streams;

@@ -15,7 +15,7 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use crate::{Bus, Error, connect::API};
+use crate::{Bus, Error, request::API};
 
 /// How long the server keeps a request for messages; then it is made anew.
 const REQUEST_EXPIRES: Duration = Duration::from_secs(30);

@@ -18,7 +18,7 @@ use drover_schemas::{
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use prost::Message as _;
 
-use crate::{Bus, Error, connect::Unstored, jobs::queue_of, record};
+use crate::{Bus, Error, jobs::queue_of, record, request::Unstored};
 
 /// How many fillers are under way at once: enough to keep a server busy.
 const FILLERS_AT_ONCE: usize = 512;

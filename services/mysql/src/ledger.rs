@@ -17,21 +17,25 @@
 //!
 //! No password hash is in it.
 
+mod entry;
 mod held;
 mod locks;
 
 use drover_lifecycle::ledger::{Act, Move, Refusal, Row, fence, permit};
-use drover_schemas::{Code, MigrationId};
+use drover_schemas::Code;
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
     Error, Flavour, Server, Session,
     ident::{ident, literal},
     mysql,
-    questions::{Answers, Question, Questions},
+    questions::{Answers, Questions},
     watchdog::{self, Deadline},
 };
 
+pub use self::entry::{Entry, read};
+pub(crate) use self::entry::{begin, is_missing};
+use self::entry::{entry, row};
 pub(crate) use self::locks::{account_lock, database_lock, locked, locking};
 pub use self::locks::{copy_lock, lock, migration_lock, unlock};
 pub use crate::order::Order;
@@ -44,23 +48,6 @@ pub const LOCK_S_MAX: u32 = 5;
 /// How many undo statements go to the server in one.
 const STATEMENTS_A_PACKET: usize = 200;
 
-/// A row of the ledger.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Entry {
-    /// What was begun or done last.
-    pub state: State,
-    /// The highest revision that acted here.
-    pub revision: u64,
-    /// The run that acted last.
-    pub run: u32,
-    /// The attempt that acted last.
-    pub attempt: u32,
-    /// What it takes to undo it, as JSON; empty: nothing.
-    pub undo: String,
-    /// What the last completed step found, as JSON; empty: nothing.
-    pub facts: String,
-}
-
 /// A session that holds a migration's lock on a server, and the ledger's row that it found.
 #[derive(Debug)]
 pub struct Locked {
@@ -70,71 +57,6 @@ pub struct Locked {
     entry: Option<Entry>,
     /// Set by [`Locked::arm`]: goes to the server with the next undo.
     arming: Option<Deadline>,
-}
-
-/// The tables. Names in full, as none is selected. The ledger comes last: who finds it may count
-/// on the others, also while another session is making them.
-const TABLES: &str = "\
-CREATE DATABASE IF NOT EXISTS drover CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
-CREATE TABLE IF NOT EXISTS drover.undo (
-  migration CHAR(36) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
-  side ENUM('source','destination') NOT NULL,
-  position INT UNSIGNED NOT NULL,
-  statement LONGTEXT NOT NULL,
-  PRIMARY KEY (migration, side, position)
-) ENGINE=InnoDB;
-CREATE TABLE IF NOT EXISTS drover.account (
-  user VARCHAR(128) NOT NULL,
-  host VARCHAR(255) NOT NULL,
-  migration CHAR(36) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
-  made BOOLEAN NOT NULL,
-  PRIMARY KEY (user, host, migration),
-  KEY (migration)
-) ENGINE=InnoDB;
-CREATE TABLE IF NOT EXISTS drover.copy (
-  migration CHAR(36) CHARACTER SET ascii COLLATE ascii_bin NOT NULL PRIMARY KEY,
-  database_name VARCHAR(64) NOT NULL,
-  loader CHAR(36) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
-  made BOOLEAN NOT NULL
-) ENGINE=InnoDB;
-CREATE TABLE IF NOT EXISTS drover.watchdog (
-  migration CHAR(36) CHARACTER SET ascii COLLATE ascii_bin NOT NULL PRIMARY KEY,
-  database_lock VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
-  frozen_at_unix_ms BIGINT NOT NULL,
-  thaw_at_unix_ms BIGINT NOT NULL,
-  KEY (thaw_at_unix_ms)
-) ENGINE=InnoDB;
-CREATE TABLE IF NOT EXISTS drover.ledger (
-  migration CHAR(36) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
-  side ENUM('source','destination') NOT NULL,
-  campaign VARCHAR(63) NOT NULL,
-  database_name VARCHAR(64) NOT NULL,
-  state VARCHAR(16) NOT NULL,
-  revision BIGINT UNSIGNED NOT NULL,
-  run INT UNSIGNED NOT NULL,
-  attempt INT UNSIGNED NOT NULL,
-  `undo` LONGTEXT NOT NULL,
-  facts LONGTEXT NOT NULL,
-  job LONGBLOB NOT NULL,
-  began_at DATETIME(3) NOT NULL,
-  changed_at DATETIME(3) NOT NULL,
-  PRIMARY KEY (migration, side),
-  KEY (database_name)
-) ENGINE=InnoDB";
-
-/// Whether a server has refused to read its ledger, or a table of it, because it has none yet: no such
-/// database; no such table.
-pub(crate) fn is_missing(error: &Error) -> bool {
-    error.number().is_some_and(|number| [1049, 1146].contains(&number))
-}
-
-type LedgerRow = (String, u64, u32, u32, String, String);
-
-impl Entry {
-    /// What the ledger's rules look at.
-    pub fn row(&self) -> Row {
-        Row { state: self.state, revision: self.revision, run: self.run }
-    }
 }
 
 impl Locked {
@@ -407,60 +329,7 @@ impl Locked {
     }
 }
 
-/// A step's session without its locks, and the row of a migration.
-pub(crate) async fn begin(
-    server: &Server,
-    migration: MigrationId,
-    side: Side,
-) -> Result<(Session, Option<Entry>), Error> {
-    let mut first = Questions::default();
-    let rows = first.add(row(migration, side));
-    let (mut session, answered) = server.step_session(first).await?;
-    let found = match answered {
-        Ok(mut answers) => entry(&session, answers.take(rows)?)?,
-        Err(error) if is_missing(&error) => read(&mut session, migration, side).await?,
-        Err(error) => return Err(error),
-    };
-    Ok((session, found))
-}
-
-/// The row of a migration; the tables are made when they are missing.
-pub async fn read(
-    session: &mut Session,
-    migration: MigrationId,
-    side: Side,
-) -> Result<Option<Entry>, Error> {
-    let rows = match session.ask(row(migration, side)).await {
-        Err(error) if is_missing(&error) => {
-            session.run("making the ledger", TABLES).await?;
-            session.ask(row(migration, side)).await?
-        }
-        other => other?,
-    };
-    entry(session, rows)
-}
-
-const READING: &str = "reading the ledger";
 const WRITING: &str = "writing the ledger";
-
-fn row(migration: MigrationId, side: Side) -> Question<LedgerRow> {
-    let sql = format!(
-        "SELECT state, revision, run, attempt, `undo`, facts FROM drover.ledger \
-         WHERE migration = '{migration}' AND side = '{}'",
-        side.name()
-    );
-    Question::new(READING, sql)
-}
-
-fn entry(session: &Session, rows: Vec<LedgerRow>) -> Result<Option<Entry>, Error> {
-    let Some((state, revision, run, attempt, undo, facts)) = rows.into_iter().next() else {
-        return Ok(None);
-    };
-    let Some(known) = State::read(&state) else {
-        return Err(session.unexpected(READING, format!("the state {state} is of a newer version")));
-    };
-    Ok(Some(Entry { state: known, revision, run, attempt, undo, facts }))
-}
 
 /// The error for an order that the ledger refuses.
 pub(crate) fn refused(

@@ -11,6 +11,7 @@
 //! Nothing is decided here, and nothing is here that is not in the log: whoever decides reads
 //! the log, and is held by the compare-and-set of its append.
 
+mod campaign_row;
 mod entry;
 mod error;
 mod fold;

@@ -7,7 +7,7 @@
 
 use drover_schemas::MigrationId;
 
-use super::{has_anything, stored};
+use super::{make::has_anything, stored};
 use crate::{
     Error, Session,
     ident::{account, literal},
