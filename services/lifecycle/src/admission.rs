@@ -23,6 +23,10 @@ use crate::{
 /// How many turns there are to one of the longest line's.
 const LONGEST_EVERY: u32 = 4;
 
+/// Of how many of those that wait at a source the sizes are told: what is so large that it decides when
+/// its source is done is rare.
+pub const LARGEST_MAX: usize = 16;
+
 /// The slots of one server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Slots {
@@ -43,6 +47,8 @@ pub struct Route {
     pub wave: Wave,
     /// Within its wave: the higher goes first.
     pub priority: i32,
+    /// The database's size, in bytes; 0: not known.
+    pub bytes: u64,
 }
 
 /// What holds for a campaign now. A number that is 0 limits nothing.
@@ -68,8 +74,18 @@ pub struct Limit {
     pub quarantined: BTreeSet<ServerName>,
 }
 
-/// What waits at a source: its name, how many, and its slots.
-pub type Waiting = (String, u64, u32);
+/// What waits at a source.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Waiting {
+    /// Its name.
+    pub source: String,
+    /// How many wait.
+    pub count: u64,
+    /// Its slots.
+    pub slots: u32,
+    /// The sizes of the largest of them, in bytes, the largest first: at most [`LARGEST_MAX`].
+    pub largest_bytes: Vec<u64>,
+}
 
 /// One campaign's lines.
 #[derive(Debug, Default)]
@@ -124,7 +140,8 @@ impl Admission {
         let lane = self.lanes.entry(campaign.clone()).or_default();
         let rank = (route.wave.clone(), std::cmp::Reverse(route.priority));
         let queue = lane.queues.entry(rank).or_default();
-        queue.push(&route.source, Queued { id, destination: route.destination.clone() });
+        let (destination, bytes) = (route.destination.clone(), route.bytes);
+        queue.push(&route.source, Queued { id, destination, bytes });
     }
 
     /// Counts a migration as being in flight. [`Self::admit`] has done so for those it gave out.
@@ -193,16 +210,19 @@ impl Admission {
     ) -> Vec<Waiting> {
         let Some(lane) = self.lanes.get(campaign) else { return Vec::new() };
         let flying = lane.from.iter().filter(|(_, count)| **count > 0);
-        let mut by_source: BTreeMap<&ServerName, u64> =
-            flying.map(|(source, _)| (source, 0)).collect();
+        let mut by_source: BTreeMap<&ServerName, (u64, Vec<u64>)> =
+            flying.map(|(source, _)| (source, Default::default())).collect();
         let meant = lane.queues.iter().filter(|((wave, _), _)| is_meant(wave));
-        for (source, count) in meant.flat_map(|(_, queue)| queue.lengths()) {
-            *by_source.entry(source).or_default() += count as u64;
+        for (source, line) in meant.flat_map(|(_, queue)| queue.lines()) {
+            let (count, bytes) = by_source.entry(source).or_default();
+            *count += line.len() as u64;
+            bytes.extend(line.iter().map(|queued| queued.bytes));
         }
         let limit = &lane.limit;
-        let line = |(source, count): (&ServerName, u64)| {
+        let line = |(source, (count, bytes)): (&ServerName, (u64, Vec<u64>))| {
             let own = self.slots.get(source).map_or(0, |slots| slots.as_source);
-            (source.to_string(), count, slots_of(own, limit.per_source_max))
+            let (source, slots) = (source.to_string(), slots_of(own, limit.per_source_max));
+            Waiting { source, count, slots, largest_bytes: largest(bytes) }
         };
         let open = by_source.into_iter().filter(|(source, _)| !limit.quarantined.contains(source));
         open.map(line).collect()
@@ -258,9 +278,9 @@ impl Lane {
             let of_wave = of_wave.get(wave).copied().unwrap_or(0);
             let full = limit.per_wave_max > 0 && of_wave >= limit.per_wave_max;
             if !full && let Some((source, queued)) = queue.next(&room, longest_first) {
-                let Queued { id, destination } = queued;
+                let Queued { id, destination, bytes } = queued;
                 let (wave, priority) = (wave.clone(), priority.0);
-                found = Some((id, Route { source, destination, wave, priority }));
+                found = Some((id, Route { source, destination, wave, priority, bytes }));
                 break;
             }
             if queue.waits(&limit.quarantined) {
@@ -299,6 +319,17 @@ impl crate::queue::Hosts for Room<'_> {
         let own = self.slots.get(host).map_or(0, |slots| slots.as_destination);
         has_slot(host, self.to, own, self.limit.per_destination_max)
     }
+}
+
+/// The largest of the sizes that are known, the largest first.
+pub fn largest(mut bytes: Vec<u64>) -> Vec<u64> {
+    bytes.retain(|bytes| *bytes > 0);
+    if bytes.len() > LARGEST_MAX {
+        bytes.select_nth_unstable_by(LARGEST_MAX, |a, b| b.cmp(a));
+        bytes.truncate(LARGEST_MAX);
+    }
+    bytes.sort_unstable_by(|a, b| b.cmp(a));
+    bytes
 }
 
 /// The slots that a campaign has of a server's own; `campaign_max` is its limit, 0 for none.

@@ -6,7 +6,9 @@
 //!    slowness, of which few observations say little: it is drawn too.
 //! 3. Of a long line only the end is played; the sum of what goes before it is drawn as a whole,
 //!    since it is near to normal. So the cost grows with the sources, not with the campaign.
-//! 4. The campaign ends with its last source, and not before its own slots have done all the work.
+//! 4. Of a database whose size says that it takes longer than all that was seen, the time is not drawn
+//!    from those: it is what its size lets expect. Where in its line it stands is drawn.
+//! 5. The campaign ends with its last source, and not before its own slots have done all the work.
 //!    Which source that was in most plays is the tail.
 
 use drover_schemas::v1;
@@ -44,6 +46,9 @@ pub struct Line {
     /// For how long its slots were in use for those and for what is in flight, in milliseconds.
     /// The long ones are among the latter: what has ended alone would look too short.
     pub busy_ms: f64,
+    /// Of those that wait, how long each takes that is larger than all that were seen, in
+    /// milliseconds.
+    pub large_ms: Vec<f64>,
 }
 
 /// What is left to do.
@@ -306,29 +311,74 @@ fn abreast(lines: &[Played]) -> Vec<Abreast> {
 /// What a line has to do, and how raggedly it ends; its last ones, at most `played_max`, are played.
 fn play_line(line: &Line, played_max: u64, seen: &Seen, dice: &mut Dice) -> Played {
     let slowness = seen.slowness(line, dice);
-    let slots = line.slots.max(1) as usize;
-    let played = line.waiting.min(played_max);
-    let before = (line.waiting - played) as f64;
-    let drawn = before + (before * seen.variance).sqrt() * dice.normal();
-    let mut work = (slowness * drawn).max(0.0);
-    let mut free = vec![work / slots as f64; slots];
+    let alike = line.waiting.saturating_sub(line.large_ms.len() as u64);
+    let played = alike.min(played_max);
+    let before = alike - played;
+    let mut large: Vec<(u64, f64)> = line
+        .large_ms
+        .iter()
+        .map(|ms| ((dice.uniform() * alike as f64) as u64, ms * (BLUR * dice.normal()).exp()))
+        .collect();
+    large.sort_by_key(|(behind, _)| *behind);
+    let mut large = large.into_iter().peekable();
+    let mut slots = LineSlots { free: vec![0.0; line.slots.max(1) as usize] };
     for n in 0..line.in_flight {
-        let left = slowness * residual(seen, dice);
-        work += left;
-        if let Some(slot) = free.get_mut((n % line.slots.max(1) as u64) as usize) {
-            *slot += left;
+        slots.add((n % line.slots.max(1) as u64) as usize, slowness * residual(seen, dice));
+    }
+    while let Some((_, takes)) = large.next_if(|(behind, _)| *behind < before) {
+        slots.take(takes);
+    }
+    let drawn = before as f64 + (before as f64 * seen.variance).sqrt() * dice.normal();
+    slots.fill((slowness * drawn).max(0.0));
+    for n in before..alike {
+        while let Some((_, takes)) = large.next_if(|(behind, _)| *behind <= n) {
+            slots.take(takes);
+        }
+        slots.take(slowness * seen.draw(dice));
+    }
+    large.for_each(|(_, takes)| slots.take(takes));
+    slots.played()
+}
+
+/// Until when each of a line's slots is in use.
+struct LineSlots {
+    free: Vec<f64>,
+}
+
+impl LineSlots {
+    fn add(&mut self, slot: usize, takes: f64) {
+        if let Some(free) = self.free.get_mut(slot) {
+            *free += takes;
         }
     }
-    for _ in 0..played {
-        let takes = slowness * seen.draw(dice);
-        work += takes;
-        if let Some(first) = free.iter_mut().min_by(|a, b| a.total_cmp(b)) {
+
+    /// One takes the slot that is free first.
+    fn take(&mut self, takes: f64) {
+        if let Some(first) = self.free.iter_mut().min_by(|a, b| a.total_cmp(b)) {
             *first += takes;
         }
     }
-    let ends = free.into_iter().fold(0.0, f64::max);
-    let slots = slots as f64;
-    Played { work, slots, ragged: (ends - work / slots).max(0.0) }
+
+    /// Many short ones, whose sum this is, each take the slot that is free first.
+    fn fill(&mut self, sum: f64) {
+        self.free.sort_by(f64::total_cmp);
+        // The level to which the lowest slots come.
+        let (mut level, mut below) = (0.0, sum);
+        for (n, free) in self.free.iter().enumerate() {
+            if n > 0 && *free >= level {
+                break;
+            }
+            below += free;
+            level = below / (n + 1) as f64;
+        }
+        self.free.iter_mut().for_each(|free| *free = free.max(level));
+    }
+
+    fn played(&self) -> Played {
+        let (work, slots) = (self.free.iter().sum::<f64>(), self.free.len() as f64);
+        let ends = self.free.iter().copied().fold(0.0, f64::max);
+        Played { work, slots, ragged: (ends - work / slots).max(0.0) }
+    }
 }
 
 /// What is left of one that is found in flight: the long ones are found more often.

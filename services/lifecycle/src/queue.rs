@@ -23,6 +23,8 @@ pub(crate) trait Hosts {
 pub(crate) struct Queued {
     pub(crate) id: MigrationId,
     pub(crate) destination: ServerName,
+    /// Its size, in bytes; 0: not known.
+    pub(crate) bytes: u64,
 }
 
 /// The lines.
@@ -54,9 +56,9 @@ impl Queue {
         }
     }
 
-    /// How many wait, by source; not those whose destination is set aside.
-    pub(crate) fn lengths(&self) -> impl Iterator<Item = (&ServerName, usize)> {
-        self.lines.iter().map(|(source, line)| (source, line.len()))
+    /// Who waits, by source; not those whose destination is set aside.
+    pub(crate) fn lines(&self) -> impl Iterator<Item = (&ServerName, &VecDeque<Queued>)> {
+        self.lines.iter()
     }
 
     /// Nobody is here.

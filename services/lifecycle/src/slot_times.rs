@@ -3,41 +3,77 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use drover_schemas::{MigrationId, v1::migration_event::Event};
+use drover_schemas::{
+    MigrationId,
+    v1::{MigrationPlanned, migration_event::Event},
+};
 
 use crate::{
     admission::Waiting,
     forecast::{Line, Rest},
+    labels,
 };
 
 /// How many of the last are kept.
 const KEPT_MAX: usize = 500;
 
+/// Of so many databases of known size the times must have been seen before a size says anything.
+const SIZED_MIN: usize = 20;
+/// The share of the largest of these from which a time by size is taken: with small ones most of it
+/// is not the size's.
+const LARGE_SHARE: usize = 10;
+
 /// The times from admission to switch of one campaign.
 #[derive(Debug, Default)]
 pub struct SlotTimes {
-    admitted: HashMap<MigrationId, (String, i64)>,
-    /// The last ones, each with its source.
-    last_ms: VecDeque<(String, i64)>,
+    admitted: HashMap<MigrationId, Admitted>,
+    last: VecDeque<Ended>,
     /// By source: how many came to their switch, and the sum of their times.
     ended: HashMap<String, (u64, f64)>,
 }
 
+/// One that holds its slots.
+#[derive(Debug)]
+struct Admitted {
+    source: String,
+    /// The database's size; 0: not known.
+    bytes: u64,
+    at_unix_ms: i64,
+}
+
+/// One that came to its switch.
+#[derive(Debug)]
+struct Ended {
+    source: String,
+    /// The database's size; 0: not known.
+    bytes: u64,
+    took_ms: i64,
+}
+
 impl SlotTimes {
-    /// Takes in a fact of a migration from this source.
-    pub fn take(&mut self, id: MigrationId, source: &str, at_unix_ms: i64, event: &Event) {
+    /// Takes in a fact of a migration that was planned like this.
+    pub fn take(
+        &mut self,
+        id: MigrationId,
+        planned: &MigrationPlanned,
+        at_unix_ms: i64,
+        event: &Event,
+    ) {
         if let Event::MigrationAdmitted(_) = event {
-            self.admitted.insert(id, (source.to_owned(), at_unix_ms));
+            let (source, bytes) = (planned.source.clone(), labels::bytes(planned).unwrap_or(0));
+            self.admitted.insert(id, Admitted { source, bytes, at_unix_ms });
         } else if let Event::DnsSwitched(_) | Event::MigrationRehearsed(_) = event {
-            if let Some((source, admitted)) = self.admitted.remove(&id) {
+            if let Some(Admitted { source, bytes, at_unix_ms: admitted }) =
+                self.admitted.remove(&id)
+            {
                 let took_ms = at_unix_ms.saturating_sub(admitted).max(1);
                 let (count, sum_ms) = self.ended.entry(source.clone()).or_default();
                 *count += 1;
                 *sum_ms += took_ms as f64;
-                self.last_ms.push_back((source, took_ms));
+                self.last.push_back(Ended { source, bytes, took_ms });
             }
-            if self.last_ms.len() > KEPT_MAX {
-                self.last_ms.pop_front();
+            if self.last.len() > KEPT_MAX {
+                self.last.pop_front();
             }
         } else if let Event::MigrationParked(_)
         | Event::MigrationDeferred(_)
@@ -47,35 +83,73 @@ impl SlotTimes {
         }
     }
 
-    /// What is left to do, from the sources that have something: how many wait at each, and its
-    /// slots.
+    /// What is left to do, from the sources that have something.
     pub fn rest(&self, waiting: Vec<Waiting>, slots: u32, now_unix_ms: i64) -> Rest {
         let mut in_flight: HashMap<&str, (u64, f64)> = HashMap::new();
-        for (source, admitted) in self.admitted.values() {
+        for Admitted { source, at_unix_ms, .. } in self.admitted.values() {
             let (count, age_ms) = in_flight.entry(source).or_default();
             *count += 1;
-            *age_ms += now_unix_ms.saturating_sub(*admitted).max(0) as f64;
+            *age_ms += now_unix_ms.saturating_sub(*at_unix_ms).max(0) as f64;
         }
-        let line = |(host, waiting, slots): Waiting| {
+        let large = self.large();
+        let line = |of: Waiting| {
+            let Waiting { source: host, count: waiting, slots, largest_bytes } = of;
             let (in_flight, age_ms) = in_flight.get(host.as_str()).copied().unwrap_or_default();
             let (ended, sum_ms) = self.ended.get(&host).copied().unwrap_or_default();
-            Line { host, waiting, in_flight, slots, ended, busy_ms: sum_ms + age_ms }
+            let large_ms = largest_bytes.iter().map_while(|bytes| large.as_ref()?.ms(*bytes));
+            let (large_ms, busy_ms) = (large_ms.collect(), sum_ms + age_ms);
+            Line { host, waiting, in_flight, slots, ended, busy_ms, large_ms }
         };
         let lines: Vec<Line> = waiting.into_iter().map(line).collect();
         let places: HashMap<&str, usize> =
             lines.iter().enumerate().map(|(n, line)| (line.host.as_str(), n)).collect();
         let place =
-            |(source, ms): &(String, i64)| Some((*places.get(source.as_str())?, *ms as f64));
-        let seen_ms = self.last_ms.iter().filter_map(place).collect();
+            |ended: &Ended| Some((*places.get(ended.source.as_str())?, ended.took_ms as f64));
+        let seen_ms = self.last.iter().filter_map(place).collect();
         Rest { lines, slots, seen_ms }
     }
 
     /// 95 of 100 took no longer, in ms; none where none is known.
     pub fn p95_ms(&self) -> Option<i64> {
-        let mut sorted: Vec<i64> = self.last_ms.iter().map(|(_, ms)| *ms).collect();
+        let mut sorted: Vec<i64> = self.last.iter().map(|ended| ended.took_ms).collect();
         sorted.sort_unstable();
         let rank = (sorted.len() * 95).div_ceil(100).checked_sub(1)?;
         sorted.get(rank).copied()
+    }
+
+    /// What the sizes that were seen say of larger ones; none where they say nothing.
+    fn large(&self) -> Option<Large> {
+        let mut sized: Vec<(u64, i64)> = self
+            .last
+            .iter()
+            .filter(|ended| ended.bytes > 0)
+            .map(|ended| (ended.bytes, ended.took_ms))
+            .collect();
+        if sized.len() < SIZED_MIN {
+            return None;
+        }
+        sized.sort_unstable_by(|a, b| b.cmp(a));
+        let bytes_max = sized.first()?.0;
+        let ms_max = sized.iter().map(|(_, ms)| *ms).max()? as f64;
+        sized.truncate(sized.len() / LARGE_SHARE);
+        let (bytes, ms) = sized
+            .iter()
+            .fold((0.0, 0.0), |(bytes, ms), (of, took)| (bytes + *of as f64, ms + *took as f64));
+        Some(Large { bytes_max, ms_max, ms_a_byte: ms / bytes })
+    }
+}
+
+/// What is known of databases that are larger than all that were seen.
+struct Large {
+    bytes_max: u64,
+    ms_max: f64,
+    ms_a_byte: f64,
+}
+
+impl Large {
+    /// How long one of this size will take; none where such were seen.
+    fn ms(&self, bytes: u64) -> Option<f64> {
+        (bytes > self.bytes_max).then(|| (bytes as f64 * self.ms_a_byte).max(self.ms_max))
     }
 }
 
@@ -85,24 +159,54 @@ mod tests {
 
     use super::*;
 
+    fn at_a(bytes: u64) -> MigrationPlanned {
+        let labels = [("bytes".to_owned(), bytes.to_string())].into();
+        MigrationPlanned { source: "a".to_owned(), labels, ..MigrationPlanned::default() }
+    }
+
+    fn waiting(largest_bytes: Vec<u64>) -> Vec<Waiting> {
+        vec![Waiting { source: "a".to_owned(), count: 7, slots: 2, largest_bytes }]
+    }
+
+    fn id(n: i64) -> MigrationId {
+        MigrationId::new(&"night".parse().unwrap(), &"a".parse().unwrap(), &n.to_string())
+    }
+
+    #[test]
+    fn what_is_larger_than_all_that_were_seen_takes_as_long_as_its_size_says() {
+        let mut times = SlotTimes::default();
+        let mut one = |n: i64, bytes: u64, took_ms: i64| {
+            let admitted = Event::MigrationAdmitted(MigrationAdmitted::default());
+            times.take(id(n), &at_a(bytes), 1_000, &admitted);
+            let switched = Event::DnsSwitched(DnsSwitched::default());
+            times.take(id(n), &at_a(bytes), 1_000 + took_ms, &switched);
+            times.rest(waiting(vec![9_000, 3_000, 1_000]), 5, 2_000).lines[0].large_ms.clone()
+        };
+        for n in 0..19 {
+            assert!(one(n, 100, 50).is_empty(), "{n} were seen");
+        }
+        assert_eq!(one(19, 1_000, 300), [9_000.0 * 350.0 / 1_100.0, 3_000.0 * 350.0 / 1_100.0]);
+        assert_eq!(one(20, 3_000, 40), [9_000.0 * 340.0 / 4_000.0]);
+        assert!(one(21, 9_000, 40).is_empty());
+    }
+
     #[test]
     fn only_what_came_to_its_switch_counts() {
         let mut times = SlotTimes::default();
         assert_eq!(times.p95_ms(), None);
         for n in 0..100_i64 {
-            let id =
-                MigrationId::new(&"night".parse().unwrap(), &"a".parse().unwrap(), &n.to_string());
-            times.take(id, "a", 1_000, &Event::MigrationAdmitted(MigrationAdmitted::default()));
+            let admitted = Event::MigrationAdmitted(MigrationAdmitted::default());
+            times.take(id(n), &at_a(0), 1_000, &admitted);
             let end = if n % 2 == 0 {
                 Event::DnsSwitched(DnsSwitched::default())
             } else {
                 Event::MigrationParked(MigrationParked::default())
             };
-            times.take(id, "a", 1_001 + n, &end);
+            times.take(id(n), &at_a(0), 1_001 + n, &end);
         }
-        assert_eq!((times.last_ms.len(), times.admitted.len()), (50, 0));
+        assert_eq!((times.last.len(), times.admitted.len()), (50, 0));
         assert_eq!(times.p95_ms(), Some(95));
-        let rest = times.rest(vec![("a".to_owned(), 7, 2)], 5, 2_000);
+        let rest = times.rest(waiting(Vec::new()), 5, 2_000);
         assert_eq!((rest.lines[0].ended, rest.lines[0].in_flight), (50, 0));
         assert_eq!((rest.lines[0].busy_ms, rest.seen_ms.len()), (50.0 * 50.0, 50));
     }

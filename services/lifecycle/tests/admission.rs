@@ -21,7 +21,7 @@ fn route(source: &str, destination: &str) -> Route {
 
 fn ranked(source: &str, destination: &str, wave: &str, priority: i32) -> Route {
     let (source, destination) = (name(source), name(destination));
-    Route { source, destination, wave: Wave::new(wave), priority }
+    Route { source, destination, wave: Wave::new(wave), priority, bytes: 0 }
 }
 
 fn campaign() -> CampaignName {

@@ -13,9 +13,10 @@ use chrono::Utc;
 use drover_bus::{From, Item};
 use drover_lifecycle::{
     Phase,
-    admission::{Waiting, slots_of},
+    admission::{Waiting, largest as largest_of, slots_of},
     campaign::Campaign,
     forecast::forecast,
+    labels,
     slot_times::SlotTimes,
     step_times::{Size, StepTimes},
 };
@@ -60,8 +61,6 @@ struct Large {
     bytes: u64,
 }
 
-/// The inventory's column with a database's size, as `drover plan --discover` writes it.
-const BYTES: &str = "bytes";
 /// How many databases of one source are named.
 const LARGEST_MAX: usize = 3;
 
@@ -147,8 +146,9 @@ async fn of_rehearsal(
         if let Event::MigrationPlanned(planned) = &event {
             known.insert(id, planned.clone());
         }
-        let source = known.get(&id).map_or("", |planned| &planned.source);
-        slots.take(id, source, at_unix_ms, &event);
+        if let Some(planned) = known.get(&id) {
+            slots.take(id, planned, at_unix_ms, &event);
+        }
         steps.take(id, at_unix_ms, &event);
     }
     let Campaign { mut in_flight_max, limits, .. } = campaign_state(bus, campaign).await?;
@@ -176,12 +176,18 @@ fn waiting(context: &Context, per_source_max: u32, left: &[Standing]) -> Vec<Wai
         let mut own = servers.filter(|(known, _)| known.as_str() == name);
         slots_of(own.next().map_or(1, |(_, server)| server.slots_as_source), per_source_max)
     };
-    let mut counts: BTreeMap<&str, u64> = BTreeMap::new();
-    for one in left {
-        *counts.entry(&one.migration.planned.source).or_default() += 1;
+    let mut sizes: BTreeMap<&str, Vec<u64>> = BTreeMap::new();
+    for Standing { migration, .. } in left {
+        let bytes = labels::bytes(&migration.planned).unwrap_or(0);
+        sizes.entry(&migration.planned.source).or_default().push(bytes);
     }
-    let line = |(source, count): (&str, u64)| (source.to_owned(), count, slots_of(source));
-    counts.into_iter().map(line).collect()
+    let line = |(source, bytes): (&str, Vec<u64>)| Waiting {
+        source: source.to_owned(),
+        count: bytes.len() as u64,
+        slots: slots_of(source),
+        largest_bytes: largest_of(bytes),
+    };
+    sizes.into_iter().map(line).collect()
 }
 
 /// The largest databases of each of these sources.
@@ -191,7 +197,7 @@ fn largest(left: &[Standing], tail: &[v1::ForecastTail]) -> Vec<Large> {
         let here = here.filter(|planned| planned.source == host.host);
         let mut sized: Vec<Large> = here
             .filter_map(|planned| {
-                let bytes = planned.labels.get(BYTES)?.parse().ok()?;
+                let bytes = labels::bytes(planned)?;
                 let (source, database) = (planned.source.clone(), planned.database.clone());
                 Some(Large { source, database, bytes })
             })

@@ -5,15 +5,13 @@ use std::collections::BTreeSet;
 use drover_lifecycle::{
     Wait,
     admission::{Admission, Route},
+    labels,
     wave::Wave,
 };
 use drover_schemas::v1::{MigrationPlanned, Step};
 
 use super::{Key, Refused};
 use crate::state::State;
-
-/// The inventory's column that says which of a wave goes first: a number, the higher the sooner.
-const PRIORITY: &str = "priority";
 
 /// Whether a migration counts against the limits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -113,6 +111,7 @@ pub(crate) fn route(planned: &MigrationPlanned) -> Result<Route, Refused> {
         source: planned.source.parse()?,
         destination: planned.destination.parse()?,
         wave: Wave::new(&planned.wave),
-        priority: planned.labels.get(PRIORITY).and_then(|text| text.parse().ok()).unwrap_or(0),
+        priority: labels::priority(planned),
+        bytes: labels::bytes(planned).unwrap_or(0),
     })
 }

@@ -228,7 +228,7 @@ impl Seen {
         event: &Event,
     ) {
         self.breaker.take(id, &before.planned, at_unix_ms, event);
-        self.times.take(id, &before.planned.source, at_unix_ms, event);
+        self.times.take(id, &before.planned, at_unix_ms, event);
         self.observe(before.at_unix_ms, at_unix_ms, event);
     }
 
