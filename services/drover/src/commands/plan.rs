@@ -33,7 +33,8 @@ pub struct Args {
     /// The campaign's name; made when it is new.
     campaign: CampaignName,
     /// A CSV file with a header: database, source, destination, host_names (separated by spaces),
-    /// wave, owner; further columns are kept as labels.
+    /// wave, owner; further columns are kept as labels. Two of these are heeded: priority (of a wave
+    /// the higher goes first) and bytes (a database's size, for the forecast).
     #[arg(long, value_name = "FILE", required_unless_present = "discover")]
     inventory: Option<PathBuf>,
     /// Plans nothing, but writes such a file, of what is on the sources: to be checked and edited.
