@@ -9,7 +9,7 @@
 //! 6. Memory with ever more migrations planned, and how long planning takes.
 //! 7. How each cost grows with the campaign's size.
 
-use std::time::Instant;
+use std::{io::Write as _, time::Instant};
 
 use anyhow::{Context as _, Result};
 use chrono::Utc;
@@ -75,12 +75,15 @@ pub async fn run(args: &Args) -> Result<bool> {
     let mut figures = Map::new();
     let mut outcomes = Vec::new();
     for &size in &sizes {
-        outcomes.push(trial::run(&args.campaign(size, Servers::Single)).await?);
+        let outcome = trial::run(&args.campaign(size, Servers::Single)).await?;
+        tell(&format!("a campaign of {size}"), &outcome.json());
+        outcomes.push(outcome);
     }
     let campaigns: Vec<Value> = outcomes.iter().map(Outcome::json).collect();
     let largest = outcomes.last().context("no campaign")?;
     rates(&mut figures, args, largest).await?;
     let reference = reference(args).await?;
+    tell("the reference rate", &reference.json());
     figures.insert("handoff_ms_p50".into(), json!(round(reference.summary.handoff_ms[0])));
     figures.insert("handoff_ms_p99".into(), json!(round(reference.summary.handoff_ms[1])));
     figures.insert("frozen_ratio_p99".into(), json!(round(reference.summary.frozen_ratio[1])));
@@ -192,6 +195,11 @@ async fn takeover(args: &Args, migrations: u64) -> Result<Map<String, Value>> {
     figures.insert("takeover_seconds".into(), json!(round(takeover.as_secs_f64())));
     figures.insert("takeover_breaches".into(), json!(model.breaches()));
     Ok(figures)
+}
+
+/// What came of one part, at once: all of them take most of an hour, and a later one may fail.
+fn tell(part: &str, figures: &Value) {
+    let _ = writeln!(std::io::stderr(), "{part}: {figures}");
 }
 
 /// One figure a line, with the path to it.

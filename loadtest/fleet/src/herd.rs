@@ -139,7 +139,7 @@ impl Fleet {
         let source = source_name((n % u64::from(self.sources.max(1))) as u32)?;
         let draw = mix(self.seed ^ mix(n));
         let destination = destination_name((draw % u64::from(self.destinations.max(1))) as u32)?;
-        let database = format!("site{n:07}_wp");
+        let database = database_name(n);
         let id = MigrationId::new(campaign, &source, &database);
         let planned = MigrationPlanned {
             campaign: campaign.to_string(),
@@ -192,6 +192,12 @@ impl Fleet {
         Duration::from_secs_f64(ms / 1e3)
     }
 
+    /// How long the longest step of a campaign takes, at a sound host that does nothing else.
+    pub fn longest_step(&self, migrations: u64) -> Duration {
+        let largest = (0..migrations).map(|n| self.size_bytes(&database_name(n))).max();
+        self.step_time(Step::Import, largest.unwrap_or_default())
+    }
+
     /// How much a slow host stretches its steps.
     pub fn slowness(health: Health) -> f64 {
         match health {
@@ -227,6 +233,11 @@ impl Fleet {
         .map(|(name, value)| format!("--{name}={value}"))
         .collect()
     }
+}
+
+/// The `n`th database's name.
+fn database_name(n: u64) -> String {
+    format!("site{n:07}_wp")
 }
 
 /// The `n`th source's name.

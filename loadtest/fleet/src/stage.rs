@@ -42,7 +42,7 @@ use crate::{
 const POLL: Duration = Duration::from_millis(50);
 /// How often a campaign's own history is read.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// How long nothing may move before the run is given up.
+/// How long nothing may move, beyond the longest step, before the run is given up.
 const STILL_MAX: Duration = Duration::from_secs(120);
 /// How many DNS updates and messages are in work at once: as many as it takes, since here the
 /// bus is measured. Each slot waits for two answers of the bus a step, and with too few of them
@@ -239,6 +239,7 @@ impl Stage {
         migrations: u64,
     ) -> Result<()> {
         let (mut best, mut moved) = (0, Instant::now());
+        let still_max = STILL_MAX + self.fleet.longest_step(migrations);
         let mut looked = None;
         loop {
             let ended = model.record.ended();
@@ -256,8 +257,8 @@ impl Stage {
                     return Ok(());
                 }
             }
-            if moved.elapsed() > STILL_MAX {
-                bail!("{ended} of {migrations} have ended; nothing moves for {STILL_MAX:?}");
+            if moved.elapsed() > still_max {
+                bail!("{ended} of {migrations} have ended; nothing moves for {still_max:?}");
             }
             sleep(POLL).await;
         }
