@@ -15,6 +15,9 @@ use drover_schemas::v1::{Job, Step};
 use prost::Message as _;
 use uuid::Uuid;
 
+/// How often a step is tried in the model's campaigns.
+pub const ATTEMPTS_MAX: u32 = 5;
+
 /// The measurements of one campaign.
 #[derive(Debug, Default)]
 pub struct Record {
@@ -108,6 +111,13 @@ impl Record {
                 way.has_failed = true;
                 way.last_end = now;
             }
+            let is_behind_the_switch =
+                matches!(job.step(), Step::Retire | Step::Publish | Step::Announce);
+            if is_behind_the_switch && job.attempt >= ATTEMPTS_MAX {
+                // It is parked, and nothing undoes it by itself.
+                inner.way.remove(&job.migration_id);
+                inner.ended.extend(job.migration_id.parse::<Uuid>());
+            }
             return;
         }
         inner.steps += 1;
@@ -156,12 +166,13 @@ impl Record {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner).steps
     }
 
-    /// How many migrations were announced or thawed: the end of each, but for the closing fact.
+    /// How many migrations were announced, thawed, or given up behind their switch: the end of each, but
+    /// for the closing fact.
     pub fn ended(&self) -> u64 {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner).ended.len() as u64
     }
 
-    /// Whether a migration was announced or thawed.
+    /// Whether a migration was announced, thawed, or given up behind its switch.
     pub fn has_ended(&self, id: Uuid) -> bool {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner).ended.contains(&id)
     }

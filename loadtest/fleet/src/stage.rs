@@ -34,6 +34,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     herd::{Fleet, destination_name, source_name},
     model::Model,
+    record::ATTEMPTS_MAX,
     role::connect,
     used::{Used, used},
 };
@@ -122,7 +123,8 @@ impl Stage {
     pub async fn plan(&self, campaign: &CampaignName, migrations: u64) -> Result<Duration> {
         let start = Instant::now();
         self.bus.ensure_campaign(campaign).await?;
-        let retry = RetryPolicy { attempts_max: 5, backoff_base_ms: 100, backoff_max_ms: 2_000 };
+        let retry =
+            RetryPolicy { attempts_max: ATTEMPTS_MAX, backoff_base_ms: 100, backoff_max_ms: 2_000 };
         let policy = Policy { retry: Some(retry), dump_retention_days: 30, ..Default::default() };
         let created = Campaigns::CampaignCreated(CampaignCreated { policy: Some(policy) });
         self.tell(campaign, 0, created).await?;
