@@ -40,10 +40,10 @@ const QUICK_SYNCED: u64 = 400;
 const CLUSTER_SHARE: u32 = 10;
 
 /// What to measure. All of it takes most of an hour on two cores: the campaign of 800,000 a
-/// quarter of an hour or more, the reference rate eleven minutes; with --quick, some five minutes.
+/// quarter of an hour or more, the reference rate eleven minutes; with --quick, a minute or two.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Args {
-    /// Some five minutes, with small campaigns; the reference rate twenty times as fast.
+    /// A minute or two, with small campaigns; the reference rate twenty times as fast.
     #[arg(long)]
     quick: bool,
     /// As one JSON document.

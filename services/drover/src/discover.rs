@@ -12,6 +12,7 @@ use std::{
     fmt,
 };
 
+use drover_lifecycle::labels::BYTES;
 use drover_mysql::{Database, Found};
 use drover_schemas::{Code, Failure, ServerName};
 
@@ -154,7 +155,7 @@ pub fn to_csv(rows: &[Row]) -> Result<Vec<u8>, Failure> {
         |error: &dyn fmt::Display| Failure::new(Code::InventoryUnreadable, error.to_string());
     let mut writer = csv::Writer::from_writer(Vec::new());
     let header =
-        ["database", "source", "destination", "host_names", "wave", "owner", "bytes", "accounts"];
+        ["database", "source", "destination", "host_names", "wave", "owner", BYTES, "accounts"];
     writer.write_record(header).map_err(|error| failed(&error))?;
     for row in rows {
         let destination = row.destination.as_ref().map_or("", ServerName::as_str);

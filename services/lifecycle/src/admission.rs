@@ -216,7 +216,7 @@ impl Admission {
         for (source, line) in meant.flat_map(|(_, queue)| queue.lines()) {
             let (count, bytes) = by_source.entry(source).or_default();
             *count += line.len() as u64;
-            bytes.extend(line.iter().map(|queued| queued.bytes));
+            bytes.extend(line.iter().map(|queued| queued.bytes).filter(|bytes| *bytes > 0));
         }
         let limit = &lane.limit;
         let line = |(source, (count, bytes)): (&ServerName, (u64, Vec<u64>))| {
@@ -321,9 +321,8 @@ impl crate::queue::Hosts for Room<'_> {
     }
 }
 
-/// The largest of the sizes that are known, the largest first.
+/// The largest of these sizes, the largest first.
 pub fn largest(mut bytes: Vec<u64>) -> Vec<u64> {
-    bytes.retain(|bytes| *bytes > 0);
     if bytes.len() > LARGEST_MAX {
         bytes.select_nth_unstable_by(LARGEST_MAX, |a, b| b.cmp(a));
         bytes.truncate(LARGEST_MAX);

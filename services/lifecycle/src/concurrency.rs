@@ -49,6 +49,8 @@ const ERRORS: f64 = 1.5;
 /// How far it grows in one window, as a factor: in small steps near the knee, and in larger ones
 /// where it has grown in each of the last windows, so that the knee is far.
 const GROWTH: [f64; 5] = [1.04, 1.04, 1.08, 1.14, 1.2];
+/// Which of these is the largest where something may be queued, or what it shrank for has passed.
+const GROWTH_MIDDLE: usize = 2;
 /// For how many windows after it has shrunk it does not come near to where it was.
 const HOLD: u32 = 5;
 /// How near, as a share.
@@ -376,12 +378,12 @@ impl Controller {
         let none_queued = queued < QUEUED_LOW + untold;
         if self.has_shrunk && none_queued && self.limit > self.shrunk_at {
             // What it shrank for has passed: the knee is not here.
-            (self.has_shrunk, self.grown) = (false, 2);
+            (self.has_shrunk, self.grown) = (false, GROWTH_MIDDLE);
         }
         let low = if self.has_shrunk { QUEUED_LOW } else { QUEUED_HIGH };
         let is_used = f64::from(in_flight) >= 0.9 * self.limit.floor();
         if queued < low + untold && is_used && self.limit < highest {
-            let far = if none_queued { GROWTH.len() - 1 } else { 2 };
+            let far = if none_queued { GROWTH.len() - 1 } else { GROWTH_MIDDLE };
             let growth = GROWTH[self.grown.min(far)];
             self.grown += 1;
             self.limit = (self.limit * growth).max(self.limit + 1.0).min(highest);

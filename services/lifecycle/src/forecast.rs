@@ -37,18 +37,29 @@ pub struct Line {
     pub host: String,
     /// How many wait.
     pub waiting: u64,
-    /// How many are in flight.
+    /// How many are in flight; not those of [`Line::large_in_flight`].
     pub in_flight: u64,
     /// Its slots; at least 1.
     pub slots: u32,
     /// How many were seen to end.
     pub ended: u64,
-    /// For how long its slots were in use for those and for what is in flight, in milliseconds.
+    /// For how long its slots were in use for those and for what `in_flight` counts, in milliseconds.
     /// The long ones are among the latter: what has ended alone would look too short.
     pub busy_ms: f64,
     /// Of those that wait, how long each takes that is larger than all that were seen, in
     /// milliseconds.
     pub large_ms: Vec<f64>,
+    /// Those that are as large, and in flight.
+    pub large_in_flight: Vec<Large>,
+}
+
+/// One in flight that is larger than all that were seen.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Large {
+    /// How long it takes, in milliseconds.
+    pub takes_ms: f64,
+    /// For how long it has been in flight, in milliseconds.
+    pub age_ms: f64,
 }
 
 /// What is left to do.
@@ -219,7 +230,7 @@ impl Seen {
     /// A time against its source's mean: one that was seen, or one near to it, since the longest of
     /// those to come is hardly among those that were.
     fn draw(&self, dice: &mut Dice) -> f64 {
-        dice.of(&self.shapes) * (BLUR * dice.normal()).exp()
+        blurred(dice.of(&self.shapes), dice)
     }
 
     /// A source's mean time as it may be, in milliseconds.
@@ -317,13 +328,16 @@ fn play_line(line: &Line, played_max: u64, seen: &Seen, dice: &mut Dice) -> Play
     let mut large: Vec<(u64, f64)> = line
         .large_ms
         .iter()
-        .map(|ms| ((dice.uniform() * alike as f64) as u64, ms * (BLUR * dice.normal()).exp()))
+        .map(|ms| ((dice.uniform() * alike as f64) as u64, blurred(*ms, dice)))
         .collect();
     large.sort_by_key(|(behind, _)| *behind);
     let mut large = large.into_iter().peekable();
     let mut slots = LineSlots { free: vec![0.0; line.slots.max(1) as usize] };
     for n in 0..line.in_flight {
-        slots.add((n % line.slots.max(1) as u64) as usize, slowness * residual(seen, dice));
+        slots.add((n % u64::from(line.slots.max(1))) as usize, slowness * residual(seen, dice));
+    }
+    for large in &line.large_in_flight {
+        slots.take(large.left_ms(dice));
     }
     while let Some((_, takes)) = large.next_if(|(behind, _)| *behind < before) {
         slots.take(takes);
@@ -338,6 +352,19 @@ fn play_line(line: &Line, played_max: u64, seen: &Seen, dice: &mut Dice) -> Play
     }
     large.for_each(|(_, takes)| slots.take(takes));
     slots.played()
+}
+
+/// A time as it may be, where this one is expected.
+fn blurred(ms: f64, dice: &mut Dice) -> f64 {
+    ms * (BLUR * dice.normal()).exp()
+}
+
+impl Large {
+    /// What is left of it, in milliseconds. One that has taken longer than it should goes on for a while.
+    fn left_ms(&self, dice: &mut Dice) -> f64 {
+        let left_ms = blurred(self.takes_ms, dice) - self.age_ms;
+        if left_ms > 0.0 { left_ms } else { self.age_ms * BLUR * dice.normal().abs() }
+    }
 }
 
 /// Until when each of a line's slots is in use.

@@ -5,7 +5,7 @@ use drover_schemas::v1::MigrationPlanned;
 /// The column of priorities: whole numbers, the higher first.
 const PRIORITY: &str = "priority";
 /// The column of sizes, as `drover plan --discover` writes it.
-const BYTES: &str = "bytes";
+pub const BYTES: &str = "bytes";
 
 /// Within its wave the higher goes first; 0 where nothing, or no number, stands there.
 pub fn priority(planned: &MigrationPlanned) -> i32 {

@@ -10,7 +10,7 @@ use drover_schemas::{
 
 use crate::{
     admission::Waiting,
-    forecast::{Line, Rest},
+    forecast::{Large, Line, Rest},
     labels,
 };
 
@@ -39,6 +39,14 @@ struct Admitted {
     /// The database's size; 0: not known.
     bytes: u64,
     at_unix_ms: i64,
+}
+
+/// What holds slots of one source.
+#[derive(Debug, Default)]
+struct InFlight {
+    count: u64,
+    age_ms: f64,
+    large: Vec<Large>,
 }
 
 /// One that came to its switch.
@@ -85,20 +93,27 @@ impl SlotTimes {
 
     /// What is left to do, from the sources that have something.
     pub fn rest(&self, waiting: Vec<Waiting>, slots: u32, now_unix_ms: i64) -> Rest {
-        let mut in_flight: HashMap<&str, (u64, f64)> = HashMap::new();
-        for Admitted { source, at_unix_ms, .. } in self.admitted.values() {
-            let (count, age_ms) = in_flight.entry(source).or_default();
-            *count += 1;
-            *age_ms += now_unix_ms.saturating_sub(*at_unix_ms).max(0) as f64;
+        let by_size = self.by_size();
+        let takes_ms = |bytes: u64| by_size.as_ref()?.takes_ms(bytes);
+        let mut in_flight: HashMap<&str, InFlight> = HashMap::new();
+        for Admitted { source, bytes, at_unix_ms } in self.admitted.values() {
+            let here = in_flight.entry(source).or_default();
+            let age_ms = now_unix_ms.saturating_sub(*at_unix_ms).max(0) as f64;
+            if let Some(takes_ms) = takes_ms(*bytes) {
+                here.large.push(Large { takes_ms, age_ms });
+            } else {
+                here.count += 1;
+                here.age_ms += age_ms;
+            }
         }
-        let large = self.large();
         let line = |of: Waiting| {
             let Waiting { source: host, count: waiting, slots, largest_bytes } = of;
-            let (in_flight, age_ms) = in_flight.get(host.as_str()).copied().unwrap_or_default();
+            let InFlight { count: in_flight, age_ms, large: large_in_flight } =
+                in_flight.remove(host.as_str()).unwrap_or_default();
             let (ended, sum_ms) = self.ended.get(&host).copied().unwrap_or_default();
-            let large_ms = largest_bytes.iter().map_while(|bytes| large.as_ref()?.ms(*bytes));
-            let (large_ms, busy_ms) = (large_ms.collect(), sum_ms + age_ms);
-            Line { host, waiting, in_flight, slots, ended, busy_ms, large_ms }
+            let large_ms = largest_bytes.iter().map_while(|bytes| takes_ms(*bytes)).collect();
+            let busy_ms = sum_ms + age_ms;
+            Line { host, waiting, in_flight, slots, ended, busy_ms, large_ms, large_in_flight }
         };
         let lines: Vec<Line> = waiting.into_iter().map(line).collect();
         let places: HashMap<&str, usize> =
@@ -118,7 +133,7 @@ impl SlotTimes {
     }
 
     /// What the sizes that were seen say of larger ones; none where they say nothing.
-    fn large(&self) -> Option<Large> {
+    fn by_size(&self) -> Option<BySize> {
         let mut sized: Vec<(u64, i64)> = self
             .last
             .iter()
@@ -135,20 +150,20 @@ impl SlotTimes {
         let (bytes, ms) = sized
             .iter()
             .fold((0.0, 0.0), |(bytes, ms), (of, took)| (bytes + *of as f64, ms + *took as f64));
-        Some(Large { bytes_max, ms_max, ms_a_byte: ms / bytes })
+        Some(BySize { bytes_max, ms_max, ms_a_byte: ms / bytes })
     }
 }
 
 /// What is known of databases that are larger than all that were seen.
-struct Large {
+struct BySize {
     bytes_max: u64,
     ms_max: f64,
     ms_a_byte: f64,
 }
 
-impl Large {
+impl BySize {
     /// How long one of this size will take; none where such were seen.
-    fn ms(&self, bytes: u64) -> Option<f64> {
+    fn takes_ms(&self, bytes: u64) -> Option<f64> {
         (bytes > self.bytes_max).then(|| (bytes as f64 * self.ms_a_byte).max(self.ms_max))
     }
 }
@@ -188,6 +203,12 @@ mod tests {
         assert_eq!(one(19, 1_000, 300), [9_000.0 * 350.0 / 1_100.0, 3_000.0 * 350.0 / 1_100.0]);
         assert_eq!(one(20, 3_000, 40), [9_000.0 * 340.0 / 4_000.0]);
         assert!(one(21, 9_000, 40).is_empty());
+        let admitted = Event::MigrationAdmitted(MigrationAdmitted::default());
+        times.take(id(22), &at_a(18_000), 1_000, &admitted);
+        let line = times.rest(waiting(Vec::new()), 5, 2_000).lines.remove(0);
+        let takes_ms = 18_000.0 * 80.0 / 12_000.0;
+        let expected = Large { takes_ms: f64::max(takes_ms, 300.0), age_ms: 1_000.0 };
+        assert_eq!((line.in_flight, line.large_in_flight), (0, vec![expected]));
     }
 
     #[test]

@@ -46,8 +46,8 @@ const SWEEP_EVERY: Duration = Duration::from_secs(30);
 const AGAIN_MS: i64 = 1_000;
 /// How often it is looked whether a campaign's slots are to be moved.
 const TUNE_EVERY: Duration = Duration::from_secs(1);
-/// How often it is looked whose time has come near: well within what is near to the board. That goes
-/// through all migrations, some tens of milliseconds with a million.
+/// How often it is looked whose time has come near: well within what is near to the board, and seldom,
+/// as it goes through all migrations.
 const LOOK_EVERY: Duration = Duration::from_secs(300);
 /// How often it is foreseen when campaigns will have come to their ends.
 const FORESEE_EVERY: Duration = Duration::from_secs(15);

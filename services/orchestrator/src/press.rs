@@ -2,8 +2,7 @@
 //!
 //! They are alike: names of hosts, objects and links differ in a few letters, and most of one stands
 //! in the one before. So the campaign's first ones become the dictionary of all others, which zstd
-//! then writes as what differs: of 657 bytes 254, half of which are sums and ids that nothing makes
-//! shorter.
+//! then writes as what differs; half of what is left are sums and ids that nothing makes shorter.
 
 use std::{
     fmt,
@@ -15,10 +14,9 @@ use zstd::bulk::{Compressor, Decompressor};
 /// What is no longer than this is not pressed, in bytes: an inventory's row alone. A frame's own
 /// bytes would take what is won.
 const PLAIN_BYTES_MAX: usize = 256;
-/// How long the dictionary is, in bytes: three migrations. Of one alone 262 bytes are left each, of
-/// three 254.
+/// How long the dictionary is, in bytes: some three migrations.
 const DICTIONARY_BYTES: usize = 2_048;
-/// zstd's level: higher ones spare two bytes of a hundred, and take up to ten times as long.
+/// zstd's level: what a higher one finds more is little, as nearly all stands in the dictionary.
 const LEVEL: i32 = 1;
 
 /// Presses what one campaign keeps.
@@ -34,7 +32,7 @@ struct Tools {
     reader: Arc<Reader>,
 }
 
-/// Reads with the dictionary. It is shared since a new one takes five times as long as what it reads.
+/// Reads with the dictionary. It is shared, since a new one reads the dictionary anew.
 type Reader = Mutex<Decompressor<'static>>;
 
 /// What came out of the press.

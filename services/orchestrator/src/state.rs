@@ -2,8 +2,8 @@
 //!
 //! A campaign has some hundreds of migrations in flight, and hundreds of thousands that wait for
 //! their turn or have completed. Those lie packed: beside what is asked of all of them, what the
-//! lifecycle keeps is encoded, and pressed by the campaign's own dictionary ([`Press`]). What has
-//! completed takes 250 to 300 bytes, all that a rollback or its dump's end needs.
+//! lifecycle keeps is encoded, and pressed by the campaign's own dictionary ([`Press`]). Of what has
+//! completed that is all that a rollback or its dump's end needs.
 
 use std::borrow::Cow;
 

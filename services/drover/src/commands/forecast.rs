@@ -176,18 +176,19 @@ fn waiting(context: &Context, per_source_max: u32, left: &[Standing]) -> Vec<Wai
         let mut own = servers.filter(|(known, _)| known.as_str() == name);
         slots_of(own.next().map_or(1, |(_, server)| server.slots_as_source), per_source_max)
     };
-    let mut sizes: BTreeMap<&str, Vec<u64>> = BTreeMap::new();
+    let mut by_source: BTreeMap<&str, (u64, Vec<u64>)> = BTreeMap::new();
     for Standing { migration, .. } in left {
-        let bytes = labels::bytes(&migration.planned).unwrap_or(0);
-        sizes.entry(&migration.planned.source).or_default().push(bytes);
+        let (count, bytes) = by_source.entry(&migration.planned.source).or_default();
+        *count += 1;
+        bytes.extend(labels::bytes(&migration.planned));
     }
-    let line = |(source, bytes): (&str, Vec<u64>)| Waiting {
+    let line = |(source, (count, bytes)): (&str, (u64, Vec<u64>))| Waiting {
         source: source.to_owned(),
-        count: bytes.len() as u64,
+        count,
         slots: slots_of(source),
         largest_bytes: largest_of(bytes),
     };
-    sizes.into_iter().map(line).collect()
+    by_source.into_iter().map(line).collect()
 }
 
 /// The largest databases of each of these sources.

@@ -154,12 +154,7 @@ fn a_copy_that_was_switched_to_is_closed_but_kept_by_a_rollback() {
 
 #[test]
 fn a_copy_is_kept_also_when_only_the_revert_tells_that_it_was_switched_to() {
-    let mut world = World::new();
-    world.orchestrate().unwrap();
-    while world.job(0).unwrap().step() != Step::Switch {
-        world.happen(Happening::Done(0)).unwrap();
-        world.orchestrate().unwrap();
-    }
+    let world = until(Step::Switch);
     let mut state = world.state.clone();
     let mut happens = |event| {
         let revision = state.revision + 1;
@@ -175,12 +170,7 @@ fn a_copy_is_kept_also_when_only_the_revert_tells_that_it_was_switched_to() {
 
 #[test]
 fn a_switch_that_failed_but_was_seen_loses_no_writes() {
-    let mut world = World::new();
-    world.orchestrate().unwrap();
-    while world.job(0).unwrap().step() != Step::Switch {
-        world.happen(Happening::Done(0)).unwrap();
-        world.orchestrate().unwrap();
-    }
+    let world = until(Step::Switch);
     let (campaign, id) = ids();
     for seen in [true, false] {
         let mut state = world.state.clone();
@@ -208,12 +198,7 @@ fn a_switch_that_failed_but_was_seen_loses_no_writes() {
 
 #[test]
 fn a_switch_is_not_given_up_for_what_passes() {
-    let mut world = World::new();
-    world.orchestrate().unwrap();
-    while world.job(0).unwrap().step() != Step::Switch {
-        world.happen(Happening::Done(0)).unwrap();
-        world.orchestrate().unwrap();
-    }
+    let world = until(Step::Switch);
     let mut state = world.state.clone();
     let (campaign, id) = ids();
     for _ in 0..10 * policy().retry.unwrap().attempts_max {
@@ -249,12 +234,7 @@ fn a_clock_that_is_ahead_holds_nothing_up() {
 
 #[test]
 fn retirement_waits_until_no_cache_holds_the_old_address() {
-    let mut world = World::new();
-    world.orchestrate().unwrap();
-    while world.job(0).unwrap().step() != Step::Switch {
-        world.happen(Happening::Done(0)).unwrap();
-        world.orchestrate().unwrap();
-    }
+    let mut world = until(Step::Switch);
     world.happen(Happening::Done(0)).unwrap();
     let switched_at = world.now;
     assert_eq!(
