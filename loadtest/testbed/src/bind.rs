@@ -114,7 +114,7 @@ impl Bind {
         address: SocketAddr,
         secondary: SocketAddr,
     ) -> Result<Self> {
-        fs::copy(find_program(&["named"])?, folder.join("named"))?;
+        copy_program(&find_program(&["named"])?, &folder.join("named"))?;
         let process = Mutex::new(spawn(bed, &folder, address)?);
         let (bed, zone) = (bed.clone(), zone.to_owned());
         let bind = Self { bed, folder, zone, address, secondary, process };
@@ -275,6 +275,14 @@ fn folder(bed: &Bed, address: SocketAddr) -> Result<PathBuf> {
     Ok(folder)
 }
 
+/// Copied by a process of its own: a child that another thread forks meanwhile would inherit the
+/// copy's open file, and a program that is open for writing is not started (`ETXTBSY`, execve(2)).
+fn copy_program(from: &Path, to: &Path) -> Result<()> {
+    let copied = Command::new("cp").arg(from).arg(to).status().context("starting cp")?;
+    ensure!(copied.success(), "cp {} {}: {copied}", from.display(), to.display());
+    Ok(())
+}
+
 fn spawn(bed: &Bed, folder: &Path, address: SocketAddr) -> Result<Process> {
     let mut command = Command::new(folder.join("named"));
     // In the foreground with its log on standard error; one thread is enough for a test.
@@ -339,6 +347,9 @@ fn ask(server: SocketAddr, name: &Name, kind: RecordType) -> Result<Message> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::thread;
+
     use super::*;
 
     #[test]
@@ -362,6 +373,29 @@ mod tests {
         assert!(primary.answer("www", "A").is_err());
         primary.restart().unwrap();
         assert_eq!(primary.answer("www", "A").unwrap(), ["192.0.2.2"]);
+    }
+
+    #[test]
+    fn a_copied_program_starts_whatever_else_is_started_beside() {
+        let folder = tempfile::tempdir().unwrap();
+        let program = find_program(&["true"]).unwrap();
+        let ended = AtomicBool::new(false);
+        thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    while !ended.load(Ordering::Relaxed) {
+                        Command::new(&program).status().unwrap();
+                    }
+                });
+            }
+            let started = (0..200).try_for_each(|number| {
+                let copy = folder.path().join(number.to_string());
+                copy_program(&program, &copy)?;
+                Command::new(&copy).status().map(drop).context("starting the copy")
+            });
+            ended.store(true, Ordering::Relaxed);
+            started.unwrap();
+        });
     }
 
     #[test]
