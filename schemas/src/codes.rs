@@ -58,7 +58,7 @@ codes! {
     4 permanent ServiceUnknown "there is no such service" "Use one of: orchestrator dump import dns notify projector console, or all.";
     10 permanent InventoryUnreadable "the inventory cannot be read" "Give a CSV file in UTF-8 with a header line.";
     11 permanent InventoryHeader "the inventory's header is wrong" "The header names at least: database, source, destination, host_names, wave, owner.";
-    12 permanent InventoryRow "an inventory row cannot be read" "Correct the row: as many fields as the header, in UTF-8.";
+    12 permanent InventoryRow "an inventory row cannot be read" "Correct the row: as many fields as the header, in UTF-8; whole numbers in priority and bytes.";
     13 permanent InventoryServerUnknown "an inventory row names an unknown server" "Add the server to the configuration, or correct the row.";
     14 permanent InventoryDuplicate "an inventory row stands twice" "Keep one row for each database of a source, and one for each host name.";
     15 permanent InventoryHostName "a host name is malformed or outside the configured zones" "Correct the name, or add its zone to [[dns.zones]]; all names of one database lie in one zone.";
