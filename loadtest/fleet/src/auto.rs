@@ -5,12 +5,16 @@
 //! middle a neighbour of it doubles its load: half of the knee is left. A campaign is measured
 //! before and after that, when it has settled; `auto` has two minutes to follow.
 //!
+//! The sweep doubles from one setting to the next, as that of somebody does who does not know the
+//! knee. The knees themselves are measured beside it: there nothing stands idle and next to nothing
+//! waits, so that they are the best that there is, which a sweep finds by luck.
+//!
 //! Time is not made shorter here, since the controller's windows are of the real time; a few
 //! campaigns at once, each with some fifty migrations a second, leave the machine mostly idle.
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use drover_schemas::CampaignName;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use tokio::time::sleep;
@@ -33,9 +37,13 @@ pub struct Args {
     /// As one JSON document.
     #[arg(long)]
     json: bool,
-    /// The fixed settings, separated by commas, in growing order.
-    #[arg(long, value_delimiter = ',', default_values_t = [100, 150, 200, 300, 400, 600])]
+    /// The fixed settings of the sweep, separated by commas, in growing order.
+    #[arg(long, value_delimiter = ',', default_values_t = [100, 200, 400, 800])]
     settings: Vec<u32>,
+    /// The knees, separated by a comma: the fleet's, and that which is left of it when a neighbour's
+    /// load has doubled.
+    #[arg(long, value_delimiter = ',', default_values_t = [300, 150])]
+    knees: Vec<u32>,
     /// What `auto` begins with, and the least it may set.
     #[arg(long, default_value_t = 50)]
     floor: u32,
@@ -77,10 +85,14 @@ pub fn with_defaults(command: clap::Command) -> clap::Command {
 pub async fn run(args: &Args) -> Result<bool> {
     ensure!(args.settings.is_sorted(), "the settings are in growing order");
     ensure!(!args.settings.is_empty(), "without a fixed setting there is nothing to compare");
-    let fixed = stream::iter(&args.settings).map(|&slots| course(args, Some(slots)));
-    let fixed = fixed.buffered(args.at_once.max(1)).try_collect();
-    let (auto, fixed) = tokio::try_join!(course(args, None), fixed)?;
-    let comparison = Comparison { floor: args.floor, ceiling: args.ceiling, auto, fixed };
+    let knees: [u32; 2] =
+        args.knees.as_slice().try_into().context("there is one knee before and one after")?;
+    let fixed = args.settings.iter().chain(&knees).map(|&slots| course(args, Some(slots)));
+    let fixed = stream::iter(fixed).buffered(args.at_once.max(1)).try_collect::<Vec<_>>();
+    let (auto, mut swept) = tokio::try_join!(course(args, None), fixed)?;
+    let at_knees = swept.split_off(args.settings.len());
+    let Args { floor, ceiling, .. } = *args;
+    let comparison = Comparison { floor, ceiling, auto, swept, at_knees };
     if args.json {
         println!("{:#}", comparison.json());
     } else {

@@ -48,15 +48,19 @@ pub struct Comparison {
     pub ceiling: u32,
     /// The campaign whose slots move by themselves.
     pub auto: Course,
-    /// Those with fixed slots, in growing order.
-    pub fixed: Vec<Course>,
+    /// Those with the sweep's fixed slots, in growing order.
+    pub swept: Vec<Course>,
+    /// One with as many slots as the knee was before, and one with those it was after.
+    pub at_knees: Vec<Course>,
 }
 
 /// `auto` in one of the two measurements.
 #[derive(Debug)]
 struct Found {
-    best_slots: u32,
-    best: Span,
+    /// The sweep's best: its slots, and what it did.
+    best: (u32, Span),
+    /// The same of the knee.
+    knee: (u32, Span),
     auto: Span,
     /// From which setting to which one is as good as the best, by what lies between those measured.
     as_good: [f64; 2],
@@ -69,9 +73,8 @@ struct Found {
 impl Comparison {
     /// Whether no promise was broken, and no more was ever in flight than the ceiling.
     pub fn held(&self) -> bool {
-        let courses = || self.fixed.iter().chain([&self.auto]);
         let is_within = |slots: &Slots| (self.floor..=self.ceiling).contains(&slots.in_flight_max);
-        courses().all(|course| course.breaches == 0)
+        self.breaches() == 0
             && self.auto.in_flight_max <= self.ceiling
             && self.auto.slots.iter().all(is_within)
     }
@@ -79,10 +82,9 @@ impl Comparison {
     /// As a JSON document.
     pub fn json(&self) -> Value {
         let [before, after] = [0, 1].map(|n| self.found(n));
-        let fixed: Vec<Value> = self.fixed.iter().map(course).collect();
-        let courses = self.fixed.iter().chain([&self.auto]);
+        let fixed: Vec<Value> = self.fixed().into_iter().map(course).collect();
         json!({
-            "breaches": courses.map(|course| course.breaches).sum::<u64>(),
+            "breaches": self.breaches(),
             "before": found(&before),
             "after": found(&after),
             "follow_seconds": self.follow_seconds(&after),
@@ -103,16 +105,23 @@ impl Comparison {
             row("slots", [["opened/s", "p99 frozen s"]; 2].map(|head| head.map(str::to_owned))),
         ];
         let cells = |course: &Course| course.measured.map(|measured| cells(&measured.span));
-        lines.extend(self.fixed.iter().map(|it| row(&first_slots(it).to_string(), cells(it))));
+        let fixed = self.fixed();
+        lines.extend(fixed.iter().map(|it| row(&first_slots(it).to_string(), cells(it))));
         lines.push(row("auto", cells(&self.auto)));
         for (when, found) in [("before", &before), ("after", &after)] {
-            let [throughput, frozen] = found.ratios();
             let [low, high] = found.slots;
+            let turns = found.turns;
             lines.push(format!(
-                "{when}: auto with {low} to {high} slots, {} changes of direction; {throughput:.2} \
-                 of the throughput and {frozen:.2} of the p99 frozen of the best fixed setting, {}",
-                found.turns, found.best_slots,
+                "{when}: auto with {low} to {high} slots, {turns} changes of direction"
             ));
+            for (name, other) in [("the sweep's best", &found.best), ("the knee", &found.knee)] {
+                let [throughput, frozen] = found.against(other);
+                lines.push(format!(
+                    "  {throughput:.2} of the throughput and {frozen:.2} of the p99 frozen of \
+                     {name}, {}",
+                    other.0,
+                ));
+            }
         }
         lines.push(match self.follow_seconds(&after) {
             Some(seconds) => format!("followed the knee after {seconds:.0} s"),
@@ -122,19 +131,30 @@ impl Comparison {
         lines.join("\n") + "\n"
     }
 
+    /// All with fixed slots, in growing order.
+    fn fixed(&self) -> Vec<&Course> {
+        let mut fixed: Vec<&Course> = self.swept.iter().chain(&self.at_knees).collect();
+        fixed.sort_by_key(|course| first_slots(course));
+        fixed
+    }
+
+    fn breaches(&self) -> u64 {
+        self.fixed().into_iter().chain([&self.auto]).map(|course| course.breaches).sum()
+    }
+
     fn found(&self, n: usize) -> Found {
-        let throughput = |it: &Course| (first_slots(it), it.measured[n].span.per_second);
-        let swept: Vec<(u32, f64)> = self.fixed.iter().map(throughput).collect();
-        let best = (0..swept.len()).max_by(|a, b| swept[*a].1.total_cmp(&swept[*b].1));
-        let best = best.unwrap_or_default();
+        let did = |it: &Course| (first_slots(it), it.measured[n].span);
+        let better = |a: &(u32, Span), b: &(u32, Span)| a.1.per_second.total_cmp(&b.1.per_second);
         let measured = self.auto.measured[n];
         let slots = within(&self.auto.slots, measured.from_ms, measured.until_ms);
         let numbers = || slots.iter().map(|slots| slots.in_flight_max);
+        let fixed: Vec<(u32, f64)> =
+            self.fixed().into_iter().map(|it| (did(it).0, did(it).1.per_second)).collect();
         Found {
-            best_slots: swept.get(best).map_or(0, |(slots, _)| *slots),
-            best: self.fixed.get(best).map(|it| it.measured[n].span).unwrap_or_default(),
+            best: self.swept.iter().map(did).max_by(better).unwrap_or_default(),
+            knee: self.at_knees.get(n).map(did).unwrap_or_default(),
             auto: measured.span,
-            as_good: as_good(&swept, best),
+            as_good: as_good(&fixed),
             slots: [numbers().min().unwrap_or(0), numbers().max().unwrap_or(0)],
             turns: turns(slots),
         }
@@ -152,9 +172,9 @@ impl Comparison {
 }
 
 impl Found {
-    /// Throughput, and p99 of the time frozen, of `auto` against the best fixed setting's.
-    fn ratios(&self) -> [f64; 2] {
-        let ratio = |of: fn(&Span) -> f64| of(&self.auto) / of(&self.best).max(f64::MIN_POSITIVE);
+    /// Throughput, and p99 of the time frozen, of `auto` against another's.
+    fn against(&self, (_, other): &(u32, Span)) -> [f64; 2] {
+        let ratio = |of: fn(&Span) -> f64| of(&self.auto) / of(other).max(f64::MIN_POSITIVE);
         [ratio(|span| span.per_second), ratio(|span| span.frozen_ms[1])]
     }
 }
@@ -181,12 +201,19 @@ fn course(course: &Course) -> Value {
 }
 
 fn found(found: &Found) -> Value {
-    let [throughput, frozen] = found.ratios();
+    let beside = |other: &(u32, Span)| {
+        let [throughput, frozen] = found.against(other);
+        json!({
+            "slots": other.0,
+            "measured": span(&other.1),
+            "throughput_ratio": round(throughput),
+            "frozen_ms_p99_ratio": round(frozen),
+        })
+    };
     json!({
-        "best_fixed": { "slots": found.best_slots, "measured": span(&found.best) },
+        "sweeps_best": beside(&found.best),
+        "knee": beside(&found.knee),
         "auto": span(&found.auto),
-        "throughput_ratio": round(throughput),
-        "frozen_ms_p99_ratio": round(frozen),
         "as_good_slots": found.as_good.map(round),
         "slots_min": found.slots[0],
         "slots_max": found.slots[1],
@@ -227,8 +254,10 @@ fn turns(slots: &[Slots]) -> usize {
 
 /// From which setting to which one the throughput is as good as the best of these, which are in
 /// growing order; what lies between two of them on a straight line.
-fn as_good(swept: &[(u32, f64)], best: usize) -> [f64; 2] {
-    let Some(&(slots, throughput)) = swept.get(best) else { return [0.0; 2] };
+fn as_good(fixed: &[(u32, f64)]) -> [f64; 2] {
+    let best = (0..fixed.len()).max_by(|a, b| fixed[*a].1.total_cmp(&fixed[*b].1));
+    let Some(best) = best else { return [0.0; 2] };
+    let (slots, throughput) = fixed[best];
     let wanted = AS_GOOD * throughput;
     let reach = |further: &mut dyn Iterator<Item = &(u32, f64)>| {
         let mut last = (f64::from(slots), throughput);
@@ -241,7 +270,7 @@ fn as_good(swept: &[(u32, f64)], best: usize) -> [f64; 2] {
         }
         last.0
     };
-    [reach(&mut swept[..best].iter().rev()), reach(&mut swept[best + 1..].iter())]
+    [reach(&mut fixed[..best].iter().rev()), reach(&mut fixed[best + 1..].iter())]
 }
 
 #[cfg(test)]
@@ -260,10 +289,10 @@ mod tests {
     #[test]
     fn what_is_as_good_as_the_best_lies_between_settings() {
         let swept = [(100, 50.0), (200, 100.0), (300, 95.0), (400, 85.0), (800, 20.0)];
-        let [low, high] = as_good(&swept, 1);
+        let [low, high] = as_good(&swept);
         assert!((low - 180.0).abs() < 1e-9 && (high - 350.0).abs() < 1e-9, "{low} {high}");
-        assert_eq!(as_good(&swept[..2], 1)[1], 200.0);
-        assert_eq!(as_good(&[], 0), [0.0; 2]);
+        assert_eq!(as_good(&swept[..2])[1], 200.0);
+        assert_eq!(as_good(&[]), [0.0; 2]);
     }
 
     #[test]

@@ -26,8 +26,8 @@
 //! 7. Until it has shrunk once it grows as long as it need not shrink (Vegas's slow start), so that
 //!    an unlucky first window does not hold it at the floor. The same once what it went down for
 //!    turns out to have been no queue.
-//! 8. Where it has shrunk it stays below that for some windows, as TCP CUBIC does, and then goes on
-//!    in small steps first: near its knee it does not swing.
+//! 8. Where it has shrunk it stays for some windows, as TCP CUBIC does, and then goes on in small
+//!    steps first: near its knee it does not swing.
 //! 9. After it has gone down, a window begins when as few are in flight.
 
 /// The shortest window, in milliseconds.
@@ -43,7 +43,7 @@ const QUEUED_LOW: f64 = 0.02;
 /// Above this share, and what cannot be told from it, it shrinks.
 const QUEUED_HIGH: f64 = 0.07;
 /// To this share it shrinks.
-const QUEUED_AIM: f64 = 0.03;
+const QUEUED_AIM: f64 = 0.01;
 /// How many standard errors of a window cannot be told from what it shows.
 const ERRORS: f64 = 1.5;
 /// How far it grows in one window, as a factor: in small steps near the knee, and in larger ones
@@ -51,10 +51,8 @@ const ERRORS: f64 = 1.5;
 const GROWTH: [f64; 5] = [1.04, 1.04, 1.08, 1.14, 1.2];
 /// Which of these is the largest where something may be queued, or what it shrank for has passed.
 const GROWTH_MIDDLE: usize = 2;
-/// For how many windows after it has shrunk it does not come near to where it was.
+/// For how many windows after it has shrunk it stays where it is.
 const HOLD: u32 = 5;
-/// How near, as a share.
-const HOLD_BELOW: f64 = 0.93;
 /// How far it shrinks at most in one window, as a factor.
 const SHRINKING_MAX: f64 = 0.5;
 /// How far it goes down where many fail, and for a probe, as a factor.
@@ -181,12 +179,10 @@ pub struct Controller {
     to_probe: u32,
     /// For how many windows it has grown.
     grown: usize,
-    /// The limit that was too high.
-    shrunk_at: f64,
-    /// For so many windows it stays below that.
+    /// To where it has shrunk, which is where the knee is.
+    knee: Option<f64>,
+    /// For so many windows it does not grow past that.
     held: u32,
-    /// The knee was seen.
-    has_shrunk: bool,
     /// The limit was lowered, and more is in flight.
     drains: bool,
 }
@@ -204,8 +200,7 @@ impl Controller {
             to_probe: PROBE_EVERY,
             grown: GROWTH.len(),
             held: 0,
-            shrunk_at: 0.0,
-            has_shrunk: false,
+            knee: None,
             drains: false,
         }
     }
@@ -317,7 +312,7 @@ impl Controller {
             if is_left && latency_ms * UNMOVED < before {
                 if latency_ms * UNMOVED > baseline_ms {
                     // What it went down for was no queue: where the knee is, is not known any more.
-                    (self.has_shrunk, self.held, self.grown) = (false, 0, GROWTH.len());
+                    (self.knee, self.held, self.grown) = (None, 0, GROWTH.len());
                 }
                 baseline_ms = latency_ms;
             }
@@ -362,10 +357,8 @@ impl Controller {
                 true => (Last::Steady, 0),
                 false => (self.lowered(factor, latency_ms), HOLD),
             };
-            self.shrunk_at = self.limit;
             self.limit *= factor;
-            self.grown = 0;
-            self.has_shrunk = true;
+            (self.knee, self.grown) = (Some(self.limit), 0);
             return Some("fewer");
         }
         self.last = Last::Steady;
@@ -373,14 +366,14 @@ impl Controller {
         let mut highest = f64::INFINITY;
         if self.held > 0 {
             self.held -= 1;
-            (highest, self.grown) = (HOLD_BELOW * self.shrunk_at, 0);
+            (highest, self.grown) = (self.knee.unwrap_or(f64::INFINITY), 0);
         }
         let none_queued = queued < QUEUED_LOW + untold;
-        if self.has_shrunk && none_queued && self.limit > self.shrunk_at {
+        if none_queued && self.knee.is_some_and(|knee| self.limit > knee) {
             // What it shrank for has passed: the knee is not here.
-            (self.has_shrunk, self.grown) = (false, GROWTH_MIDDLE);
+            (self.knee, self.grown) = (None, GROWTH_MIDDLE);
         }
-        let low = if self.has_shrunk { QUEUED_LOW } else { QUEUED_HIGH };
+        let low = if self.knee.is_some() { QUEUED_LOW } else { QUEUED_HIGH };
         let is_used = f64::from(in_flight) >= 0.9 * self.limit.floor();
         if queued < low + untold && is_used && self.limit < highest {
             let far = if none_queued { GROWTH.len() - 1 } else { GROWTH_MIDDLE };
