@@ -134,14 +134,26 @@ impl Admission {
         lane.limit = limit;
     }
 
-    /// Puts a migration at the end of its source's line. It cannot be taken out again: who is
-    /// given one that left for another reason releases its slots and asks again.
+    /// Puts a migration at the end of its source's line.
     pub fn enqueue(&mut self, campaign: &CampaignName, id: MigrationId, route: &Route) {
         let lane = self.lanes.entry(campaign.clone()).or_default();
         let rank = (route.wave.clone(), std::cmp::Reverse(route.priority));
         let queue = lane.queues.entry(rank).or_default();
         let (destination, bytes) = (route.destination.clone(), route.bytes);
         queue.push(&route.source, Queued { id, destination, bytes });
+    }
+
+    /// Takes one out of its line that [`Self::admit`] has not given out, where it is soon found. What is
+    /// not is given out all the same: whoever gets it then releases its slots and asks again.
+    pub fn leave(&mut self, campaign: &CampaignName, id: MigrationId, route: &Route) {
+        let Some(lane) = self.lanes.get_mut(campaign) else { return };
+        let rank = (route.wave.clone(), std::cmp::Reverse(route.priority));
+        if let std::collections::btree_map::Entry::Occupied(mut queue) = lane.queues.entry(rank) {
+            queue.get_mut().leave(&route.source, id);
+            if queue.get().is_empty() {
+                queue.remove();
+            }
+        }
     }
 
     /// Counts a migration as being in flight. [`Self::admit`] has done so for those it gave out.

@@ -8,6 +8,10 @@ use drover_schemas::{MigrationId, ServerName};
 /// an admission where a source feeds many destinations and the first in line is full.
 const LOOK_AHEAD: usize = 16;
 
+/// How far a line is searched for one that leaves it unasked: who was admitted by another orchestrator
+/// stands at most so far from the front as that one looked ahead.
+const LEAVING_AHEAD: usize = 4 * LOOK_AHEAD;
+
 /// What a line asks of the hosts.
 pub(crate) trait Hosts {
     /// Nothing is admitted from or to it.
@@ -53,6 +57,15 @@ impl Queue {
     pub(crate) fn unshelve(&mut self) {
         for (source, queued) in std::mem::take(&mut self.shelf) {
             self.push(&source, queued);
+        }
+    }
+
+    /// Takes one out of its source's line, where it stands near to the front.
+    pub(crate) fn leave(&mut self, source: &ServerName, id: MigrationId) {
+        let Some(line) = self.lines.get_mut(source) else { return };
+        let at = line.iter().take(LEAVING_AHEAD).position(|queued| queued.id == id);
+        if at.and_then(|at| line.remove(at)).is_some() && line.is_empty() {
+            self.turns.retain(|turn| turn != source);
         }
     }
 

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a failed test may panic anywhere")]
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 
 use drover_lifecycle::{
     admission::{Admission, Limit, Route, Slots},
@@ -241,6 +241,44 @@ proptest! {
             random = random.wrapping_mul(6364136223846793005).wrapping_add(1);
             let landed = flying.swap_remove((random >> 33) as usize % flying.len());
             admission.release(&campaign(), &routes[landed]);
+        }
+    }
+
+    #[test]
+    fn who_reads_of_admissions_has_the_same_lines_as_who_admits(
+        routes in prop::collection::vec((0u8..4, 0u8..4, 0u8..3, 0i32..3), 1..60),
+        slots in 1u32..4, in_flight_max in 1u32..8
+    ) {
+        let hosts = ["s0", "s1", "s2", "s3", "d0", "d1", "d2", "d3"];
+        let [mut active, mut heir] = [(); 2].map(|()| admission(&hosts, slots, in_flight_max));
+        for (n, (s, d, w, p)) in routes.iter().enumerate() {
+            let route = ranked(&format!("s{s}"), &format!("d{d}"), &format!("w{w}"), *p);
+            active.enqueue(&campaign(), id(n as u32), &route);
+            heir.enqueue(&campaign(), id(n as u32), &route);
+        }
+        let (mut flying, mut begun) = (VecDeque::new(), BTreeSet::new());
+        while begun.len() < routes.len() / 2 {
+            let Some((_, id, route)) = active.admit(0) else {
+                let landed: Route = flying.pop_front().unwrap();
+                active.release(&campaign(), &landed);
+                heir.release(&campaign(), &landed);
+                continue;
+            };
+            heir.leave(&campaign(), id, &route);
+            heir.take(&campaign(), &route);
+            begun.insert(id);
+            flying.push_back(route);
+            prop_assert_eq!(active.waiting(&campaign()), heir.waiting(&campaign()));
+        }
+        // It takes over: what has not begun begins, once.
+        while begun.len() < routes.len() {
+            match heir.admit(0) {
+                Some((_, id, route)) => {
+                    prop_assert!(begun.insert(id));
+                    flying.push_back(route);
+                }
+                None => heir.release(&campaign(), &flying.pop_front().unwrap()),
+            }
         }
     }
 }

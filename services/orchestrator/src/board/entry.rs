@@ -59,6 +59,12 @@ impl Entry {
         if target == Slot::Queued {
             self.enqueue(key, admission);
         } else {
+            if self.slot == Slot::Queued
+                && let Some(route) = self.route()
+            {
+                // Another orchestrator has admitted it, say.
+                admission.leave(&key.0, key.1, &route);
+            }
             self.slot = target;
         }
     }

@@ -77,6 +77,12 @@ fn who_takes_over_knows_what_has_failed_of_late() {
     );
     let heir = night.takes_over(v1::Limits::default(), 61_000);
     assert_eq!(heir.board.judge(&name), there);
+    let waiting = heir.board.admission.waiting(&name);
+    assert_eq!(
+        waiting.iter().map(|waiting| waiting.count).sum::<u64>(),
+        0,
+        "all have left the line"
+    );
     // What was long ago is not looked at.
     let late = night.takes_over(v1::Limits::default(), 61_000 + 2 * SEEN_MS);
     assert_eq!(late.board.judge(&name), None);
