@@ -52,7 +52,7 @@ const GROWTH: [f64; 5] = [1.04, 1.04, 1.08, 1.14, 1.2];
 /// Which of these is the largest where something may be queued, or what it shrank for has passed.
 const GROWTH_MIDDLE: usize = 2;
 /// For how many windows after it has shrunk it stays where it is.
-const HOLD: u32 = 5;
+const HOLD: u32 = 3;
 /// How far it shrinks at most in one window, as a factor.
 const SHRINKING_MAX: f64 = 0.5;
 /// How far it goes down where many fail, and for a probe, as a factor.
