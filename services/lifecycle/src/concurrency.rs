@@ -29,6 +29,8 @@
 //! 8. Where it has shrunk it stays for some windows, as TCP CUBIC does, and then goes on in small
 //!    steps first: near its knee it does not swing.
 //! 9. After it has gone down, a window begins when as few are in flight.
+//! 10. A queue that one window shows may be chance, or a hiccup of the network: but for a large one
+//!     it is heeded only where the next window shows one as well.
 
 /// The shortest window, in milliseconds.
 pub const WINDOW_MS_MIN: i64 = 10_000;
@@ -42,6 +44,8 @@ const FAILING_MIN: u32 = 60;
 const QUEUED_LOW: f64 = 0.02;
 /// Above this share, and what cannot be told from it, it shrinks.
 const QUEUED_HIGH: f64 = 0.07;
+/// Above this share it shrinks at once, without waiting for what the next window shows.
+const QUEUED_SURELY: f64 = 0.3;
 /// To this share it shrinks.
 const QUEUED_AIM: f64 = 0.01;
 /// How many standard errors of a window cannot be told from what it shows.
@@ -181,6 +185,8 @@ pub struct Controller {
     grown: usize,
     /// To where it has shrunk, which is where the knee is.
     knee: Option<f64>,
+    /// The last window showed a queue.
+    is_suspected: bool,
     /// For so many windows it does not grow past that.
     held: u32,
     /// The limit was lowered, and more is in flight.
@@ -201,6 +207,7 @@ impl Controller {
             grown: GROWTH.len(),
             held: 0,
             knee: None,
+            is_suspected: false,
             drains: false,
         }
     }
@@ -351,7 +358,13 @@ impl Controller {
             self.limit = from;
             return Some("back from a probe");
         }
-        if queued > QUEUED_HIGH + untold {
+        let is_over = queued > QUEUED_HIGH + untold;
+        let was_over = std::mem::replace(&mut self.is_suspected, is_over);
+        if is_over && !was_over && queued < QUEUED_SURELY {
+            self.last = Last::Steady;
+            return None;
+        }
+        if is_over {
             let factor = ((1.0 - queued) / (1.0 - QUEUED_AIM)).max(SHRINKING_MAX);
             (self.last, self.held) = match self.is_mixed {
                 true => (Last::Steady, 0),
