@@ -229,6 +229,26 @@ fn when_half_of_the_knee_is_left_it_is_near_to_that_after_two_minutes_and_stays_
 }
 
 #[test]
+fn a_hiccup_now_and_then_is_not_taken_for_a_queue() {
+    const EVERY_MS: i64 = 170_000;
+    const LONG_MS: i64 = 9_000;
+    for knee in [150.0, 300.0] {
+        for seed in 1..=12 {
+            let mut fixed = Fleet::new(knee, seed);
+            fixed.fixed(knee as u32, 30 * MINUTE_MS);
+            let mut auto = Auto::new(knee, seed);
+            for now in (0..30 * MINUTE_MS).step_by(1_000) {
+                let since = (now + seed as i64 * 7_000) % EVERY_MS;
+                auto.fleet.slowness = if since < LONG_MS { 1.25 } else { 1.0 };
+                auto.run(now + 1_000);
+            }
+            let [rate, best] = [&auto.fleet, &fixed].map(|it| it.figures(10 * MINUTE_MS).0);
+            assert!(rate >= 0.85 * best, "knee {knee}, seed {seed}: {rate} of {best}");
+        }
+    }
+}
+
+#[test]
 fn servers_that_become_slower_for_good_are_not_taken_for_a_queue() {
     let mut auto = Auto::new(150.0, 11);
     auto.run(20 * MINUTE_MS);
