@@ -181,7 +181,7 @@ fn one_source_with_fifty_thousand_starves_no_other() {
         of.insert(id(n), source);
         admission.enqueue(&campaign(), id(n), &route(&sources[source], "d"));
     }
-    let mut flying = std::collections::VecDeque::new();
+    let mut flying = VecDeque::new();
     let (mut few_left, mut admissions, mut of_large) = (1_980, 0, 0);
     while few_left > 0 {
         while let Some((campaign, id, route)) = admission.admit(0) {
