@@ -136,7 +136,9 @@ impl Checker<'_> {
         note(check_database(&planned.database));
         note(check_owner(&planned.owner));
         note(check_texts(&planned));
-        note(labels::check(&planned).map_err(|e| Failure::new(Code::InventoryRow, e.to_string())));
+        for error in labels::faults(&planned) {
+            note(Err(Failure::new(Code::InventoryRow, error.to_string())));
+        }
         let servers = self.servers(&planned);
         let id = servers
             .as_ref()
@@ -357,10 +359,10 @@ mod tests {
     #[test]
     fn what_is_heeded_in_further_columns_is_a_number_or_nothing() {
         let head = "database,source,destination,host_names,wave,owner,priority,bytes\n";
-        let rows = "a,src,dst,,,,-3,9\nb,src,dst,,,, ,\nc,src,dst,,,,high,\nd,src,dst,,,,,1.5\n";
+        let rows = "a,src,dst,,,,-3,9\nb,src,dst,,,, ,\nc,src,dst,,,,high,\nd,src,dst,,,,1e3,1.5\n";
         let (rows, faults) = read(format!("{head}{rows}").as_bytes(), &campaign(), &config());
         assert_eq!(rows.iter().map(|row| row.line).collect::<Vec<_>>(), [2, 3]);
-        assert_eq!(faults.iter().map(|fault| fault.line).collect::<Vec<_>>(), [4, 5]);
+        assert_eq!(faults.iter().map(|fault| fault.line).collect::<Vec<_>>(), [4, 5, 5]);
         assert!(faults.iter().all(|fault| fault.failure.code == Code::InventoryRow));
         assert!(faults[0].failure.message.starts_with("priority \"high\" is not a whole number"));
     }

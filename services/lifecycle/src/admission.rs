@@ -10,7 +10,10 @@
 //! 4. Where host names may be switched only so often a second, no more is admitted: what is open at
 //!    the destination would wait there, out of its customer's reach.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet, HashMap},
+};
 
 use drover_schemas::{CampaignName, MigrationId, ServerName};
 
@@ -87,6 +90,9 @@ pub struct Waiting {
     pub largest_bytes: Vec<u64>,
 }
 
+/// By wave, and the higher priority first.
+type Rank = (Wave, Reverse<i32>);
+
 /// One campaign's lines.
 #[derive(Debug, Default)]
 struct Lane {
@@ -95,8 +101,7 @@ struct Lane {
     from: HashMap<ServerName, u32>,
     to: HashMap<ServerName, u32>,
     of_wave: BTreeMap<Wave, u32>,
-    /// By wave, and the higher priority first.
-    queues: BTreeMap<(Wave, std::cmp::Reverse<i32>), Queue>,
+    queues: BTreeMap<Rank, Queue>,
     turn: u32,
     pace: Pace,
 }
@@ -137,8 +142,7 @@ impl Admission {
     /// Puts a migration at the end of its source's line.
     pub fn enqueue(&mut self, campaign: &CampaignName, id: MigrationId, route: &Route) {
         let lane = self.lanes.entry(campaign.clone()).or_default();
-        let rank = (route.wave.clone(), std::cmp::Reverse(route.priority));
-        let queue = lane.queues.entry(rank).or_default();
+        let queue = lane.queues.entry(route.rank()).or_default();
         let (destination, bytes) = (route.destination.clone(), route.bytes);
         queue.push(&route.source, Queued { id, destination, bytes });
     }
@@ -147,12 +151,10 @@ impl Admission {
     /// not is given out all the same: whoever gets it then releases its slots and asks again.
     pub fn leave(&mut self, campaign: &CampaignName, id: MigrationId, route: &Route) {
         let Some(lane) = self.lanes.get_mut(campaign) else { return };
-        let rank = (route.wave.clone(), std::cmp::Reverse(route.priority));
-        if let std::collections::btree_map::Entry::Occupied(mut queue) = lane.queues.entry(rank) {
-            queue.get_mut().leave(&route.source, id);
-            if queue.get().is_empty() {
-                queue.remove();
-            }
+        let rank = route.rank();
+        if let Some(queue) = lane.queues.get_mut(&rank) {
+            queue.leave(&route.source, id);
+            forget_empty(&mut lane.queues, &rank);
         }
     }
 
@@ -300,14 +302,23 @@ impl Lane {
             }
         }
         let (id, route) = found?;
-        let rank = (route.wave.clone(), std::cmp::Reverse(route.priority));
-        if queues.get(&rank).is_some_and(Queue::is_empty) {
-            queues.remove(&rank);
-        }
+        forget_empty(queues, &route.rank());
         if limit.per_second_max > 0 {
             pace.take(now_unix_ms, limit.per_second_max);
         }
         Some((id, route))
+    }
+}
+
+impl Route {
+    fn rank(&self) -> Rank {
+        (self.wave.clone(), Reverse(self.priority))
+    }
+}
+
+fn forget_empty(queues: &mut BTreeMap<Rank, Queue>, rank: &Rank) {
+    if queues.get(rank).is_some_and(Queue::is_empty) {
+        queues.remove(rank);
     }
 }
 

@@ -185,10 +185,10 @@ pub struct Controller {
     grown: usize,
     /// To where it has shrunk, which is where the knee is.
     knee: Option<f64>,
-    /// The last window showed a queue.
-    is_suspected: bool,
     /// For so many windows it does not grow past that.
     held: u32,
+    /// The last window showed a queue.
+    is_suspected: bool,
     /// The limit was lowered, and more is in flight.
     drains: bool,
 }
@@ -205,8 +205,8 @@ impl Controller {
             last: Last::Steady,
             to_probe: PROBE_EVERY,
             grown: GROWTH.len(),
-            held: 0,
             knee: None,
+            held: 0,
             is_suspected: false,
             drains: false,
         }

@@ -18,35 +18,31 @@ pub struct LabelError {
     wanted: &'static str,
 }
 
-/// Whether these columns hold what they must; nothing at all is no fault.
-///
-/// # Errors
-/// The first that does not.
-pub fn check(planned: &MigrationPlanned) -> Result<(), LabelError> {
-    held::<i32>(planned, PRIORITY, "a whole number from -2147483648 to 2147483647")?;
-    held::<u64>(planned, BYTES, "a whole number of bytes").map(drop)
+/// All that stands in these columns and is not what it must be; nothing at all is no fault.
+pub fn faults(planned: &MigrationPlanned) -> impl Iterator<Item = LabelError> {
+    let fault = |column, text: &str, wanted| LabelError { column, text: text.to_owned(), wanted };
+    let priority = held::<i32>(planned, PRIORITY)
+        .err()
+        .map(|text| fault(PRIORITY, text, "a whole number from -2147483648 to 2147483647"));
+    let bytes =
+        held::<u64>(planned, BYTES).err().map(|text| fault(BYTES, text, "a whole number of bytes"));
+    priority.into_iter().chain(bytes)
 }
 
 /// Within its wave the higher goes first; 0 where nothing, or no number, stands there.
 pub fn priority(planned: &MigrationPlanned) -> i32 {
-    held(planned, PRIORITY, "").ok().flatten().unwrap_or(0)
+    held(planned, PRIORITY).ok().flatten().unwrap_or(0)
 }
 
 /// The database's size, in bytes; none where nothing, or no number, stands there.
 pub fn bytes(planned: &MigrationPlanned) -> Option<u64> {
-    held(planned, BYTES, "").ok().flatten()
+    held(planned, BYTES).ok().flatten()
 }
 
-fn held<T: FromStr>(
-    planned: &MigrationPlanned,
-    column: &'static str,
-    wanted: &'static str,
-) -> Result<Option<T>, LabelError> {
+/// What a column holds; where that is none of these, its text.
+fn held<'a, T: FromStr>(planned: &'a MigrationPlanned, column: &str) -> Result<Option<T>, &'a str> {
     match planned.labels.get(column).map(|text| text.trim()) {
         None | Some("") => Ok(None),
-        Some(text) => {
-            let error = || LabelError { column, text: text.to_owned(), wanted };
-            text.parse().map(Some).map_err(|_| error())
-        }
+        Some(text) => text.parse().map(Some).map_err(|_| text),
     }
 }

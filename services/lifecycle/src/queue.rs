@@ -8,8 +8,8 @@ use drover_schemas::{MigrationId, ServerName};
 /// an admission where a source feeds many destinations and the first in line is full.
 const LOOK_AHEAD: usize = 16;
 
-/// How far a line is searched for one that leaves it unasked: who was admitted by another orchestrator
-/// stands at most so far from the front as that one looked ahead.
+/// How far a line is searched for one that leaves it unasked. Whom another orchestrator has admitted
+/// stands near the front, unless many before it wait for a destination that was set aside.
 const LEAVING_AHEAD: usize = 4 * LOOK_AHEAD;
 
 /// What a line asks of the hosts.
