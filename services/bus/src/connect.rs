@@ -62,6 +62,8 @@ struct Inner {
 struct Link {
     /// How often a connection was made.
     connections: watch::Sender<u64>,
+    /// When the last one was made.
+    connected_at: Mutex<Instant>,
     refusals: Mutex<VecDeque<String>>,
     /// How often the server refused a subject.
     refused: watch::Sender<u64>,
@@ -76,6 +78,7 @@ impl Bus {
         let servers = options.servers()?;
         let link = Arc::new(Link {
             connections: watch::Sender::new(0),
+            connected_at: Mutex::new(Instant::now()),
             refusals: Mutex::default(),
             refused: watch::Sender::new(0),
         });
@@ -172,6 +175,11 @@ impl Bus {
         *self.inner.link.connections.borrow()
     }
 
+    /// How long ago that one was made.
+    pub(crate) fn connected_for(&self) -> Duration {
+        self.inner.link.connected_at.lock().unwrap_or_else(PoisonError::into_inner).elapsed()
+    }
+
     /// A message that came over a connection.
     pub(crate) fn given(&self, message: Message, connection: u64) -> Arc<Given> {
         let context = self.context().clone();
@@ -215,6 +223,7 @@ impl Link {
     fn take(&self, event: &Event) {
         match event {
             Event::Connected => {
+                *self.connected_at.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
                 self.connections.send_modify(|count| *count += 1);
                 metrics::connected();
                 tracing::info!("connected to NATS");

@@ -19,9 +19,10 @@ use crate::{BATCH_EVENTS_MAX, Error, Position, Projection, now_unix_ms, service:
 
 /// Between two signals of a campaign's progress, at least.
 const SIGNAL_INTERVAL: Duration = Duration::from_secs(1);
-/// From one fold of what is new to the next, at least, so that one transaction serves for more events:
-/// nobody looks more often. What comes after a quiet time is folded at once.
-const FOLD_INTERVAL: Duration = Duration::from_millis(50);
+/// From one fold of what is new to the next, at least, so that one transaction serves for more events, and
+/// one written row for several of a migration's: nobody looks more often. What comes after a quiet time is
+/// folded at once.
+const FOLD_INTERVAL: Duration = Duration::from_millis(200);
 /// Before following is tried again after an error of the bus.
 const BUS_PAUSE: Duration = Duration::from_secs(2);
 /// How many events are taken over from the bus at once, at most.

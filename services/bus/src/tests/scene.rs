@@ -140,9 +140,13 @@ impl Scene {
     pub(super) async fn order(&self, database: &str) -> u64 {
         let a = self.history(database);
         let revision = self.bus.append(&self.campaign, &a, 0, &event(1)).await.unwrap();
-        let job = job(&self.campaign, database, Step::Freeze, revision);
-        self.bus.order(&job, &self.host).await.unwrap();
+        self.bus.order(&self.job(database, revision), &self.host).await.unwrap();
         revision
+    }
+
+    /// The order of a migration's first step, decided just now.
+    pub(super) fn job(&self, database: &str, revision: u64) -> Job {
+        job(&self.campaign, database, Step::Freeze, revision)
     }
 
     pub(super) async fn events(&self, database: &str) -> usize {
@@ -165,6 +169,11 @@ impl Scene {
         .await
         .unwrap();
     }
+}
+
+/// An order that was decided an hour ago.
+pub(super) fn old(job: Job) -> Job {
+    Job { issued_at_unix_ms: job.issued_at_unix_ms - 3_600_000, ..job }
 }
 
 pub(super) async fn until(condition: impl Fn() -> bool) {

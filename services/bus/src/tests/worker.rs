@@ -34,10 +34,38 @@ async fn a_job_whose_revision_has_passed_is_dropped() {
     let scene = Scene::new(shared().bus().await, 4).await;
     let (stage, shutdown) = (Stage::open(), CancellationToken::new());
     // As after a death between the event and the acknowledgement.
+    let a = scene.history("a");
+    let revision = scene.bus.append(&scene.campaign, &a, 0, &event(1)).await.unwrap();
+    scene.bus.order(&old(scene.job("a", revision)), &scene.host).await.unwrap();
+    scene.bus.append(&scene.campaign, &a, revision, &event(2)).await.unwrap();
+    let _worker = stage.work(&scene.bus, &scene.consumer, &shutdown);
+    scene.done("a").await;
+    assert_eq!(stage.starts(), 0);
+}
+
+#[tokio::test]
+async fn a_fresh_job_is_begun_without_a_look_and_its_event_refused_where_its_revision_has_passed() {
+    let scene = Scene::new(shared().bus().await, 4).await;
+    let (stage, shutdown) = (Stage::open(), CancellationToken::new());
     let revision = scene.order("a").await;
     let a = scene.history("a");
     scene.bus.append(&scene.campaign, &a, revision, &event(2)).await.unwrap();
     let _worker = stage.work(&scene.bus, &scene.consumer, &shutdown);
+    scene.done("a").await;
+    assert_eq!(stage.starts(), 1);
+    let last = scene.bus.last(&scene.campaign, &a).await.unwrap().unwrap();
+    assert_eq!(number_of(&last.event), 2);
+}
+
+#[tokio::test]
+async fn what_was_ordered_before_the_connection_was_made_is_looked_at() {
+    let scene = Scene::new(shared().bus().await, 4).await;
+    let revision = scene.order("a").await;
+    let a = scene.history("a");
+    scene.bus.append(&scene.campaign, &a, revision, &event(2)).await.unwrap();
+    let (stage, shutdown) = (Stage::open(), CancellationToken::new());
+    let later = shared().bus().await;
+    let _worker = stage.work(&later, &scene.consumer, &shutdown);
     scene.done("a").await;
     assert_eq!(stage.starts(), 0);
 }
@@ -46,8 +74,7 @@ async fn a_job_whose_revision_has_passed_is_dropped() {
 async fn a_job_of_a_history_that_lost_its_end_is_dropped() {
     let scene = Scene::new(shared().bus().await, 4).await;
     let (stage, shutdown) = (Stage::open(), CancellationToken::new());
-    let job = job(&scene.campaign, "a", Step::Freeze, 99);
-    scene.bus.order(&job, &scene.host).await.unwrap();
+    scene.bus.order(&old(scene.job("a", 99)), &scene.host).await.unwrap();
     let _worker = stage.work(&scene.bus, &scene.consumer, &shutdown);
     eventually(DEADLINE, || async { Ok(!scene.is_queued("a").await) }).await.unwrap();
     assert_eq!((stage.starts(), scene.events("a").await), (0, 0));
@@ -135,8 +162,7 @@ async fn a_job_in_work_is_not_begun_again_when_a_restarted_server_gives_it_out_a
         scene.done(database).await;
     }
     // What is given out again after its end has passed.
-    let job = job(&scene.campaign, "b", Step::Freeze, revision);
-    scene.bus.order(&job, &scene.host).await.unwrap();
+    scene.bus.order(&old(scene.job("b", revision)), &scene.host).await.unwrap();
     eventually(DEADLINE, || async { Ok(!scene.is_queued("b").await) }).await.unwrap();
     assert_eq!(stage.starts(), 2);
 }
@@ -153,8 +179,7 @@ async fn an_order_that_a_killed_server_has_lost_and_that_is_made_again_is_not_be
     stream.purge().await.unwrap();
     server.nats.restart().unwrap();
     scene.order("b").await;
-    let again = job(&scene.campaign, "a", Step::Freeze, revision);
-    scene.bus.order(&again, &scene.host).await.unwrap();
+    scene.bus.order(&scene.job("a", revision), &scene.host).await.unwrap();
     scene.order("c").await;
     until(|| stage.starts() == 3).await;
     stage.gate.add_permits(3);
