@@ -209,16 +209,16 @@ impl Instant {
             return false;
         }
         let goes_on = step_of(&event).is_some_and(|step| step_after(step).is_some());
-        let led_to = goes_on.then(|| event.clone());
         let fact = Fact { revision: self.highest + 1, at_unix_ms: NOW_MS, event };
+        let led_to = goes_on.then(|| fact.clone());
         let before = self.migration.clone();
         if self.migration.evolve(fact).is_err() {
             return false;
         }
         self.highest += 1;
         let done = Self::job_of(&before);
-        if let Some((job, event)) = done.zip(led_to)
-            && let Some(next) = onward(&job, event, self.highest, NOW_MS)
+        if let Some((job, fact)) = done.zip(led_to)
+            && let Some(next) = onward(&job, fact, NOW_MS)
         {
             self.world.went_astray |= self.job() != Some(next);
         }

@@ -12,10 +12,10 @@
 //! that are there. One that is in work here is not begun a second time: what is said of it at its
 //! end is said of what was given out last.
 //!
-//! An order that is given out for the first time, right after it was decided, is begun without a look at
-//! its history: whoever ordered has just read it. What has happened there since is found as it is for a
-//! worker that paused after its look: the event is refused, and before that the servers' ledgers refuse
-//! what is out of date. `loadtest/prove` knows no look at all: there any order is worked on at any time.
+//! An order that is given out for the first time, right after the event that it rests on, is begun without
+//! a look at its history. What has happened there since is found as it is for a worker that paused after
+//! its look: the event is refused, and before that the servers' ledgers refuse what is out of date.
+//! `loadtest/prove` knows no look at all: there any order is worked on at any time.
 //!
 //! The slots are the consumer's: the bus gives out no more jobs than those, over all instances,
 //! and each instance has as many, so no job lies waiting inside one.
@@ -55,9 +55,9 @@ pub const DELIVERIES_MAX: i64 = 20;
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(60);
 /// How long a finished step's event is tried to be appended before the job is given back.
 const APPEND_WAIT: Duration = Duration::from_secs(300);
-/// How long after its decision an order is begun without a look at its history, where it is given out
-/// for the first time. Some hundred times what a hand-off takes on a healthy bus, and short enough that
-/// little is done in vain. By a clock that is ahead of the orchestrator's by more, none is.
+/// How long after the event that it rests on an order is begun without a look at its history, where it is
+/// given out for the first time. Some hundred times what a hand-off takes on a healthy bus, and well below
+/// the time after which an orchestrator orders once more. By a clock that is ahead by more, none is.
 const FRESH: Duration = Duration::from_secs(2);
 /// Between attempts to reach the bus; doubled each time.
 pub(crate) const PAUSE_MIN: Duration = Duration::from_millis(100);
@@ -229,7 +229,7 @@ impl Order {
     /// Whether nobody has had it yet, and little can have come between. A server that was restarted
     /// counts what it gives out anew; but then so is the connection.
     fn is_fresh(&self, connected_for: Duration) -> bool {
-        let age = age(self.job.issued_at_unix_ms);
+        let age = age(self.job.revision_at_unix_ms);
         self.deliveries == 1 && age < FRESH && age < connected_for
     }
 

@@ -12,7 +12,7 @@
 
 use drover_schemas::v1::{Job, Step, migration_event::Event};
 
-use crate::steps::step_of;
+use crate::{Fact, steps::step_of};
 
 /// The step that is gone on with after this one; none where an order has to come.
 pub fn step_after(step: Step) -> Option<Step> {
@@ -36,9 +36,10 @@ pub fn step_after(step: Step) -> Option<Step> {
     }
 }
 
-/// The job that is gone on with after `job` has led to `event`, which is the history's last and has
-/// this revision; none where another step, or an order, has to come first.
-pub fn onward(job: &Job, event: Event, revision: u64, now_unix_ms: i64) -> Option<Job> {
+/// The job that is gone on with after `job` has led to `fact`, which is the history's last; none where
+/// another step, or an order, has to come first.
+pub fn onward(job: &Job, fact: Fact, now_unix_ms: i64) -> Option<Job> {
+    let Fact { revision, at_unix_ms, event } = fact;
     let step = step_after(job.step())?;
     if step_of(&event) != Some(job.step()) {
         return None;
@@ -48,6 +49,7 @@ pub fn onward(job: &Job, event: Event, revision: u64, now_unix_ms: i64) -> Optio
         revision,
         attempt: 1,
         issued_at_unix_ms: now_unix_ms,
+        revision_at_unix_ms: at_unix_ms,
         ..job.clone()
     };
     match event {

@@ -39,9 +39,10 @@ impl History {
         history
     }
 
-    fn take(&mut self, event: Event) {
-        let revision = self.migration.revision + 4;
-        self.migration.evolve(Fact { revision, at_unix_ms: 2, event }).unwrap();
+    fn take(&mut self, event: Event) -> Fact {
+        let fact = Fact { revision: self.migration.revision + 4, at_unix_ms: 2, event };
+        self.migration.evolve(fact.clone()).unwrap();
+        fact
     }
 
     fn job(&self) -> Job {
@@ -51,8 +52,8 @@ impl History {
     /// Takes in what a job has led to; the job that is gone on with.
     fn goes_on(&mut self, event: Event) -> Option<Job> {
         let job = self.job();
-        self.take(event.clone());
-        onward(&job, event, self.migration.revision, NOW_MS)
+        let fact = self.take(event);
+        onward(&job, fact, NOW_MS)
     }
 }
 

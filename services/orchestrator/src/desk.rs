@@ -3,7 +3,7 @@
 use std::{
     borrow::Cow,
     cmp::Reverse,
-    collections::{BinaryHeap, HashMap, VecDeque},
+    collections::{BinaryHeap, HashMap},
     time::Duration,
 };
 
@@ -30,6 +30,9 @@ use crate::{
 };
 
 mod intake;
+mod touched;
+
+use self::touched::Touched;
 
 /// The service's name: of its lease, its control subject and its events' source.
 const NAME: &str = "orchestrator";
@@ -64,7 +67,7 @@ pub struct Desk {
     board: Board,
     held: Option<Held>,
     /// Migrations to be looked at.
-    touched: VecDeque<Key>,
+    touched: Touched,
     timers: BinaryHeap<Timer>,
     acts: JoinSet<Done>,
 }
@@ -89,7 +92,7 @@ impl Desk {
             started_at_unix_ms: now(),
             board: Board::new(slots),
             held: None,
-            touched: VecDeque::new(),
+            touched: Touched::default(),
             timers: BinaryHeap::new(),
             acts: JoinSet::new(),
         }
@@ -136,13 +139,16 @@ impl Desk {
                     let _ = question.send(self.status());
                 }
                 () = due(next_look) => self.ring(),
-                _ = look.tick() => self.touched.extend(self.board.coming(now())),
+                _ = look.tick() => {
+                    let coming = self.board.coming(now());
+                    self.touch(coming);
+                }
                 _ = tune.tick() => {
                     self.board.tell_time(now());
                     self.retune();
                 }
                 _ = foresee.tick() => self.foresee(),
-                _ = sweep.tick() => self.touched.extend(self.board.working()),
+                _ = sweep.tick() => self.touch(self.board.working()),
             }
         }
         // What is under way is fenced, and safe to be left; but it is soon done.
@@ -176,8 +182,17 @@ impl Desk {
         tracing::info!(epoch = held.epoch(), "this orchestrator is the active one");
         self.held = Some(held);
         for campaign in self.board.live() {
-            self.touched.extend(self.board.waiting(&campaign));
+            self.touch(self.board.waiting(&campaign));
             self.end_campaign(&campaign);
+        }
+    }
+
+    /// Has migrations looked at, where they stand.
+    fn touch(&mut self, keys: impl IntoIterator<Item = Key>) {
+        for key in keys {
+            if let Some(revision) = self.board.revision(&key) {
+                self.touched.push(key, revision);
+            }
         }
     }
 
@@ -227,7 +242,7 @@ impl Desk {
             return;
         }
         while self.acts.len() < ACTS_MAX {
-            let Some(key) = self.touched.pop_front() else { break };
+            let Some(key) = self.touched.next(|key| self.board.revision(key)) else { break };
             self.act(key);
         }
         while self.acts.len() < ACTS_MAX {
@@ -320,15 +335,13 @@ impl Desk {
     fn ring(&mut self) {
         let now = now();
         while let Some(key) = self.board.overdue(now) {
-            self.touched.push_back(key);
+            self.touch([key]);
         }
         while let Some(Reverse((at, _, _))) = self.timers.peek()
             && *at <= now
             && let Some(Reverse((_, key, revision))) = self.timers.pop()
         {
-            if self.board.revision(&key) == Some(revision) {
-                self.touched.push_back(key);
-            }
+            self.touched.push(key, revision);
         }
     }
 

@@ -7,7 +7,7 @@
 use chrono::Utc;
 use drover_bus::{Bus, Trade};
 use drover_lifecycle::{
-    Conclusion, conclude,
+    Conclusion, Fact, conclude,
     onward::{onward, step_after},
 };
 use drover_schemas::{
@@ -78,8 +78,9 @@ where
 
     fn onward(&self, job: &Job, event: &CloudEvent, revision: u64) -> Option<Job> {
         step_after(job.step())?;
-        let event = event.decode_migration().ok()?;
-        onward(job, event, revision, Utc::now().timestamp_millis())
+        let at_unix_ms = event.time.timestamp_millis();
+        let fact = Fact { revision, at_unix_ms, event: event.decode_migration().ok()? };
+        onward(job, fact, Utc::now().timestamp_millis())
     }
 }
 

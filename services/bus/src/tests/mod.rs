@@ -120,6 +120,7 @@ fn job(campaign: &CampaignName, database: &str, step: Step, revision: u64) -> Jo
         step: step.into(),
         revision,
         issued_at_unix_ms: Utc::now().timestamp_millis(),
+        revision_at_unix_ms: Utc::now().timestamp_millis(),
         ..Job::default()
     }
 }

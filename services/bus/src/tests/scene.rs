@@ -144,7 +144,7 @@ impl Scene {
         revision
     }
 
-    /// The order of a migration's first step, decided just now.
+    /// The order of a migration's first step, right after its event.
     pub(super) fn job(&self, database: &str, revision: u64) -> Job {
         job(&self.campaign, database, Step::Freeze, revision)
     }
@@ -171,9 +171,9 @@ impl Scene {
     }
 }
 
-/// An order that was decided an hour ago.
+/// An order that rests on an event of an hour ago.
 pub(super) fn old(job: Job) -> Job {
-    Job { issued_at_unix_ms: job.issued_at_unix_ms - 3_600_000, ..job }
+    Job { revision_at_unix_ms: job.revision_at_unix_ms - 3_600_000, ..job }
 }
 
 pub(super) async fn until(condition: impl Fn() -> bool) {

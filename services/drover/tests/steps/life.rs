@@ -17,7 +17,7 @@ use std::{
 use chrono::Utc;
 use drover_bus::Trade;
 use drover_lifecycle::{
-    Conclusion, conclude,
+    Conclusion, Fact, conclude,
     onward::{onward, step_after},
     steps::host_of,
 };
@@ -144,8 +144,9 @@ impl Trade for Doing {
     }
 
     fn onward(&self, job: &Job, event: &CloudEvent, revision: u64) -> Option<Job> {
+        let at_unix_ms = event.time.timestamp_millis();
         let event = event.decode_migration().ok().filter(|_| self.goes_on)?;
-        onward(job, event, revision, Utc::now().timestamp_millis())
+        onward(job, Fact { revision, at_unix_ms, event }, Utc::now().timestamp_millis())
     }
 }
 

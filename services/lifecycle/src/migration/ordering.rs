@@ -27,6 +27,7 @@ impl Migration {
             attempt,
             issued_at_unix_ms: now_unix_ms,
             policy: Some(policy.clone()),
+            revision_at_unix_ms: self.at_unix_ms,
             planned: Some(self.planned.clone()),
             frozen: self.frozen.clone(),
             dump: self.dump.clone(),

@@ -16,13 +16,13 @@ impl Desk {
             News::Anew(campaign) => self.board.forget(&campaign),
             News::Lost(campaign, sequence) => self.board.lose(&campaign, sequence),
             News::Item(campaign, Item::CaughtUp) => {
-                self.touched.extend(self.board.waiting(&campaign));
+                self.touch(self.board.waiting(&campaign));
                 self.board.go_live(&campaign);
                 self.end_campaign(&campaign);
             }
             // A server that was killed may have lost the last orders.
             News::Item(campaign, Item::Resumed) if self.board.is_live(&campaign) => {
-                self.touched.extend(self.board.waiting(&campaign));
+                self.touch(self.board.waiting(&campaign));
             }
             News::Item(_, Item::Resumed) => {}
             News::Item(campaign, Item::Undecodable { sequence, subject }) => {
@@ -53,7 +53,9 @@ impl Desk {
                 if recalls && live {
                     // Before all else that is to be looked at.
                     for key in self.board.to_recall(&campaign) {
-                        self.touched.push_front(key);
+                        if let Some(revision) = self.board.revision(&key) {
+                            self.touched.push_first(key, revision);
+                        }
                     }
                 }
                 if resumed && live {
@@ -82,7 +84,7 @@ impl Desk {
                     .map_err(|error| error.to_string())?;
                 if live {
                     let ended = self.board.has_ended(&key);
-                    self.touched.push_back(key.clone());
+                    self.touched.push(key.clone(), sequence);
                     if has_failed {
                         self.judge(&key.0);
                     }
