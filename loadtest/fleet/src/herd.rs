@@ -65,7 +65,7 @@ pub struct Fleet {
     /// Sources that are ten times as slow.
     #[arg(long, default_value_t = 0)]
     pub slow: u32,
-    /// Sources that are away half of the time.
+    /// Sources that answer eight times, then not for twenty-four times, and so on.
     #[arg(long, default_value_t = 0)]
     pub flapping: u32,
     /// Sources that never answer.
@@ -94,7 +94,7 @@ pub enum Health {
     Sound,
     /// It takes its time.
     Slow,
-    /// It is away half of the time.
+    /// It is there for a while, and away for a while.
     Flapping,
     /// It never answers.
     Dead,

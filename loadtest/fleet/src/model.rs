@@ -11,7 +11,7 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use anyhow::Result;
@@ -34,8 +34,9 @@ use crate::{
     record::Record,
 };
 
-/// How long a flapping host is there, and then away, at the real time scale.
-const FLAP: Duration = Duration::from_secs(60);
+/// How often a flapping host answers, and then does not, over and over. Counted and not timed, so that it
+/// is the same on every machine.
+const FLAP: (u64, u64) = (8, 24);
 /// How long a host that does not answer is waited for, at the real time scale.
 const CONNECT_WAIT: Duration = Duration::from_secs(2);
 /// How long the dumps are kept: longer than any run.
@@ -47,7 +48,6 @@ const LEFT: f64 = 0.5;
 /// The servers.
 pub struct Model {
     fleet: Fleet,
-    start: Instant,
     hosts: HashMap<String, Host>,
     /// The storage that all hosts share.
     shared: Load,
@@ -73,6 +73,8 @@ struct Frozen {
 struct Host {
     health: Health,
     load: Load,
+    /// How often it was asked.
+    asked: AtomicU64,
 }
 
 /// What is at the servers of one database on its way.
@@ -88,7 +90,7 @@ struct Database {
 impl Model {
     /// Nothing was done to these servers yet.
     pub fn new(fleet: Fleet) -> Result<Arc<Self>> {
-        let host = |health| Host { health, load: Load::default() };
+        let host = |health| Host { health, load: Load::default(), asked: AtomicU64::new(0) };
         let mut hosts = HashMap::new();
         for n in 0..fleet.sources {
             hosts.insert(source_name(n)?.to_string(), host(fleet.source_health(n)));
@@ -98,7 +100,6 @@ impl Model {
         }
         Ok(Arc::new(Self {
             fleet,
-            start: Instant::now(),
             hosts,
             shared: Load::default(),
             is_crowded: AtomicBool::new(false),
@@ -191,8 +192,8 @@ impl Model {
         let is_away = match host.health {
             Health::Dead => true,
             Health::Flapping => {
-                let phase = self.start.elapsed().as_secs_f64() * scale / FLAP.as_secs_f64();
-                (phase as u64) % 2 == 1
+                let (answers, silent) = FLAP;
+                host.asked.fetch_add(1, Ordering::Relaxed) % (answers + silent) >= answers
             }
             Health::Sound | Health::Slow | Health::Lying => false,
         };

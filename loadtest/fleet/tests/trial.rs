@@ -43,9 +43,7 @@ fn every_migration_ends_and_a_host_that_lies_opens_nothing() {
 const HOSTS: [&str; 2] = ["--sources=780", "--destinations=300"];
 
 #[test]
-fn of_780_hosts_one_dead_and_three_flapping_hold_up_nobody_else() {
-    // A host that flaps is there for three seconds and away for three. Where it is away for long enough
-    // while much is admitted there, it is set aside; on a fast machine all may be over before that.
+fn one_dead_and_three_flapping_hosts_of_780_are_set_aside_and_the_others_go_on() {
     let figures = trial(&[
         HOSTS[0],
         HOSTS[1],
@@ -55,16 +53,12 @@ fn of_780_hosts_one_dead_and_three_flapping_hold_up_nobody_else() {
         "--failures-per-million=0",
         "--time-scale=20",
     ]);
-    let set_aside = figures["quarantined"].as_array().unwrap();
-    let (dead, flapping) = ("src-003", ["src-000", "src-001", "src-002"]);
-    assert!(set_aside.iter().any(|host| host == dead), "{figures:#}");
-    let is_faulty =
-        |host: &serde_json::Value| *host == dead || flapping.iter().any(|it| host == it);
-    assert!(set_aside.iter().all(is_faulty), "{figures:#}");
+    let set_aside = serde_json::json!(["src-000", "src-001", "src-002", "src-003"]);
+    assert_eq!(figures["quarantined"], set_aside, "{figures:#}");
     assert_eq!(figures["phase"], "running", "{figures:#}");
     // All of the other 776, and what had come through while the three were there.
     let completed = figures["completed"].as_u64().unwrap();
-    assert!((3_880..=3_895).contains(&completed), "{figures:#}");
+    assert!((3_880..3_895).contains(&completed), "{figures:#}");
 }
 
 #[test]
