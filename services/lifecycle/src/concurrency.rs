@@ -32,6 +32,11 @@
 //! 10. A queue that one window shows may be chance, or a hiccup of the network: but for a large one
 //!     it is heeded only where the next window shows one as well.
 
+mod seen;
+
+pub use self::seen::Seen;
+use self::seen::Window;
+
 /// The shortest window, in milliseconds.
 pub const WINDOW_MS_MIN: i64 = 10_000;
 /// The longest window: after it what there is must do, if it is anything, in milliseconds.
@@ -95,69 +100,6 @@ pub struct Change {
     pub reason: String,
 }
 
-/// What was seen of a migration.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Seen {
-    /// Its source was disarmed, which took so long, in milliseconds.
-    Disarmed(i64),
-    /// Its destination was opened, which took so long, in milliseconds.
-    Opened(i64),
-    /// A step before its switch failed.
-    Failed,
-}
-
-/// How long the steps of one kind took.
-#[derive(Debug, Clone, Copy, Default)]
-struct Times {
-    samples: u32,
-    sum_ln_ms: f64,
-    sum_ln_ms_squared: f64,
-}
-
-/// What was seen since the last decision.
-#[derive(Debug, Clone, Copy, Default)]
-struct Window {
-    since_unix_ms: Option<i64>,
-    disarmed: Times,
-    opened: Times,
-    failed: u32,
-}
-
-impl Times {
-    fn take(&mut self, ms: i64) {
-        let ln_ms = (ms.max(1) as f64).ln();
-        self.samples += 1;
-        self.sum_ln_ms += ln_ms;
-        self.sum_ln_ms_squared += ln_ms * ln_ms;
-    }
-
-    /// The mean of the logarithms, and the variance of that; none of nothing.
-    fn ln_ms(&self) -> Option<(f64, f64)> {
-        let samples = f64::from(self.samples);
-        let mean = self.sum_ln_ms / samples;
-        let variance = (self.sum_ln_ms_squared / samples - mean * mean).max(0.0);
-        (self.samples > 0).then_some((mean, variance / samples))
-    }
-}
-
-impl Window {
-    fn samples(&self) -> u32 {
-        self.disarmed.samples + self.opened.samples
-    }
-
-    /// What disarming and opening take together, in milliseconds, and the relative standard error of
-    /// that. None where not both are there.
-    fn latency_ms(&self) -> Option<(f64, f64)> {
-        let mut sum_ms = 0.0;
-        let mut variance = 0.0;
-        for (ln_ms, of_ln_ms) in [self.disarmed.ln_ms()?, self.opened.ln_ms()?] {
-            sum_ms += ln_ms.exp();
-            variance += ln_ms.exp().powi(2) * of_ln_ms;
-        }
-        Some((sum_ms, variance.sqrt() / sum_ms))
-    }
-}
-
 /// What the last decision was.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Last {
@@ -214,12 +156,7 @@ impl Controller {
 
     /// Takes in what was seen of a migration.
     pub fn take(&mut self, now_unix_ms: i64, seen: Seen) {
-        self.window.since_unix_ms.get_or_insert(now_unix_ms);
-        match seen {
-            Seen::Disarmed(ms) => self.window.disarmed.take(ms),
-            Seen::Opened(ms) => self.window.opened.take(ms),
-            Seen::Failed => self.window.failed += 1,
-        }
+        self.window.take(now_unix_ms, seen);
     }
 
     /// The limit from now on, where it is another than the present one. `in_flight` is how many are.
@@ -346,6 +283,7 @@ impl Controller {
         !self.is_mixed && latency_ms * UNMOVED > before_ms * grown
     }
 
+    /// Moves the limit by what a window shows; a word for why.
     fn step(
         &mut self,
         queued: f64,
@@ -360,22 +298,41 @@ impl Controller {
         }
         let is_over = queued > QUEUED_HIGH + untold;
         let was_over = std::mem::replace(&mut self.is_suspected, is_over);
-        if is_over && !was_over && queued < QUEUED_SURELY {
-            self.last = Last::Steady;
-            return None;
-        }
-        if is_over {
-            let factor = ((1.0 - queued) / (1.0 - QUEUED_AIM)).max(SHRINKING_MAX);
-            (self.last, self.held) = match self.is_mixed {
-                true => (Last::Steady, 0),
-                false => (self.lowered(factor, latency_ms), HOLD),
-            };
-            self.limit *= factor;
-            (self.knee, self.grown) = (Some(self.limit), 0);
+        if is_over && (was_over || queued >= QUEUED_SURELY) {
+            self.shrink(queued, latency_ms);
             return Some("fewer");
         }
         self.last = Last::Steady;
+        if is_over {
+            return None;
+        }
         self.to_probe = self.to_probe.saturating_sub(1);
+        if self.grow(queued, untold, in_flight) {
+            return Some("more");
+        }
+        self.grown = self.grown.saturating_sub(1);
+        if self.to_probe == 0 {
+            self.to_probe = PROBE_EVERY;
+            self.last = Last::Probing { from: self.limit, latency_ms };
+            self.limit *= BACK_OFF;
+            return Some("fewer for a moment, as a probe");
+        }
+        None
+    }
+
+    /// Down to where the queue would be short, which is where the knee is taken to be.
+    fn shrink(&mut self, queued: f64, latency_ms: f64) {
+        let factor = ((1.0 - queued) / (1.0 - QUEUED_AIM)).max(SHRINKING_MAX);
+        (self.last, self.held) = match self.is_mixed {
+            true => (Last::Steady, 0),
+            false => (self.lowered(factor, latency_ms), HOLD),
+        };
+        self.limit *= factor;
+        (self.knee, self.grown) = (Some(self.limit), 0);
+    }
+
+    /// Up, where nothing queues, the limit is used, and it is not just held below the knee; whether it went.
+    fn grow(&mut self, queued: f64, untold: f64, in_flight: u32) -> bool {
         let mut highest = f64::INFINITY;
         if self.held > 0 {
             self.held -= 1;
@@ -388,20 +345,13 @@ impl Controller {
         }
         let low = if self.knee.is_some() { QUEUED_LOW } else { QUEUED_HIGH };
         let is_used = f64::from(in_flight) >= 0.9 * self.limit.floor();
-        if queued < low + untold && is_used && self.limit < highest {
-            let far = if none_queued { GROWTH.len() - 1 } else { GROWTH_MIDDLE };
-            let growth = GROWTH[self.grown.min(far)];
-            self.grown += 1;
-            self.limit = (self.limit * growth).max(self.limit + 1.0).min(highest);
-            return Some("more");
+        if queued >= low + untold || !is_used || self.limit >= highest {
+            return false;
         }
-        self.grown = self.grown.saturating_sub(1);
-        if self.to_probe == 0 {
-            self.to_probe = PROBE_EVERY;
-            self.last = Last::Probing { from: self.limit, latency_ms };
-            self.limit *= BACK_OFF;
-            return Some("fewer for a moment, as a probe");
-        }
-        None
+        let far = if none_queued { GROWTH.len() - 1 } else { GROWTH_MIDDLE };
+        let growth = GROWTH[self.grown.min(far)];
+        self.grown += 1;
+        self.limit = (self.limit * growth).max(self.limit + 1.0).min(highest);
+        true
     }
 }
