@@ -14,6 +14,8 @@ use drover_schemas::{
 };
 
 const NOW_MS: i64 = 77;
+/// When the last fact was found.
+const FACT_MS: i64 = 2;
 
 struct History {
     migration: Migration,
@@ -40,7 +42,7 @@ impl History {
     }
 
     fn take(&mut self, event: Event) -> Fact {
-        let fact = Fact { revision: self.migration.revision + 4, at_unix_ms: 2, event };
+        let fact = Fact { revision: self.migration.revision + 4, at_unix_ms: FACT_MS, event };
         self.migration.evolve(fact.clone()).unwrap();
         fact
     }
@@ -67,6 +69,7 @@ fn what_is_gone_on_with_is_what_would_be_ordered() {
     let frozen = SourceFrozen { thaw_at_unix_ms: 9, ..Default::default() };
     let next = history.goes_on(Event::SourceFrozen(frozen));
     assert_eq!(next.as_ref().map(Job::step), Some(Step::Dump));
+    assert_eq!(next.as_ref().map(|job| job.revision_at_unix_ms), Some(FACT_MS));
     assert_eq!(next, Some(history.job()));
     assert_eq!(history.goes_on(dump()), None, "the import is another server's");
     let next = history.goes_on(Event::ImportCompleted(ImportCompleted::default()));

@@ -47,8 +47,9 @@ async fn a_job_whose_revision_has_passed_is_dropped() {
 async fn a_fresh_job_is_begun_without_a_look_and_its_event_refused_where_its_revision_has_passed() {
     let scene = Scene::new(shared().bus().await, 4).await;
     let (stage, shutdown) = (Stage::open(), CancellationToken::new());
-    let revision = scene.order("a").await;
     let a = scene.history("a");
+    let revision = scene.bus.append(&scene.campaign, &a, 0, &event(1)).await.unwrap();
+    scene.bus.order(&fresh(scene.job("a", revision)), &scene.host).await.unwrap();
     scene.bus.append(&scene.campaign, &a, revision, &event(2)).await.unwrap();
     let _worker = stage.work(&scene.bus, &scene.consumer, &shutdown);
     scene.done("a").await;
