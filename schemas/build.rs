@@ -5,7 +5,8 @@ use std::{env, fs, path::PathBuf};
 use protox::prost::Message as _;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let files = ["events", "jobs", "control", "signals"].map(|n| format!("drover/v1/{n}.proto"));
+    let files =
+        ["events", "jobs", "control", "signals", "load"].map(|n| format!("drover/v1/{n}.proto"));
     println!("cargo:rerun-if-changed=proto");
     let descriptors = protox::compile(files, ["proto"])?;
     let out = PathBuf::from(env::var("OUT_DIR")?);

@@ -148,5 +148,6 @@ pub fn campaign_kind(event: &campaign_event::Event) -> &'static str {
         Event::PreflightCompleted(_) => "PreflightCompleted",
         Event::LogRepaired(_) => "LogRepaired",
         Event::LimitsChanged(_) => "LimitsChanged",
+        Event::HostSlotsChanged(_) => "HostSlotsChanged",
     }
 }

@@ -216,6 +216,19 @@ pub fn signal(campaign: &CampaignName, kind: &str) -> String {
     format!("drover.signals.{campaign}.{kind}")
 }
 
+/// Where it is told what a server is under: `drover.load.<server>`.
+pub fn load(server: &ServerName) -> String {
+    format!("drover.load.{server}")
+}
+
+/// The same, of all servers.
+pub const LOADS: &str = "drover.load.*";
+
+/// The server that a subject of [`LOADS`] is of; none where it is no such subject.
+pub fn parse_load(subject: &str) -> Option<ServerName> {
+    subject.strip_prefix("drover.load.")?.parse().ok()
+}
+
 /// Where a service's instances answer: `drover.control.<service>`.
 pub fn control(service: &str) -> String {
     format!("drover.control.{service}")
@@ -278,6 +291,15 @@ mod tests {
             assert_eq!(history.admits(&campaign, None, &first), is_its_own);
         }
         assert!(!History::Campaign.admits(&campaign, Some(&planned), &next));
+    }
+
+    #[test]
+    fn a_load_is_of_the_server_in_its_subject() {
+        let server: ServerName = "dst-1".parse().unwrap();
+        assert_eq!(parse_load(&load(&server)), Some(server));
+        for foreign in ["drover.load", "drover.load.", "drover.load.A", "drover.jobs.dst-1"] {
+            assert_eq!(parse_load(foreign), None, "{foreign}");
+        }
     }
 
     #[test]

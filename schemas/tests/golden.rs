@@ -186,6 +186,13 @@ fn campaign_events() -> Vec<campaign_event::Event> {
             reason: "20 of 20 failed".into(),
         }),
         Event::HostReleased(v1::HostReleased { host: "src-9".into(), by: by() }),
+        Event::HostSlotsChanged(v1::HostSlotsChanged {
+            hosts: vec![v1::HostSlots {
+                host: "src-9".into(),
+                slots_max: 2,
+                reason: "40 threads run, at most 25".into(),
+            }],
+        }),
         Event::CampaignCompleted(v1::CampaignCompleted { completed: 199, rolled_back: 1 }),
         Event::PreflightCompleted(v1::PreflightCompleted {
             migrations: 200,

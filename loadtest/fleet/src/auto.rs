@@ -12,24 +12,21 @@
 //! Time is not made shorter here, since the controller's windows are of the real time; a few
 //! campaigns at once, each with some fifty migrations a second, leave the machine mostly idle.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use drover_schemas::CampaignName;
+use drover_schemas::v1::Limits;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
-use tokio::time::sleep;
 
 use crate::{
-    compare::{Comparison, Course, Measured},
+    compare::Comparison,
+    course::{Course, Plan, course},
     herd::Fleet,
-    log,
-    model::Model,
-    stage::{Servers, Stage},
 };
 
 /// A fixed setting needs only until what was begun at once has spread: this share of the time that
 /// `auto` is given.
-const FIXED_SHARE: f64 = 1.0 / 6.0;
+pub const FIXED_SHARE: f64 = 1.0 / 6.0;
 
 /// What to compare. Takes six and a half minutes.
 #[derive(Debug, Clone, clap::Args)]
@@ -87,9 +84,9 @@ pub async fn run(args: &Args) -> Result<bool> {
     ensure!(!args.settings.is_empty(), "without a fixed setting there is nothing to compare");
     let knees: [u32; 2] =
         args.knees.as_slice().try_into().context("there is one knee before and one after")?;
-    let fixed = args.settings.iter().chain(&knees).map(|&slots| course(args, Some(slots)));
+    let fixed = args.settings.iter().chain(&knees).map(|&slots| run_one(args, Some(slots)));
     let fixed = stream::iter(fixed).buffered(args.at_once.max(1)).try_collect::<Vec<_>>();
-    let (auto, mut swept) = tokio::try_join!(course(args, None), fixed)?;
+    let (auto, mut swept) = tokio::try_join!(run_one(args, None), fixed)?;
     let at_knees = swept.split_off(args.settings.len());
     let Args { floor, ceiling, .. } = *args;
     let comparison = Comparison { floor, ceiling, auto, swept, at_knees };
@@ -101,43 +98,21 @@ pub async fn run(args: &Args) -> Result<bool> {
     Ok(comparison.held())
 }
 
-/// One campaign with fixed slots, or with those that move by themselves, from its start to the end
-/// of its second measurement.
-async fn course(args: &Args, fixed: Option<u32>) -> Result<Course> {
-    let campaign: CampaignName = "auto".parse()?;
-    let mut stage = Stage::start(&args.fleet, Servers::Single).await?;
-    let model = Model::new(args.fleet.clone())?;
-    let workers = stage.workers(&model).await?;
-    stage.plan(&campaign, args.migrations).await?;
-    let _orchestrator = stage.orchestrator()?;
-    stage.known(&campaign).await?;
-    if fixed.is_none() {
-        stage.let_slots_move(&campaign, args.floor, args.ceiling).await?;
-    }
+/// One campaign with fixed slots, or with those that move by themselves.
+async fn run_one(args: &Args, fixed: Option<u32>) -> Result<Course> {
     let settle = Duration::from_secs(args.settle_seconds.into());
-    let settle = if fixed.is_some() { settle.mul_f64(FIXED_SHARE) } else { settle };
-    let measure = Duration::from_secs(args.measure_seconds.into());
-    let start = Instant::now();
-    stage.begin(&campaign, fixed.unwrap_or(args.floor)).await?;
-    let mut measured = [Measured::default(); 2];
-    let mut crowded_ms = 0;
-    for (n, measured) in measured.iter_mut().enumerate() {
-        if n > 0 {
-            crowded_ms = start.elapsed().as_millis() as i64;
-            model.crowd();
-        }
-        sleep(settle).await;
-        let from = Instant::now();
-        sleep(measure).await;
-        let until = Instant::now();
-        let [from_ms, until_ms] = [from, until].map(|at| (at - start).as_millis() as i64);
-        *measured = Measured { from_ms, until_ms, span: model.record.between(from, until) };
-    }
-    let ended = model.record.ended();
-    ensure!(ended < args.migrations, "all {ended} have come to their end: plan more");
-    let slots = log::slots(&stage.bus, &campaign).await?;
-    let in_flight_max = log::in_flight_max(&stage.bus, &campaign).await?;
-    workers.stop().await?;
-    let (breaches, summary) = (model.breaches(), model.record.summary());
-    Ok(Course { slots, in_flight_max, measured, crowded_ms, breaches, summary })
+    let moving = Limits {
+        in_flight_floor: args.floor,
+        in_flight_ceiling: args.ceiling,
+        ..Limits::default()
+    };
+    course(Plan {
+        fleet: args.fleet.clone(),
+        migrations: args.migrations,
+        in_flight_max: fixed.unwrap_or(args.floor),
+        limits: if fixed.is_some() { Limits::default() } else { moving },
+        settle: if fixed.is_some() { settle.mul_f64(FIXED_SHARE) } else { settle },
+        measure: Duration::from_secs(args.measure_seconds.into()),
+    })
+    .await
 }

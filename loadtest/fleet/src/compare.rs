@@ -2,42 +2,10 @@
 
 use serde_json::{Value, json};
 
-use crate::{
-    log::Slots,
-    record::{Span, Summary},
-    trial::round,
-};
+use crate::{course::Course, log::Slots, record::Span, trial::round};
 
 /// A setting is as good as the best where it does this share of its throughput.
 const AS_GOOD: f64 = 0.9;
-
-/// One campaign.
-#[derive(Debug, Clone)]
-pub struct Course {
-    /// The slots that it had one after the other.
-    pub slots: Vec<Slots>,
-    /// How many migrations held a slot at once, at the most, as its log says.
-    pub in_flight_max: u32,
-    /// How it did before a neighbour's load doubled, and after.
-    pub measured: [Measured; 2],
-    /// When the load doubled, since the campaign's start, in ms.
-    pub crowded_ms: i64,
-    /// Promises that were broken.
-    pub breaches: u64,
-    /// Hand-offs and frozen times of all of it.
-    pub summary: Summary,
-}
-
-/// One measurement.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Measured {
-    /// From when until when, since the campaign's start, in ms.
-    pub from_ms: i64,
-    /// Until when.
-    pub until_ms: i64,
-    /// What came to pass then.
-    pub span: Span,
-}
 
 /// `auto` beside fixed settings.
 #[derive(Debug)]
@@ -179,12 +147,14 @@ impl Found {
     }
 }
 
-fn row(name: &str, [before, after]: [[String; 2]; 2]) -> String {
+/// A line of a table: what was before, and after.
+pub fn row(name: &str, [before, after]: [[String; 2]; 2]) -> String {
     let pair = |[throughput, frozen]: [String; 2]| format!("{throughput:>12}{frozen:>14}");
     format!("{name:<20}{}   {}", pair(before), pair(after))
 }
 
-fn cells(span: &Span) -> [String; 2] {
+/// The cells of a measurement.
+pub fn cells(span: &Span) -> [String; 2] {
     [format!("{:.1}", span.per_second), format!("{:.2}", span.frozen_ms[1] / 1e3)]
 }
 
@@ -221,7 +191,8 @@ fn found(found: &Found) -> Value {
     })
 }
 
-fn span(span: &Span) -> Value {
+/// A measurement as JSON.
+pub fn span(span: &Span) -> Value {
     json!({
         "opened_per_second": round(span.per_second),
         "frozen_ms_p50": round(span.frozen_ms[0]),

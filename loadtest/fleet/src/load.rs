@@ -23,6 +23,11 @@ pub struct Place<'a> {
 }
 
 impl Load {
+    /// How many steps are in work.
+    pub fn count(&self) -> u32 {
+        self.in_work.load(Ordering::Relaxed)
+    }
+
     /// A step's work begins.
     pub fn enter(&self) -> Place<'_> {
         Place { load: self, count: self.in_work.fetch_add(1, Ordering::Relaxed) + 1 }

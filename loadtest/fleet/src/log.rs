@@ -25,12 +25,25 @@ pub struct Slots {
     pub reason: String,
 }
 
-/// The slots that a campaign had one after the other.
+/// The slots of a host from a time on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct HostSlots {
+    /// Since the campaign's start, in ms.
+    pub at_ms: i64,
+    /// Its name.
+    pub host: String,
+    /// To how many it is held down; 0: it is not.
+    pub slots_max: u32,
+    /// Why, in the event's words.
+    pub reason: String,
+}
+
+/// The slots that a campaign had one after the other, and those of its hosts.
 ///
 /// # Errors
 /// When the log cannot be read.
-pub async fn slots(bus: &Bus, campaign: &CampaignName) -> Result<Vec<Slots>> {
-    let (mut slots, mut start) = (Vec::new(), 0);
+pub async fn slots(bus: &Bus, campaign: &CampaignName) -> Result<(Vec<Slots>, Vec<HostSlots>)> {
+    let (mut slots, mut hosts, mut start) = (Vec::new(), Vec::new(), 0);
     for recorded in bus.history(campaign, Aggregate::Campaign).await? {
         let at = recorded.event.time.timestamp_millis();
         match recorded.event.decode_campaign()? {
@@ -43,10 +56,19 @@ pub async fn slots(bus: &Bus, campaign: &CampaignName) -> Result<Vec<Slots>> {
                 let (in_flight_max, reason) = (changed.in_flight_max, changed.reason);
                 slots.push(Slots { at_ms: at - start, in_flight_max, reason });
             }
+            Campaigns::HostSlotsChanged(changed) => {
+                let at_ms = at - start;
+                hosts.extend(changed.hosts.into_iter().map(|it| HostSlots {
+                    at_ms,
+                    host: it.host,
+                    slots_max: it.slots_max,
+                    reason: it.reason,
+                }));
+            }
             _ => {}
         }
     }
-    Ok(slots)
+    Ok((slots, hosts))
 }
 
 /// How many migrations of a campaign held a slot at once, at the most.

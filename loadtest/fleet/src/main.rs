@@ -8,9 +8,11 @@
 //! | `bench` | the campaigns whose figures `ops/bench fleet` prints |
 //! | `button` | the red button under load |
 //! | `ceiling` | what JetStream alone does with as many messages |
+//! | `course` | one campaign that is measured before a neighbour's load doubles, and after |
 //! | `compare` | what `auto` and the fixed settings have come to, beside each other |
 //! | `growth` | how costs grow with a campaign's size |
 //! | `herd` | the fleet and its databases, from a seed |
+//! | `hosts` | hosts' slots by what they are under, beside fixed ones |
 //! | `load` | what is in work at a place, and how much slower that makes it |
 //! | `log` | what a campaign's log says afterwards |
 //! | `model` | what a step does and how long it takes |
@@ -26,8 +28,10 @@ mod bench;
 mod button;
 mod ceiling;
 mod compare;
+mod course;
 mod growth;
 mod herd;
+mod hosts;
 mod load;
 mod log;
 mod model;
@@ -60,6 +64,9 @@ enum Command {
     Bench(bench::Args),
     /// Slots that move by themselves beside fixed ones, while a neighbour's load doubles.
     Auto(auto::Args),
+    /// Hosts that get fewer slots for what they say that they are under, beside fixed ones, while a
+    /// neighbour's load doubles.
+    Hosts(hosts::Args),
     /// One campaign, as a JSON document.
     Trial(trial::Args),
     /// The red button in both its forms, in the middle of a campaign, as a JSON document.
@@ -72,7 +79,9 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let command = Args::command().mut_subcommand("auto", auto::with_defaults);
+    let command = Args::command()
+        .mut_subcommand("auto", auto::with_defaults)
+        .mut_subcommand("hosts", hosts::with_defaults);
     let args = Args::from_arg_matches(&command.get_matches()).unwrap_or_else(|error| error.exit());
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
@@ -99,6 +108,7 @@ async fn run(command: Command) -> anyhow::Result<bool> {
         Command::Role(args) => role::run(args).await.map(|()| true),
         Command::Bench(args) => bench::run(&args).await,
         Command::Auto(args) => auto::run(&args).await,
+        Command::Hosts(args) => hosts::run(&args).await,
         Command::Button(args) => {
             let figures = button::run(&args).await?;
             println!("{figures:#}");

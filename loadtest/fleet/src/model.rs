@@ -22,8 +22,8 @@ use drover_schemas::{
     streams::Service,
     v1::{
         self, ConsistencyPoint, DestinationClosed, DestinationOpened, DnsChange, DnsReverted,
-        DnsSwitched, DumpPublished, DumpStored, Job, SourceFrozen, SourceRetired, SourceThawed,
-        Step, migration_event::Event,
+        DnsSwitched, DumpPublished, DumpStored, HostLoad, Job, SourceFrozen, SourceRetired,
+        SourceThawed, Step, migration_event::Event,
     },
 };
 use tokio::time::sleep;
@@ -127,6 +127,18 @@ impl Model {
         self.is_crowded.store(true, Ordering::Relaxed);
     }
 
+    /// What a host says that it is under: its steps in work, and what a neighbour takes of its knee.
+    pub fn load(&self, host: &str) -> HostLoad {
+        let neighbour = (f64::from(self.fleet.knee) * (1.0 - self.left())) as u32;
+        let own = self.hosts.get(host).map_or(0, |host| host.load.count());
+        HostLoad { threads_running: own + neighbour, ..HostLoad::default() }
+    }
+
+    /// The share of each knee that a neighbour leaves.
+    fn left(&self) -> f64 {
+        if self.is_crowded.load(Ordering::Relaxed) { LEFT } else { 1.0 }
+    }
+
     fn is_slowed(&self) -> bool {
         let after = self.fleet.slowed_after;
         after > 0 && self.freezes.load(Ordering::Relaxed) >= after
@@ -221,7 +233,7 @@ impl Model {
     /// whichever is the narrower.
     fn crowding(&self, [at_host, at_all]: [u32; 2]) -> f64 {
         let Fleet { knee, shared_knee, thrash, .. } = self.fleet;
-        let left = if self.is_crowded.load(Ordering::Relaxed) { LEFT } else { 1.0 };
+        let left = self.left();
         let here = slowdown(at_host, left * f64::from(knee), thrash);
         match shared_knee {
             0 => here,

@@ -4,6 +4,7 @@
 
 use std::{
     collections::BTreeSet,
+    future::ready,
     path::{Path, PathBuf},
     process::Command,
     sync::Arc,
@@ -149,14 +150,8 @@ impl Stage {
         self.tell_next(campaign, Campaigns::CampaignStarted(started)).await
     }
 
-    /// From now on a campaign's slots move by themselves, between these.
-    pub async fn let_slots_move(
-        &self,
-        campaign: &CampaignName,
-        in_flight_floor: u32,
-        in_flight_ceiling: u32,
-    ) -> Result<()> {
-        let limits = Limits { in_flight_floor, in_flight_ceiling, ..Limits::default() };
+    /// Sets a campaign's limits.
+    pub async fn limit(&self, campaign: &CampaignName, limits: Limits) -> Result<()> {
         let (limits, by) = (Some(limits), "fleet".to_owned());
         let changed = LimitsChanged { limits, reason: String::new(), by };
         self.tell_next(campaign, Campaigns::LimitsChanged(changed)).await
@@ -220,8 +215,18 @@ impl Stage {
         for (service, hosts) in services {
             let bus = connect(&self.nats.url(), self.replicas, self.synced, service.name()).await?;
             let (model, shutdown) = (model.clone(), shutdown.clone());
+            let servers = hosts.iter().filter_map(|(host, _)| match host {
+                Host::Server(server) => Some(server.clone()),
+                Host::Dns | Host::Notify => None,
+            });
+            let asking = servers.map(|server| {
+                let (model, name) = (model.clone(), server.to_string());
+                (server, move || ready(Ok(model.load(&name))))
+            });
+            let telling = drover_worker::tell_loads(&bus, asking);
             let step = move |job| model.clone().step(job);
             tasks.spawn(async move {
+                let _telling = telling;
                 let ended = drover_worker::run(&bus, service, "fleet", hosts, shutdown, step).await;
                 if let Err(error) = &ended {
                     tracing::error!(%error, service = service.name(), "a service has ended");

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use drover_projector::view::Status;
-use drover_schemas::CampaignName;
+use drover_schemas::{CampaignName, v1::Limits};
 use serde_json::{Value, json};
 
 use crate::{
@@ -143,7 +143,9 @@ pub async fn run(args: &Args) -> Result<Outcome> {
     let (projector, file) = stage.projector()?;
     stage.projected(&campaign, &file).await?;
     if args.auto_ceiling > 0 {
-        stage.let_slots_move(&campaign, args.max_in_flight, args.auto_ceiling).await?;
+        let (in_flight_floor, in_flight_ceiling) = (args.max_in_flight, args.auto_ceiling);
+        let limits = Limits { in_flight_floor, in_flight_ceiling, ..Limits::default() };
+        stage.limit(&campaign, limits).await?;
     }
     let start = Instant::now();
     stage.begin(&campaign, args.max_in_flight).await?;
@@ -162,7 +164,7 @@ pub async fn run(args: &Args) -> Result<Outcome> {
         summary: model.record.summary(),
         breaches: model.breaches(),
         frozen_slowed_max: model.frozen_slowed_max(),
-        slots: log::slots(&stage.bus, &campaign).await?,
+        slots: log::slots(&stage.bus, &campaign).await?.0,
         event_bytes: stage.event_bytes(&campaign).await?,
         events: stage.last_sequence(&campaign).await?,
         rebuild_per_second: rebuild(&mut stage, &campaign).await?,

@@ -24,7 +24,7 @@
 
 use drover_schemas::{
     streams::{self, LEASES, SIGNALS, Service},
-    subjects::Host,
+    subjects::{Host, LOADS, load},
     users::User,
 };
 
@@ -71,6 +71,7 @@ pub fn rights(user: &User) -> Rights {
             rights.publish("drover.control.orchestrator");
             rights.subscribe("drover.events.>");
             rights.subscribe("drover.signals.>");
+            rights.subscribe(LOADS);
         }
         User::Orchestrator => {
             rights.read_histories();
@@ -82,6 +83,7 @@ pub fn rights(user: &User) -> Rights {
             rights.publish("drover.jobs.*.*.*.*.*");
             rights.publish("drover.signals.>");
             rights.publish(format!("$KV.{LEASES}.*"));
+            rights.subscribe(LOADS);
             rights.answer("orchestrator");
         }
         User::Projector => {
@@ -159,6 +161,9 @@ impl Rights {
         // The second form names domain and account first (ADR-15).
         self.publish(format!("$JS.ACK.{queue}.{name}.>"));
         self.publish(format!("$JS.ACK.*.*.{queue}.{name}.>"));
+        if let Host::Server(server) = host {
+            self.publish(load(server));
+        }
         let histories = histories_of(service, host);
         self.read_last(&histories);
         for stream in queues().chain([lease_stream()]) {

@@ -3,9 +3,12 @@
 
 use std::time::Duration;
 
-use async_nats::{HeaderMap, Message, StatusCode, header::NATS_MESSAGE_ID};
+use async_nats::{HeaderMap, Message, StatusCode, Subscriber, header::NATS_MESSAGE_ID};
 use bytes::Bytes;
-use drover_schemas::{CampaignName, subjects, v1::Signal};
+use drover_schemas::{
+    CampaignName, ServerName, subjects,
+    v1::{HostLoad, Signal},
+};
 use futures::StreamExt as _;
 use prost::Message as _;
 use tokio::{
@@ -14,7 +17,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{Bus, Error, request::Unstored};
+use crate::{Bus, Error, metrics, request::Unstored};
 
 /// How many requests are answered at once; more wait.
 const ANSWERS_MAX: usize = 16;
@@ -37,11 +40,7 @@ impl Bus {
         H: Fn(Bytes) -> F + Send + Sync,
         F: Future<Output = Bytes> + Send + 'static,
     {
-        let subscribed = self.client().subscribe(subject.to_owned()).await;
-        let mut requests = subscribed.map_err(|error| Error::Failed {
-            doing: format!("subscribing to {subject}"),
-            reason: error.to_string(),
-        })?;
+        let mut requests = self.hear_on(subject).await?;
         let mut answers = JoinSet::new();
         loop {
             tokio::select! {
@@ -120,6 +119,49 @@ impl Bus {
             }
             Err(other) => Err(other),
         }
+    }
+
+    /// Tells what a server is under. It is kept nowhere, and whether anybody hears it is not known.
+    pub async fn tell_load(&self, server: &ServerName, load: &HostLoad) -> Result<(), Error> {
+        let subject = subjects::load(server);
+        let told = self.client().publish(subject.clone(), load.encode_to_vec().into()).await;
+        told.map_err(|error| Error::Failed {
+            doing: format!("publishing on {subject}"),
+            reason: error.to_string(),
+        })
+    }
+
+    /// Hears what all servers are under, until `shutdown`.
+    pub async fn loads(
+        &self,
+        shutdown: CancellationToken,
+        mut hear: impl FnMut(ServerName, HostLoad),
+    ) -> Result<(), Error> {
+        let mut told = self.hear_on(subjects::LOADS).await?;
+        loop {
+            let message = tokio::select! {
+                () = shutdown.cancelled() => return Ok(()),
+                message = told.next() => message,
+            };
+            // Only the end of the connection ends a subscription.
+            let Some(message) = message else { return Ok(()) };
+            // What JetStream was told to send here has headers, and is nobody's word.
+            if message.headers.is_some() {
+                continue;
+            }
+            match (subjects::parse_load(&message.subject), HostLoad::decode(message.payload)) {
+                (Some(server), Ok(load)) => hear(server, load),
+                _ => metrics::undecodable("load"),
+            }
+        }
+    }
+
+    async fn hear_on(&self, subject: &str) -> Result<Subscriber, Error> {
+        let subscribed = self.client().subscribe(subject.to_owned()).await;
+        subscribed.map_err(|error| Error::Failed {
+            doing: format!("subscribing to {subject}"),
+            reason: error.to_string(),
+        })
     }
 
     /// Publishes a derived fact. `id` names it: the same fact published again within two minutes

@@ -63,6 +63,15 @@ impl Service {
             .iter()
             .map(|(name, source)| (Host::Server(name.clone()), source.slots))
             .collect();
+        let asking = self.sources.iter().map(|(name, source)| {
+            let server = source.server.clone();
+            let ask = move || {
+                let server = server.clone();
+                async move { Ok(drover_mysql::load(&server).await?) }
+            };
+            (name.clone(), ask)
+        });
+        let _telling = drover_worker::tell_loads(&bus, asking);
         let step = move |job| {
             let service = self.clone();
             async move { service.step(&job).await }

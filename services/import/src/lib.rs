@@ -63,6 +63,15 @@ impl Service {
             .iter()
             .map(|(name, destination)| (Host::Server(name.clone()), destination.slots))
             .collect();
+        let asking = self.destinations.iter().map(|(name, destination)| {
+            let server = destination.server.clone();
+            let ask = move || {
+                let server = server.clone();
+                async move { Ok(drover_mysql::load(&server).await?) }
+            };
+            (name.clone(), ask)
+        });
+        let _telling = drover_worker::tell_loads(&bus, asking);
         let step = move |job| {
             let service = self.clone();
             async move { service.step(&job).await }

@@ -75,6 +75,8 @@ pub struct Limit {
     pub only_wave: Option<Wave>,
     /// Hosts that are set aside.
     pub quarantined: BTreeSet<ServerName>,
+    /// Hosts with fewer slots than they have otherwise.
+    pub host_slots: BTreeMap<ServerName, u32>,
 }
 
 /// What waits at a source.
@@ -195,6 +197,17 @@ impl Admission {
         self.lanes.get(campaign).map_or(0, |lane| lane.in_flight)
     }
 
+    /// How many migrations are in flight from a server, or to it, whichever are more; of all campaigns.
+    pub fn in_flight_at(&self, host: &ServerName) -> u32 {
+        let of = |used: &HashMap<ServerName, u32>| used.get(host).copied().unwrap_or(0);
+        of(&self.from).max(of(&self.to))
+    }
+
+    /// A server's own slots; none where it is not known.
+    pub fn slots_at(&self, host: &ServerName) -> Option<Slots> {
+        self.slots.get(host).copied()
+    }
+
     /// What is left of a campaign by source: how many wait, and its slots. What waits for a host
     /// that was set aside is not in it.
     pub fn waiting(&self, campaign: &CampaignName) -> Vec<Waiting> {
@@ -235,7 +248,8 @@ impl Admission {
         let limit = &lane.limit;
         let line = |(source, (count, bytes)): (&ServerName, (u64, Vec<u64>))| {
             let own = self.slots.get(source).map_or(0, |slots| slots.as_source);
-            let (source, slots) = (source.to_string(), slots_of(own, limit.per_source_max));
+            let slots = slots_of(own, limit.at_once(source, limit.per_source_max));
+            let source = source.to_string();
             Waiting { source, count, slots, largest_bytes: largest(bytes) }
         };
         let open = by_source.into_iter().filter(|(source, _)| !limit.quarantined.contains(source));
@@ -323,6 +337,14 @@ fn forget_empty(queues: &mut BTreeMap<Rank, Queue>, rank: &Rank) {
 }
 
 impl Limit {
+    /// Of this campaign at a host, where it may have so many at one; 0: any number.
+    fn at_once(&self, host: &ServerName, campaign_max: u32) -> u32 {
+        match (self.host_slots.get(host).copied().unwrap_or(0), campaign_max) {
+            (0, only) | (only, 0) => only,
+            (held, campaign_max) => held.min(campaign_max),
+        }
+    }
+
     fn lets_in(&self, wave: &Wave) -> bool {
         self.only_wave.as_ref().is_none_or(|only| only == wave)
     }
@@ -335,12 +357,12 @@ impl crate::queue::Hosts for Room<'_> {
 
     fn has_source_slot(&self, host: &ServerName) -> bool {
         let own = self.slots.get(host).map_or(0, |slots| slots.as_source);
-        has_slot(host, self.from, own, self.limit.per_source_max)
+        has_slot(host, self.from, own, self.limit.at_once(host, self.limit.per_source_max))
     }
 
     fn has_destination_slot(&self, host: &ServerName) -> bool {
         let own = self.slots.get(host).map_or(0, |slots| slots.as_destination);
-        has_slot(host, self.to, own, self.limit.per_destination_max)
+        has_slot(host, self.to, own, self.limit.at_once(host, self.limit.per_destination_max))
     }
 }
 

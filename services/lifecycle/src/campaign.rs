@@ -1,14 +1,14 @@
 //! The state machine of a campaign.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use drover_schemas::{
     ServerName,
     envelope::campaign_kind,
     v1::{
         CampaignCompleted, CampaignCreated, CampaignPaused, CampaignResumed, CampaignStarted,
-        ConcurrencyChanged, HostQuarantined, HostReleased, Limits, LimitsChanged, Policy,
-        PreflightCompleted, campaign_event::Event,
+        ConcurrencyChanged, HostQuarantined, HostReleased, HostSlots, HostSlotsChanged, Limits,
+        LimitsChanged, Policy, PreflightCompleted, campaign_event::Event,
     },
 };
 
@@ -95,6 +95,8 @@ pub enum Command {
         /// Who says so.
         by: String,
     },
+    /// Admit at most so many at these servers from now on.
+    TuneHosts(Vec<HostSlots>),
     /// Keep what a pre-flight found.
     NotePreflight(PreflightCompleted),
     /// All migrations have ended.
@@ -132,6 +134,8 @@ pub struct Campaign {
     pub recall: Option<CampaignPaused>,
     /// Hosts that are set aside.
     pub quarantined: BTreeSet<ServerName>,
+    /// Hosts with fewer slots than they have otherwise, for what they are under.
+    pub host_slots: BTreeMap<ServerName, u32>,
 }
 
 impl Campaign {
@@ -152,6 +156,7 @@ impl Campaign {
             limits: Limits::default(),
             recall: None,
             quarantined: BTreeSet::new(),
+            host_slots: BTreeMap::new(),
         })
     }
 
@@ -191,6 +196,7 @@ impl Campaign {
             Event::HostReleased(released) => {
                 self.quarantined.retain(|host| host.as_str() != released.host);
             }
+            Event::HostSlotsChanged(changed) => self.take_host_slots(changed),
             Event::CampaignPaused(paused) => {
                 if paused.recalls {
                     self.recall = Some(paused);
@@ -204,6 +210,16 @@ impl Campaign {
             | Event::LogRepaired(_) => {}
         }
         Ok(())
+    }
+
+    fn take_host_slots(&mut self, changed: HostSlotsChanged) {
+        for HostSlots { host, slots_max, .. } in changed.hosts {
+            let Ok(host) = host.parse() else { continue };
+            match slots_max {
+                0 => self.host_slots.remove(&host),
+                slots_max => self.host_slots.insert(host, slots_max),
+            };
+        }
     }
 
     fn next_phase(&self, event: &Event) -> Result<Phase, NotAllowed> {
@@ -222,6 +238,7 @@ impl Campaign {
                 | Event::LimitsChanged(_)
                 | Event::HostQuarantined(_)
                 | Event::HostReleased(_)
+                | Event::HostSlotsChanged(_)
                 | Event::PreflightCompleted(_),
                 phase @ (Phase::Created | Phase::Running | Phase::Paused),
             ) => Ok(phase),
@@ -235,6 +252,7 @@ impl Campaign {
                 | Event::CampaignResumed(_)
                 | Event::HostQuarantined(_)
                 | Event::HostReleased(_)
+                | Event::HostSlotsChanged(_)
                 | Event::PreflightCompleted(_)
                 | Event::CampaignCompleted(_),
                 Phase::Created | Phase::Running | Phase::Paused | Phase::Completed,
@@ -299,6 +317,14 @@ impl Campaign {
             Command::Release { host, by } => {
                 ("a release", Event::HostReleased(HostReleased { host: host.to_string(), by }))
             }
+            Command::TuneHosts(mut hosts) => {
+                hosts.retain(|new| self.host_slots_max(&new.host) != new.slots_max);
+                if hosts.is_empty() {
+                    return Ok(None);
+                }
+                let event = HostSlotsChanged { hosts };
+                ("other slots at hosts", Event::HostSlotsChanged(event))
+            }
             Command::NotePreflight(completed) => {
                 ("a pre-flight", Event::PreflightCompleted(completed))
             }
@@ -309,6 +335,12 @@ impl Campaign {
         };
         self.next_phase(&event).map_err(|_| self.not_allowed(what))?;
         Ok(Some(event))
+    }
+
+    /// To how many slots a host is held down; 0: it is not.
+    pub fn host_slots_max(&self, host: &str) -> u32 {
+        let held = self.host_slots.iter().find(|(held, _)| held.as_str() == host);
+        held.map_or(0, |(_, slots_max)| *slots_max)
     }
 
     fn not_allowed(&self, what: &'static str) -> NotAllowed {

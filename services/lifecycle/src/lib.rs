@@ -15,6 +15,7 @@ pub mod campaign;
 mod conclude;
 pub mod concurrency;
 pub mod forecast;
+pub mod host_slots;
 pub mod labels;
 pub mod ledger;
 pub mod limits;

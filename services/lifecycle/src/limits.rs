@@ -2,7 +2,7 @@
 
 use drover_schemas::v1::Limits;
 
-use crate::concurrency::Range;
+use crate::{concurrency::Range, host_slots::BOUNDS};
 
 /// What is to be another than it is; what is not named stays.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -31,7 +31,16 @@ pub struct Adjust {
     pub source_failures_max: Option<u32>,
     /// The same for one destination.
     pub destination_failures_max: Option<u32>,
-    /// The campaign's slots move by themselves between these; the inner none for a fixed number.
+    /// How many threads may run at a server; 0 for any number.
+    pub threads_running_max: Option<u32>,
+    /// How full of what is to be flushed a server's redo log may be, in percent; 0 for any.
+    pub flush_backlog_percent_max: Option<u32>,
+    /// How far a replica of a server may be behind, in seconds; 0 for any time.
+    pub replica_lag_seconds_max: Option<u32>,
+    /// How much of a destination's disk is to be free, in percent; 0 for nothing.
+    pub disk_free_percent_min: Option<u32>,
+    /// The campaign's slots move by themselves between these; the inner none for a fixed number. Where they
+    /// were fixed before, servers get the usual bounds ([`BOUNDS`]) for what nothing was said of.
     pub auto: Option<Option<Range>>,
 }
 
@@ -42,6 +51,10 @@ impl Adjust {
         let range = |range: Option<Range>| range.map_or((0, 0), |r| (r.floor, r.ceiling));
         let (in_flight_floor, in_flight_ceiling) =
             self.auto.map_or((before.in_flight_floor, before.in_flight_ceiling), range);
+        let begins = self.auto.flatten().is_some() && before.in_flight_ceiling == 0;
+        let bound = |wanted: Option<u32>, before: u32, usual: u32| {
+            wanted.unwrap_or(if begins && before == 0 { usual } else { before })
+        };
         Limits {
             per_source_max: self.per_source_max.unwrap_or(before.per_source_max),
             per_destination_max: self.per_destination_max.unwrap_or(before.per_destination_max),
@@ -61,6 +74,26 @@ impl Adjust {
             destination_failures_max: self
                 .destination_failures_max
                 .unwrap_or(before.destination_failures_max),
+            threads_running_max: bound(
+                self.threads_running_max,
+                before.threads_running_max,
+                BOUNDS.threads_running_max,
+            ),
+            flush_backlog_percent_max: bound(
+                self.flush_backlog_percent_max,
+                before.flush_backlog_percent_max,
+                BOUNDS.flush_backlog_percent_max,
+            ),
+            replica_lag_seconds_max: bound(
+                self.replica_lag_seconds_max,
+                before.replica_lag_seconds_max,
+                BOUNDS.replica_lag_seconds_max,
+            ),
+            disk_free_percent_min: bound(
+                self.disk_free_percent_min,
+                before.disk_free_percent_min,
+                BOUNDS.disk_free_percent_min,
+            ),
         }
     }
 }
@@ -84,10 +117,16 @@ pub fn words(limits: &Limits) -> String {
         (limits.wave_failures_max, "parked of a wave"),
         (limits.source_failures_max, "parked at a source"),
         (limits.destination_failures_max, "parked at a destination"),
+        (limits.threads_running_max, "threads at a server"),
+        (limits.flush_backlog_percent_max, "% of a redo log to be flushed"),
+        (limits.replica_lag_seconds_max, "s that a replica is behind"),
     ] {
         if number > 0 {
             words.push(format!("at most {number} {what}"));
         }
+    }
+    if limits.disk_free_percent_min > 0 {
+        words.push(format!("at least {} % of a disk free", limits.disk_free_percent_min));
     }
     if let Some(Range { floor, ceiling }) = range(limits) {
         words.push(format!("in flight between {floor} and {ceiling} by itself"));

@@ -282,3 +282,31 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_host_that_is_held_down_has_as_many_as_it_is_held_to_and_others_go_on() {
+    let mut admission = admission(&["a", "b", "d", "e"], 3, 100);
+    for n in 0..8 {
+        let source = if n % 2 == 0 { "a" } else { "b" };
+        admission.enqueue(&campaign(), id(n), &route(source, if n < 4 { "d" } else { "e" }));
+    }
+    let held = Limit { host_slots: [(name("a"), 1), (name("e"), 2)].into(), ..limit(100) };
+    admission.limit(&campaign(), held.clone());
+    let mut admitted = Vec::new();
+    while let Some((_, _, route)) = admission.admit(0) {
+        admitted.push((route.source, route.destination));
+    }
+    let of = |host: &str| {
+        admitted.iter().filter(|(from, to)| [from.as_str(), to.as_str()].contains(&host)).count()
+    };
+    assert_eq!((of("a"), of("b"), admission.in_flight_at(&name("a"))), (1, 3, 1));
+    assert!(of("e") <= 2, "{admitted:?}");
+    let slots: Vec<u32> = admission.waiting(&campaign()).iter().map(|it| it.slots).collect();
+    assert_eq!(slots, [1, 3], "a forecast knows");
+    // The campaign's own limit counts as well, and the lower of the two.
+    admission.limit(&campaign(), Limit { per_source_max: 2, ..held });
+    let slots: Vec<u32> = admission.waiting(&campaign()).iter().map(|it| it.slots).collect();
+    assert_eq!(slots, [1, 2]);
+    admission.limit(&campaign(), limit(100));
+    assert!(admission.admit(0).is_some(), "nothing holds it down any more");
+}

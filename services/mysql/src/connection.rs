@@ -23,7 +23,7 @@ use crate::{
     Error, Options,
     keep::Keep,
     ledger::LOCK_S_MAX,
-    options::Tls,
+    options::{Replica, Tls},
     questions::{self, Answers, Question, Questions},
 };
 
@@ -84,6 +84,7 @@ pub struct Server {
 struct Inner {
     name: ServerName,
     options: Options,
+    replicas: Vec<Server>,
     keep: Arc<Keep>,
 }
 
@@ -91,7 +92,17 @@ impl Server {
     /// A server; nothing is connected yet. An error when its password file cannot be read.
     pub fn new(name: ServerName, options: Options) -> Result<Self, Error> {
         options.password()?;
-        Ok(Self { inner: Arc::new(Inner { name, options, keep: Arc::default() }) })
+        let replica = |Replica { host, port }: &Replica| {
+            let (host, port, replicas) = (host.clone(), *port, Vec::new());
+            Self::new(name.clone(), Options { host, port, replicas, ..options.clone() })
+        };
+        let replicas = options.replicas.iter().map(replica).collect::<Result<_, _>>()?;
+        Ok(Self { inner: Arc::new(Inner { name, options, replicas, keep: Arc::default() }) })
+    }
+
+    /// Its replicas.
+    pub(crate) fn replicas(&self) -> &[Self] {
+        &self.inner.replicas
     }
 
     /// Its name in the configuration.

@@ -8,8 +8,8 @@ use crate::{
     aside::is_aside_name,
     ident::{covers, literals},
     ledger::is_missing,
-    preflight::server::room_bytes,
     privileges,
+    server_load::room,
 };
 
 /// A server's own schemas.
@@ -98,7 +98,7 @@ pub async fn discover(server: &Server) -> Result<Found, Error> {
     let is_customers = |name: &String| !moved.contains(name) && !is_aside_name(name);
     let databases =
         sizes.into_iter().filter(|(name, _)| is_customers(name)).map(database).collect();
-    let room_bytes = room_bytes(&mut session).await?;
+    let room_bytes = room(&mut session).await?.map(|room| room.free_bytes);
     let running = "SHOW GLOBAL STATUS LIKE 'Threads_running'";
     let (_, running): (String, String) = session.one("reading the load", running).await?;
     let (flavour, version) = (session.about().flavour, session.about().version);

@@ -30,10 +30,24 @@ pub struct Options {
     /// provider's own. Drover's account is always among them.
     #[serde(default = "trusted_accounts")]
     pub trusted_accounts: Vec<String>,
+    /// Its replicas, with the same account: how far they are behind is part of what it is under.
+    #[serde(default)]
+    pub replicas: Vec<Replica>,
     /// How long the sessions that are older than a freeze may take to end after they were killed,
     /// their rollback included, in milliseconds.
     #[serde(default = "sessions_end_ms_max")]
     pub sessions_end_ms_max: u64,
+}
+
+/// Where a replica is.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Replica {
+    /// Its host name or address.
+    pub host: String,
+    /// Its TCP port.
+    #[serde(default = "port")]
+    pub port: u16,
 }
 
 /// TLS towards a server.
@@ -85,6 +99,7 @@ impl Options {
             password_file: PathBuf::new(),
             tls: None,
             trusted_accounts: trusted_accounts(),
+            replicas: Vec::new(),
             sessions_end_ms_max: sessions_end_ms_max(),
         }
     }

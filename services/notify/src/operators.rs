@@ -251,6 +251,7 @@ fn notice(fact: &Recorded) -> Option<Notice> {
         | Event::LimitsChanged(_)
         | Event::CampaignResumed(_)
         | Event::HostReleased(_)
+        | Event::HostSlotsChanged(_)
         | Event::PreflightCompleted(_)
         | Event::LogRepaired(_) => return None,
     };

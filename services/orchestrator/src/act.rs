@@ -17,7 +17,10 @@ use drover_schemas::{
     CampaignName,
     envelope::CloudEvent,
     subjects::History,
-    v1::{BreakerSignal, CampaignPaused, Job, MigrationParked, Signal, Step, StepFailed, signal},
+    v1::{
+        BreakerSignal, CampaignPaused, HostSlots, Job, MigrationParked, Signal, Step, StepFailed,
+        signal,
+    },
 };
 
 use crate::board::Key;
@@ -193,7 +196,25 @@ impl Hands {
     pub async fn retune(self, name: CampaignName, campaign: Campaign, change: Change) -> Done {
         let Change { in_flight_max, reason } = change;
         let by = CONTROLLER.to_owned();
-        let command = campaign::Command::Tune { in_flight_max, reason, by };
+        self.tune(name, campaign, campaign::Command::Tune { in_flight_max, reason, by }).await
+    }
+
+    /// The same of a campaign's hosts.
+    pub async fn retune_hosts(
+        self,
+        name: CampaignName,
+        campaign: Campaign,
+        hosts: Vec<HostSlots>,
+    ) -> Done {
+        self.tune(name, campaign, campaign::Command::TuneHosts(hosts)).await
+    }
+
+    async fn tune(
+        self,
+        name: CampaignName,
+        campaign: Campaign,
+        command: campaign::Command,
+    ) -> Done {
         if let Ok(Some(event)) = campaign.decide(command) {
             let event = CloudEvent::campaign(event, &self.source, Utc::now());
             let appended = self.bus.append(&name, &History::Campaign, campaign.revision, &event);

@@ -22,7 +22,7 @@ use drover_lifecycle::{
 use drover_schemas::{
     CampaignName, MigrationId, ServerName,
     subjects::History,
-    v1::{self, CampaignStatus, campaign_event, migration_event},
+    v1::{self, CampaignStatus, HostLoad, HostSlots, campaign_event, migration_event},
 };
 
 mod due;
@@ -101,6 +101,7 @@ impl Board {
             campaign_event::Event::HostReleased(released) => {
                 herd.seen.breaker.release(&released.host);
                 herd.seen.budgets.release(&released.host);
+                herd.seen.watched.release(&released.host);
             }
             campaign_event::Event::CampaignCreated(_)
             | campaign_event::Event::CampaignStarted(_)
@@ -108,6 +109,7 @@ impl Board {
             | campaign_event::Event::LimitsChanged(_)
             | campaign_event::Event::CampaignPaused(_)
             | campaign_event::Event::HostQuarantined(_)
+            | campaign_event::Event::HostSlotsChanged(_)
             | campaign_event::Event::PreflightCompleted(_)
             | campaign_event::Event::CampaignCompleted(_)
             | campaign_event::Event::LogRepaired(_) => {}
@@ -255,6 +257,34 @@ impl Board {
         let moved = self.herds.iter_mut().filter_map(|(name, herd)| {
             let change = herd.retune(now_unix_ms, admission.in_flight(name))?;
             Some((name.clone(), herd.campaign.clone()?, change))
+        });
+        moved.collect()
+    }
+
+    /// Takes in what a server says that it is under; the campaigns that are to be judged for it.
+    pub fn hear(
+        &mut self,
+        host: &ServerName,
+        load: &HostLoad,
+        now_unix_ms: i64,
+    ) -> Vec<CampaignName> {
+        let admission = &self.admission;
+        let heard = self.herds.iter_mut().filter_map(|(name, herd)| {
+            herd.hear(host, load, admission, now_unix_ms).then(|| name.clone())
+        });
+        heard.collect()
+    }
+
+    /// The campaigns of which servers are to have other numbers of slots, by what they say.
+    pub fn retune_hosts(
+        &mut self,
+        now_unix_ms: i64,
+    ) -> Vec<(CampaignName, Campaign, Vec<HostSlots>)> {
+        let admission = &self.admission;
+        let moved = self.herds.iter_mut().filter_map(|(name, herd)| {
+            let hosts = herd.retune_hosts(admission, now_unix_ms);
+            let campaign = herd.campaign.clone().filter(|_| !hosts.is_empty())?;
+            Some((name.clone(), campaign, hosts))
         });
         moved.collect()
     }

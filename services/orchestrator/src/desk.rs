@@ -3,7 +3,7 @@
 use std::{
     borrow::Cow,
     cmp::Reverse,
-    collections::{BinaryHeap, HashMap},
+    collections::{BinaryHeap, HashMap, HashSet},
     time::Duration,
 };
 
@@ -12,7 +12,7 @@ use drover_bus::{Bus, Held};
 use drover_lifecycle::{admission::Slots, forecast::foresee};
 use drover_schemas::{
     CampaignName, ServerName, subjects,
-    v1::{ServiceStatus, migration_event},
+    v1::{HostLoad, ServiceStatus, migration_event},
 };
 use prost::Message as _;
 use tokio::{
@@ -42,6 +42,8 @@ const ACTS_MAX: usize = 256;
 const QUESTIONS_MAX: usize = 16;
 /// Items taken in before the desk acts again.
 const BATCH_MAX: usize = 512;
+/// What servers said that waits for the desk.
+const LOADS_MAX: usize = 1_024;
 /// How often all that is due is ordered again. An order that is there is kept once, so this only
 /// costs; it is for an order that was lost between its decision and the queue.
 const SWEEP_EVERY: Duration = Duration::from_secs(30);
@@ -105,6 +107,8 @@ impl Desk {
         beside.spawn(follow_all(self.bus.clone(), sender, shutdown.clone()));
         let (ask, mut questions) = mpsc::channel(QUESTIONS_MAX);
         beside.spawn(answer(self.bus.clone(), ask, shutdown.clone()));
+        let (say, mut loads) = mpsc::channel(LOADS_MAX);
+        beside.spawn(listen(self.bus.clone(), say, shutdown.clone()));
         let (hold, mut holds) = mpsc::channel(1);
         let mut sweep = interval(SWEEP_EVERY);
         let mut look = interval(LOOK_EVERY);
@@ -137,6 +141,11 @@ impl Desk {
                 Some(question) = questions.recv() => {
                     // Who asked may have gone.
                     let _ = question.send(self.status());
+                }
+                Some((host, load)) = loads.recv() => {
+                    for campaign in self.board.hear(&host, &load, now()) {
+                        self.judge(&campaign);
+                    }
                 }
                 () = due(next_look) => self.ring(),
                 _ = look.tick() => {
@@ -317,8 +326,16 @@ impl Desk {
         if !self.is_active() {
             return;
         }
+        let mut moved = HashSet::new();
         for (name, campaign, change) in self.board.retune(now()) {
+            moved.insert(name.clone());
             self.acts.spawn(self.hands.clone().retune(name, campaign, change));
+        }
+        // One of two at once would be refused: the campaign has moved on.
+        for (name, campaign, hosts) in self.board.retune_hosts(now()) {
+            if !moved.contains(&name) {
+                self.acts.spawn(self.hands.clone().retune_hosts(name, campaign, hosts));
+            }
         }
     }
 
@@ -372,6 +389,17 @@ async fn answer(bus: Bus, ask: mpsc::Sender<Question>, shutdown: CancellationTok
     });
     if let Err(error) = served.await {
         tracing::error!(%error, "requests are not answered");
+    }
+}
+
+/// Brings what servers say that they are under to the desk.
+async fn listen(bus: Bus, say: mpsc::Sender<(ServerName, HostLoad)>, shutdown: CancellationToken) {
+    let hear = |host, load| {
+        // Where the desk is busy, the next word comes in a few seconds.
+        let _ = say.try_send((host, load));
+    };
+    if let Err(error) = bus.loads(shutdown, hear).await {
+        tracing::error!(%error, "what the servers are under is not heard");
     }
 }
 

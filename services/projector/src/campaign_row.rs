@@ -1,6 +1,6 @@
 //! A campaign's own row in the tables.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use drover_bus::Recorded;
 use drover_lifecycle::{
@@ -145,5 +145,6 @@ fn restore_campaign(
         limits: Limits::default(),
         recall: None,
         quarantined,
+        host_slots: BTreeMap::new(),
     }))
 }

@@ -369,6 +369,24 @@ fn campaign_events() -> Vec<(CampaignEvent, &'static str)> {
             "src-1, by me",
         ),
         (
+            CampaignEvent::HostSlotsChanged(v1::HostSlotsChanged {
+                hosts: vec![
+                    v1::HostSlots {
+                        host: "dst-1".into(),
+                        slots_max: 1,
+                        reason: "40 threads run, at most 25".into(),
+                    },
+                    v1::HostSlots {
+                        host: "dst-2".into(),
+                        slots_max: 0,
+                        reason: "4 threads run, at most 25".into(),
+                    },
+                ],
+            }),
+            "dst-1: 1 slot, 40 threads run, at most 25; \
+             dst-2: all of its slots, 4 threads run, at most 25",
+        ),
+        (
             CampaignEvent::CampaignCompleted(v1::CampaignCompleted {
                 completed: 5,
                 rolled_back: 1,

@@ -4,6 +4,8 @@
 //! It stands between `bus`, which knows no business, and `lifecycle`, which knows no clock: here
 //! the time and the jitter are taken that a conclusion needs.
 
+use std::time::Duration;
+
 use chrono::Utc;
 use drover_bus::{Bus, Trade};
 use drover_lifecycle::{
@@ -11,14 +13,21 @@ use drover_lifecycle::{
     onward::{onward, step_after},
 };
 use drover_schemas::{
-    Code, Failure,
+    Code, Failure, ServerName,
     envelope::CloudEvent,
     streams::{Service, consumer},
     subjects::{Host, step_name},
-    v1::Job,
+    v1::{HostLoad, Job},
 };
-use tokio::task::JoinSet;
+use tokio::{
+    task::JoinSet,
+    time::{MissedTickBehavior, interval},
+};
 use tokio_util::sync::CancellationToken;
+
+/// How often it is told what a server is under: several times in the shortest window by which its slots
+/// are moved.
+const TELL_EVERY: Duration = Duration::from_secs(3);
 
 /// Does the steps of `service` at these hosts, each with its number of slots, until `shutdown`.
 /// `instance` is unique among the instances of the service.
@@ -50,6 +59,48 @@ where
         ended.map_err(|error| Failure::new(Code::BusFailed, error.to_string()))??;
     }
     Ok(())
+}
+
+/// Tells what these servers are under, each every [`TELL_EVERY`], as long as what is answered is kept.
+/// Each comes with how it is asked.
+#[must_use = "it ends when this is dropped"]
+pub fn tell_loads<L, F>(
+    bus: &Bus,
+    servers: impl IntoIterator<Item = (ServerName, L)>,
+) -> JoinSet<()>
+where
+    L: Fn() -> F + Send + 'static,
+    F: Future<Output = Result<HostLoad, Failure>> + Send + 'static,
+{
+    let mut telling = JoinSet::new();
+    for (server, ask) in servers {
+        let bus = bus.clone();
+        telling.spawn(async move {
+            let mut turns = interval(TELL_EVERY);
+            // Whoever was held up says it once, not as often as was missed.
+            turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            let mut is_silent = false;
+            loop {
+                turns.tick().await;
+                let told = tell_load(&bus, &server, ask()).await;
+                if let Err(failure) = &told
+                    && !is_silent
+                {
+                    tracing::warn!(%server, %failure, "what it is under is not known");
+                }
+                is_silent = told.is_err();
+            }
+        });
+    }
+    telling
+}
+
+async fn tell_load(
+    bus: &Bus,
+    server: &ServerName,
+    load: impl Future<Output = Result<HostLoad, Failure>>,
+) -> Result<(), Failure> {
+    Ok(bus.tell_load(server, &load.await?).await?)
 }
 
 /// A service's steps, with what the lifecycle says of them.

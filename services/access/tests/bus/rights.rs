@@ -1,6 +1,8 @@
 //! Each user of the bus tries what it must not. That each may do what it must is shown by the
 //! campaigns of the other tests, which run with these rights and no others.
 
+use std::time::Duration;
+
 use crate::world::{DEADLINE, World, server};
 use async_nats::jetstream::{self, ErrorCode};
 use chrono::Utc;
@@ -10,7 +12,7 @@ use drover_schemas::{
     streams::{self, LEASES, SIGNALS, Service, consumer},
     subjects::{self, Aggregate, History, Host},
     users::User,
-    v1::{MigrationAdmitted, Step, migration_event},
+    v1::{HostLoad, MigrationAdmitted, Step, migration_event},
 };
 use drover_testbed::bed::eventually;
 use serde_json::json;
@@ -123,6 +125,7 @@ async fn who_does_steps_takes_its_own_jobs_and_appends_to_no_campaigns_history()
             "drover.control.orchestrator",
             "drover.control.projector.query",
             "_INBOX.orchestrator.x",
+            "drover.load.src-2",
             "elsewhere",
         ]));
         if user != User::Notify {
@@ -143,9 +146,40 @@ async fn who_does_steps_takes_its_own_jobs_and_appends_to_no_campaigns_history()
             "_INBOX.dump.src-2.>",
             "$JS.>",
             "drover.control.orchestrator",
+            "drover.load.*",
         ]))
         .await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_does_steps_tells_what_its_own_server_is_under_and_the_orchestrator_hears_it() {
+    let world = World::new().await;
+    let (send, mut heard) = tokio::sync::mpsc::unbounded_channel();
+    let orchestrator = world.bus(&User::Orchestrator).await;
+    let shutdown = tokio_util::sync::CancellationToken::new();
+    let token = shutdown.clone();
+    let hearing = tokio::spawn(async move {
+        orchestrator.loads(token, move |server, load| drop(send.send((server, load)))).await
+    });
+    for user in [User::Dump(server("src-1")), User::Import(server("dst-1"))] {
+        let (User::Dump(host) | User::Import(host)) = &user else { continue };
+        let (bus, load) =
+            (world.bus(&user).await, HostLoad { threads_running: 3, ..<_>::default() });
+        let told = tokio::time::timeout(DEADLINE, async {
+            loop {
+                bus.tell_load(host, &load).await.unwrap();
+                let soon = tokio::time::timeout(Duration::from_millis(50), heard.recv());
+                match soon.await {
+                    Ok(Some((of, load))) if of == *host => break load,
+                    Ok(_) | Err(_) => {}
+                }
+            }
+        });
+        assert_eq!(told.await.unwrap(), load);
+    }
+    shutdown.cancel();
+    hearing.await.unwrap().unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,7 +1,7 @@
 use bytes::Bytes;
 use drover_schemas::{
-    Code, streams,
-    v1::{ProgressSignal, Signal, signal},
+    Code, ServerName, streams,
+    v1::{HostLoad, ProgressSignal, Signal, signal},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -58,4 +58,37 @@ async fn a_signal_published_twice_is_kept_once() {
     let counts: Vec<(String, usize)> =
         stream.info_with_subjects(&subject).await.unwrap().try_collect().await.unwrap();
     assert_eq!(counts, [(subject, 2)]);
+}
+
+#[tokio::test]
+async fn what_a_server_is_under_is_heard_of_that_server_and_what_is_none_is_passed_over() {
+    let (teller, hearer) = (shared().bus().await, shared().bus().await);
+    let server: ServerName = unique("s").parse().unwrap();
+    let load = HostLoad { threads_running: 7, replica_lag_seconds: Some(0), ..HostLoad::default() };
+    let shutdown = CancellationToken::new();
+    let (send, mut heard) = tokio::sync::mpsc::unbounded_channel();
+    let (token, ours) = (shutdown.clone(), server.clone());
+    let hearing = tokio::spawn(async move {
+        let hear = move |server, load| {
+            // Other tests tell of their own servers.
+            if server == ours {
+                let _ = send.send(load);
+            }
+        };
+        hearer.loads(token, hear).await
+    });
+    let first = tokio::time::timeout(DEADLINE, async {
+        loop {
+            let subject = drover_schemas::subjects::load(&server);
+            teller.client().publish(subject, "\u{8}".into()).await.unwrap();
+            teller.tell_load(&server, &load).await.unwrap();
+            let soon = tokio::time::timeout(Duration::from_millis(50), heard.recv());
+            if let Ok(Some(load)) = soon.await {
+                break load;
+            }
+        }
+    });
+    assert_eq!(first.await.unwrap(), load);
+    shutdown.cancel();
+    hearing.await.unwrap().unwrap();
 }

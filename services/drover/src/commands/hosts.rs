@@ -1,12 +1,15 @@
-//! `drover hosts`: the hosts of a campaign that are set aside, by the orchestrator or a person.
+//! `drover hosts`: the hosts of a campaign that are set aside, by the orchestrator or a person, and those
+//! that have fewer slots than otherwise for what they are under.
 //!
-//! Nothing is admitted from or to such a host; what is in flight there goes on.
+//! Nothing is admitted from or to a host that is set aside; what is in flight there goes on.
 
 use std::{collections::BTreeMap, path::Path};
 
 use drover_lifecycle::campaign::Command;
 use drover_schemas::{
-    CampaignName, Code, Failure, ServerName, subjects::Aggregate, v1::campaign_event::Event,
+    CampaignName, Code, Failure, ServerName,
+    subjects::Aggregate,
+    v1::{HostQuarantined, HostSlots, campaign_event::Event},
 };
 use serde::Serialize;
 
@@ -34,12 +37,14 @@ pub struct Args {
     pub json: bool,
 }
 
-/// A host that is set aside.
+/// A host that is not as others are.
 #[derive(Debug, Serialize)]
-struct SetAside {
+struct Told {
     host: String,
     since: String,
     reason: String,
+    /// To how many slots it is held down; none: it is set aside.
+    slots_max: Option<u32>,
 }
 
 pub async fn run(config: &Path, args: Args) -> Result<(), Trouble> {
@@ -63,29 +68,42 @@ pub async fn run(config: &Path, args: Args) -> Result<(), Trouble> {
     if let Some(command) = command {
         command_campaign(&context.bus, &campaign, command).await?;
     }
-    let hosts = set_aside(&context, &campaign).await?;
+    let hosts = told(&context, &campaign).await?;
     if json {
         return print_json(&hosts);
     }
     let mut text = String::new();
-    for SetAside { host, since, reason } in &hosts {
-        text.push_str(&format!("{host}  set aside {since}: {reason}\n"));
+    for Told { host, since, reason, slots_max } in &hosts {
+        text.push_str(&match slots_max {
+            None => format!("{host}  set aside {since}: {reason}\n"),
+            Some(slots_max) => format!("{host}  {slots_max} at once since {since}: {reason}\n"),
+        });
     }
-    print(if text.is_empty() { "no host is set aside\n" } else { &text });
+    print(if text.is_empty() { "no host is set aside or held down\n" } else { &text });
     Ok(())
 }
 
-async fn set_aside(context: &Context, campaign: &CampaignName) -> Result<Vec<SetAside>, Failure> {
-    let mut hosts = BTreeMap::new();
+/// Those that are set aside, and those that are held down, by name.
+async fn told(context: &Context, campaign: &CampaignName) -> Result<Vec<Told>, Failure> {
+    let (mut aside, mut held) = (BTreeMap::new(), BTreeMap::new());
     for recorded in context.bus.history(campaign, Aggregate::Campaign).await? {
         let since = recorded.event.time_text();
         let event = recorded.event.decode_campaign();
         match event.map_err(|error| Failure::new(Code::EventUndecodable, error.to_string()))? {
-            Event::HostQuarantined(set) => {
-                let host = set.host.clone();
-                hosts.insert(host, SetAside { host: set.host, since, reason: set.reason });
+            Event::HostQuarantined(HostQuarantined { host, reason }) => {
+                aside.insert(host.clone(), Told { host, since, reason, slots_max: None });
             }
-            Event::HostReleased(released) => drop(hosts.remove(&released.host)),
+            Event::HostReleased(released) => drop(aside.remove(&released.host)),
+            Event::HostSlotsChanged(changed) => {
+                for HostSlots { host, slots_max, reason } in changed.hosts {
+                    let (since, slots) = (since.clone(), Some(slots_max));
+                    match slots_max {
+                        0 => held.remove(&host),
+                        _ => held
+                            .insert(host.clone(), Told { host, since, reason, slots_max: slots }),
+                    };
+                }
+            }
             Event::CampaignCreated(_)
             | Event::CampaignStarted(_)
             | Event::ConcurrencyChanged(_)
@@ -97,5 +115,5 @@ async fn set_aside(context: &Context, campaign: &CampaignName) -> Result<Vec<Set
             | Event::LogRepaired(_) => {}
         }
     }
-    Ok(hosts.into_values().collect())
+    Ok(aside.into_values().chain(held.into_values()).collect())
 }

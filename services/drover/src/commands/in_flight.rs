@@ -40,7 +40,8 @@ impl FromStr for InFlight {
 #[group(skip)]
 pub struct Wanted {
     /// How many migrations are in flight at once; what is in flight beyond it finishes. With auto as
-    /// many as is best by the servers' latency, between --floor and --ceiling.
+    /// many as is best by the servers' latency, between --floor and --ceiling, and at each server by what
+    /// it is under (--threads-running and others of drover tune).
     #[arg(long, value_name = "N|auto")]
     pub max_in_flight: Option<InFlight>,
     /// The fewest that auto allows.

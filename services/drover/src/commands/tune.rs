@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// At least one of these.
-const LIMITS: [&str; 13] = [
+const LIMITS: [&str; 17] = [
     "max_in_flight",
     "per_source",
     "per_destination",
@@ -35,6 +35,10 @@ const LIMITS: [&str; 13] = [
     "wave_failures",
     "source_failures",
     "destination_failures",
+    "threads_running",
+    "flush_backlog",
+    "replica_lag",
+    "disk_free",
 ];
 
 #[derive(Debug, clap::Args)]
@@ -93,6 +97,18 @@ struct Which {
     /// The same for a destination.
     #[arg(long, value_name = "N")]
     destination_failures: Option<u32>,
+    /// Past so many threads that run at a server it gets fewer slots; 0 for any number.
+    #[arg(long, value_name = "N")]
+    threads_running: Option<u32>,
+    /// The same where so much of its redo log waits to be flushed, in percent of what may.
+    #[arg(long, value_name = "PERCENT")]
+    flush_backlog: Option<u32>,
+    /// The same where one of its replicas (mysql.replicas) is so many seconds behind.
+    #[arg(long, value_name = "SECONDS")]
+    replica_lag: Option<u32>,
+    /// A destination with less of its disk free is set aside; 0 for nothing.
+    #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u32).range(..100))]
+    disk_free: Option<u32>,
 }
 
 pub async fn run(config: &Path, args: Args) -> Result<(), Trouble> {
@@ -131,6 +147,10 @@ impl Which {
             wave_failures_max: self.wave_failures,
             source_failures_max: self.source_failures,
             destination_failures_max: self.destination_failures,
+            threads_running_max: self.threads_running,
+            flush_backlog_percent_max: self.flush_backlog,
+            replica_lag_seconds_max: self.replica_lag,
+            disk_free_percent_min: self.disk_free,
             auto: self.in_flight.auto()?,
         })
     }

@@ -9,6 +9,7 @@
 )]
 
 mod bring_back;
+mod busy;
 mod campaign;
 mod discover;
 mod doctor;

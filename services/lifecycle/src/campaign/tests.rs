@@ -120,3 +120,47 @@ fn a_known_fact_changes_nothing() {
     campaign.evolve(Fact { revision: 1, event }).unwrap();
     assert_eq!(campaign, before);
 }
+
+#[test]
+fn hosts_are_held_down_and_let_go_and_what_is_so_already_is_no_event() {
+    let slots = |host: &str, slots_max| HostSlots {
+        host: host.into(),
+        slots_max,
+        reason: "40 threads run, at most 25".into(),
+    };
+    let mut campaign = campaign();
+    apply(&mut campaign, start(400));
+    let held = |campaign: &Campaign| -> Vec<(String, u32)> {
+        campaign.host_slots.iter().map(|(host, slots)| (host.to_string(), *slots)).collect()
+    };
+    assert!(apply(&mut campaign, Command::TuneHosts(vec![slots("a", 3), slots("b", 1)])));
+    assert_eq!(held(&campaign), [("a".into(), 3), ("b".into(), 1)]);
+    let again = Command::TuneHosts(vec![slots("a", 3), slots("b", 0), slots("c", 0)]);
+    let Some(Event::HostSlotsChanged(changed)) = campaign.decide(again.clone()).unwrap() else {
+        panic!("one of them changes")
+    };
+    assert_eq!(changed.hosts, [slots("b", 0)]);
+    assert!(apply(&mut campaign, again.clone()));
+    assert_eq!(held(&campaign), [("a".into(), 3)]);
+    assert!(!apply(&mut campaign, again));
+}
+
+#[test]
+fn servers_are_bounded_when_the_slots_begin_to_move_by_themselves_unless_somebody_said_otherwise() {
+    use crate::{concurrency::Range, host_slots::BOUNDS};
+    let mut campaign = campaign();
+    let auto = || Some(Some(Range { floor: 20, ceiling: 800 }));
+    let limit = |campaign: &mut Campaign, adjust: Adjust| {
+        apply(campaign, Command::Limit { adjust, reason: String::new(), by: "me".into() });
+        let Limits { threads_running_max, replica_lag_seconds_max, .. } = campaign.limits;
+        (threads_running_max, replica_lag_seconds_max)
+    };
+    let usual = (BOUNDS.threads_running_max, BOUNDS.replica_lag_seconds_max);
+    assert_eq!(limit(&mut campaign, Adjust::default()), (0, 0));
+    let threads = Adjust { auto: auto(), threads_running_max: Some(60), ..Adjust::default() };
+    assert_eq!(limit(&mut campaign, threads), (60, usual.1));
+    let none = Adjust { replica_lag_seconds_max: Some(0), ..Adjust::default() };
+    assert_eq!(limit(&mut campaign, none), (60, 0));
+    let again = Adjust { auto: auto(), ..Adjust::default() };
+    assert_eq!(limit(&mut campaign, again), (60, 0), "it moves by itself already");
+}

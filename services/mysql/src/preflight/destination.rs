@@ -14,6 +14,7 @@ use crate::{
         source::{lacking_rights, of_server, wrong_clock},
     },
     privileges::{self, Grantee},
+    server_load::room,
 };
 
 /// A destination.
@@ -84,7 +85,7 @@ pub async fn destination(server: &Server) -> Result<Destination, Error> {
             "SELECT CAST(SCHEMA_NAME AS BINARY) FROM information_schema.SCHEMATA",
         )
         .await?,
-        room_bytes: server::room_bytes(&mut session).await?,
+        room_bytes: room(&mut session).await?.map(|room| room.free_bytes),
     };
     session.end().await?;
     Ok(Destination { findings, known: Some(known) })

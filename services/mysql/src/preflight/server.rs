@@ -1,6 +1,6 @@
 //! What a server says of its own settings.
 
-use crate::{Error, Flavour, Session, preflight::facts::Settings};
+use crate::{Error, Session, preflight::facts::Settings};
 
 /// `sql_mode`, strict mode, page, packet, scheduler.
 type Said = (String, bool, u64, u64, String);
@@ -36,20 +36,4 @@ pub(crate) async fn clock_ahead_ms(session: &mut Session) -> Result<i64, Error> 
 fn unix_ms() -> i64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     since.map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
-}
-
-/// The free room of the disk with the data folder, in bytes; none where the server does not tell.
-pub(crate) async fn room_bytes(session: &mut Session) -> Result<Option<u64>, Error> {
-    if session.about().flavour == Flavour::MySql {
-        return Ok(None);
-    }
-    // The disk whose path is the longest that the data folder begins with; in units of 1,024 bytes.
-    let sql = "SELECT Available FROM information_schema.DISKS \
-               WHERE LEFT(@@datadir, CHAR_LENGTH(Path)) = Path ORDER BY CHAR_LENGTH(Path) DESC LIMIT 1";
-    match session.rows::<u64>("reading the disk's room", sql).await {
-        Ok(rows) => Ok(rows.first().map(|kilobytes| kilobytes << 10)),
-        // No such table, or not for this account: it does not tell.
-        Err(Error::Statement { .. } | Error::RightMissing { .. }) => Ok(None),
-        Err(other) => Err(other),
-    }
 }

@@ -10,6 +10,7 @@ use drover_lifecycle::{
     campaign::{self, Campaign},
     concurrency::{self, Change, Controller},
     forecast::Foreseen,
+    host_slots::{Standing, Watched},
     limits::range,
     pace::Pace,
     promise::max_frozen_ms,
@@ -18,8 +19,8 @@ use drover_lifecycle::{
     window::Windows,
 };
 use drover_schemas::{
-    CampaignName, MigrationId,
-    v1::{Limits, Step, migration_event::Event},
+    CampaignName, MigrationId, ServerName,
+    v1::{HostLoad, HostSlots, Limits, Step, migration_event::Event},
 };
 
 use super::entry::Entry;
@@ -57,6 +58,8 @@ pub(crate) struct Seen {
     pub(crate) budgets: Budgets,
     pub(crate) times: SlotTimes,
     pub(crate) controller: Option<Controller>,
+    /// What its servers say that they are under.
+    pub(crate) watched: Watched,
 }
 
 /// How many migrations a wave has, and how many of them completed.
@@ -153,6 +156,7 @@ impl Herd {
             waves_at_once,
             only_wave: self.canary(),
             quarantined: campaign.quarantined.clone(),
+            host_slots: campaign.host_slots.clone(),
         };
         if range(&campaign.limits).is_none() {
             self.seen.controller = None;
@@ -190,7 +194,43 @@ impl Herd {
         let campaign = self.campaign.as_ref()?;
         let is_set_aside = |name: &str| campaign.quarantined.iter().any(|h| h.as_str() == name);
         let spent = || self.seen.budgets.judge(&campaign.limits, is_set_aside);
-        self.seen.breaker.judge(&campaign.quarantined).or_else(spent)
+        let has_no_room = || self.seen.watched.judge(&campaign.quarantined);
+        self.seen.breaker.judge(&campaign.quarantined).or_else(spent).or_else(has_no_room)
+    }
+
+    /// Takes in what a server says that it is under; whether one is to be set aside for it.
+    pub(crate) fn hear(
+        &mut self,
+        host: &ServerName,
+        load: &HostLoad,
+        admission: &Admission,
+        now_unix_ms: i64,
+    ) -> bool {
+        let (true, Some(campaign)) = (self.live && self.is_running(), &self.campaign) else {
+            return false;
+        };
+        let is_destination = admission.slots_at(host).is_some_and(|own| own.as_destination > 0);
+        self.seen.watched.take(now_unix_ms, host, is_destination, load, &campaign.limits);
+        self.seen.watched.judge(&campaign.quarantined).is_some()
+    }
+
+    /// Other numbers of slots for servers, by what they say.
+    pub(crate) fn retune_hosts(
+        &mut self,
+        admission: &Admission,
+        now_unix_ms: i64,
+    ) -> Vec<HostSlots> {
+        let (true, Some(campaign)) = (self.live && self.is_running(), &self.campaign) else {
+            return Vec::new();
+        };
+        let standing = |host: &ServerName| {
+            let own =
+                admission.slots_at(host).map_or(0, |own| own.as_source.max(own.as_destination));
+            let slots_max = campaign.host_slots_max(host.as_str());
+            Standing { own: own.max(1), slots_max, in_flight: admission.in_flight_at(host) }
+        };
+        let held = campaign.host_slots.keys();
+        self.seen.watched.decide(now_unix_ms, &campaign.limits, held, standing)
     }
 
     /// The wave that has to succeed before the rest, as long as it has not.

@@ -11,6 +11,7 @@ use super::{
 };
 
 mod heir;
+mod hosts;
 
 struct Log {
     board: Board,

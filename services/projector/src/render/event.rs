@@ -6,7 +6,7 @@ use drover_lifecycle::{limits::words, promise::max_frozen_ms};
 use drover_schemas::{
     subjects::{Aggregate, step_name},
     v1::{
-        ConsistencyPoint, DnsChange, MigrationChecked, Step, StepFailed,
+        ConsistencyPoint, DnsChange, HostSlots, MigrationChecked, Step, StepFailed,
         campaign_event::Event as CampaignEvent, migration_event::Event as MigrationEvent,
     },
 };
@@ -230,6 +230,10 @@ fn of_campaign(event: &CampaignEvent) -> String {
         CampaignEvent::HostReleased(released) => {
             format!("{}, by {}", printable(&released.host), printable(&released.by))
         }
+        CampaignEvent::HostSlotsChanged(changed) => {
+            let hosts: Vec<String> = changed.hosts.iter().map(host_slots).collect();
+            hosts.join("; ")
+        }
         CampaignEvent::PreflightCompleted(completed) => {
             let codes: Vec<String> = completed
                 .findings
@@ -251,6 +255,14 @@ fn of_campaign(event: &CampaignEvent) -> String {
             printable(&repaired.by)
         ),
     }
+}
+
+fn host_slots(slots: &HostSlots) -> String {
+    let many = match slots.slots_max {
+        0 => "all of its slots".to_owned(),
+        some => count(some, "slot"),
+    };
+    format!("{}: {many}, {}", printable(&slots.host), printable(&slots.reason))
 }
 
 fn point(point: Option<&ConsistencyPoint>) -> String {
