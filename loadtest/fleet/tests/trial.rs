@@ -138,3 +138,31 @@ fn slots_that_move_by_themselves_stay_between_their_floor_and_ceiling_and_say_wh
         assert_ne!(change["reason"], "", "{figures:#}");
     }
 }
+
+#[test]
+fn hosts_past_their_bound_are_held_down_and_say_why() {
+    let figures = fleet(
+        "hosts",
+        &[
+            "--json",
+            "--settings=16",
+            "--max-in-flight=60",
+            "--settle-seconds=16",
+            "--measure-seconds=1",
+            "--migrations=3000",
+            "--sources=40",
+            "--destinations=4",
+            "--knee=4",
+        ],
+    );
+    let changes = figures["changes"].as_array().unwrap();
+    for change in changes {
+        assert!((0..16).contains(&change["slots_max"].as_u64().unwrap()), "{figures:#}");
+        assert!(
+            change["reason"].as_str().unwrap().contains("threads run, at most 4"),
+            "{figures:#}"
+        );
+    }
+    let held = |host: &str| changes.iter().any(|change| change["host"] == host);
+    assert!((0..4).all(|n| held(&format!("dst-00{n}"))), "{figures:#}");
+}

@@ -121,14 +121,16 @@ impl Bus {
         }
     }
 
-    /// Tells what a server is under. It is kept nowhere, and whether anybody hears it is not known.
+    /// Tells what a server is under. It is kept nowhere, and whether anybody hears it is not known; that
+    /// it was refused, which the server says later, is known the next time.
     pub async fn tell_load(&self, server: &ServerName, load: &HostLoad) -> Result<(), Error> {
         let subject = subjects::load(server);
-        let told = self.client().publish(subject.clone(), load.encode_to_vec().into()).await;
-        told.map_err(|error| Error::Failed {
-            doing: format!("publishing on {subject}"),
-            reason: error.to_string(),
-        })
+        let doing = format!("publishing on {subject}");
+        if let Some(reason) = self.refusal_of(&subject) {
+            return Err(Error::Denied { doing, reason });
+        }
+        let told = self.client().publish(subject, load.encode_to_vec().into()).await;
+        told.map_err(|error| Error::Failed { doing, reason: error.to_string() })
     }
 
     /// Hears what all servers are under, until `shutdown`.

@@ -54,7 +54,7 @@ pub const WINDOW_MS: i64 = 10_000;
 /// Of how many words it is at least.
 const SAMPLES_MIN: usize = 3;
 /// Below this share of every bound a host gets another slot.
-const CALM: f64 = 0.8;
+const CALM: f64 = 0.9;
 /// How far it goes down at most in one window, as a factor.
 const SHRINKING_MAX: f64 = 0.5;
 

@@ -47,7 +47,13 @@ impl CampaignRow {
             position: row.get(1)?,
             last_event_id: row.get(2)?,
             last_event_at: row.get(3)?,
-            state: restore_campaign(row.get(4)?, row.get(5)?, row.get(6)?, row.get(7)?)?,
+            state: restore_campaign(
+                row.get(4)?,
+                row.get(5)?,
+                row.get(6)?,
+                row.get(7)?,
+                row.get(16)?,
+            )?,
             first_admission_at: row.get(8)?,
             last_completion_at: row.get(9)?,
             frozen_ms_max: row.get(10)?,
@@ -64,6 +70,9 @@ impl CampaignRow {
         let quarantined: Vec<&str> = state
             .map(|state| state.quarantined.iter().map(ServerName::as_str).collect())
             .unwrap_or_default();
+        let pair = |(host, slots): (&ServerName, &u32)| format!("{host}={slots}");
+        let host_slots: Vec<String> =
+            state.map(|state| state.host_slots.iter().map(pair).collect()).unwrap_or_default();
         transaction.prepare_cached(UPDATE_CAMPAIGN)?.execute(params![
             self.id,
             self.position,
@@ -80,7 +89,8 @@ impl CampaignRow {
             self.set_aside,
             self.caught_up,
             self.promised_ms,
-            self.deferrals
+            self.deferrals,
+            host_slots.join(" ")
         ])?;
         Ok(())
     }
@@ -104,18 +114,18 @@ impl CampaignRow {
 
 const INSERT_CAMPAIGN: &str = "
 INSERT INTO campaign (name, position, last_event_id, last_event_at, revision, phase, in_flight_max,
-    quarantined, frozen_ms_max, failures, set_aside, caught_up, promised_ms, deferrals)
-VALUES (?1, 0, '', 0, 0, '', 0, '', 0, 0, 0, 0, 0, 0) ON CONFLICT DO NOTHING";
+    quarantined, host_slots, frozen_ms_max, failures, set_aside, caught_up, promised_ms, deferrals)
+VALUES (?1, 0, '', 0, 0, '', 0, '', '', 0, 0, 0, 0, 0, 0) ON CONFLICT DO NOTHING";
 const SELECT_CAMPAIGN: &str = "
 SELECT id, position, last_event_id, last_event_at, revision, phase, in_flight_max, quarantined,
     first_admission_at, last_completion_at, frozen_ms_max, failures, set_aside, caught_up,
-    promised_ms, deferrals
+    promised_ms, deferrals, host_slots
 FROM campaign WHERE name = ?1";
 const UPDATE_CAMPAIGN: &str = "
 UPDATE campaign SET position = ?2, last_event_id = ?3, last_event_at = ?4, revision = ?5,
     phase = ?6, in_flight_max = ?7, quarantined = ?8, first_admission_at = ?9,
     last_completion_at = ?10, frozen_ms_max = ?11, failures = ?12, set_aside = ?13,
-    caught_up = ?14, promised_ms = ?15, deferrals = ?16
+    caught_up = ?14, promised_ms = ?15, deferrals = ?16, host_slots = ?17
 WHERE id = ?1";
 
 fn restore_campaign(
@@ -123,6 +133,7 @@ fn restore_campaign(
     phase: String,
     in_flight_max: u32,
     quarantined: String,
+    host_slots: String,
 ) -> Result<Option<Campaign>, Error> {
     use campaign::Phase;
     if revision == 0 {
@@ -137,6 +148,15 @@ fn restore_campaign(
         .map(str::parse::<ServerName>)
         .collect::<Result<BTreeSet<_>, _>>()
         .map_err(|error| Error::Damaged { what: "a quarantined host", text: error.text })?;
+    let slots = |pair: &str| -> Option<(ServerName, u32)> {
+        let (host, slots) = pair.split_once('=')?;
+        Some((host.parse().ok()?, slots.parse().ok()?))
+    };
+    let host_slots = host_slots
+        .split_whitespace()
+        .map(slots)
+        .collect::<Option<BTreeMap<_, _>>>()
+        .ok_or(Error::Damaged { what: "a host's slots", text: host_slots })?;
     Ok(Some(Campaign {
         revision,
         phase,
@@ -145,6 +165,6 @@ fn restore_campaign(
         limits: Limits::default(),
         recall: None,
         quarantined,
-        host_slots: BTreeMap::new(),
+        host_slots,
     }))
 }

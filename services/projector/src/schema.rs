@@ -19,7 +19,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags};
 use crate::Error;
 
 /// The version of the tables; to be raised with every change to them or to what is in them.
-pub(crate) const VERSION: i64 = 3;
+pub(crate) const VERSION: i64 = 4;
 /// The mark in the header of every file of these: `DRVP`.
 const APPLICATION_ID: i64 = 0x4452_5650;
 /// How long a connection waits for another's lock: a writer's batch takes far less.
@@ -50,6 +50,8 @@ CREATE TABLE campaign (
     phase TEXT NOT NULL,
     in_flight_max INTEGER NOT NULL,
     quarantined TEXT NOT NULL,
+    -- Hosts that are held down to so many slots: dst-1=2 dst-7=1.
+    host_slots TEXT NOT NULL,
     first_admission_at INTEGER,
     last_completion_at INTEGER,
     frozen_ms_max INTEGER NOT NULL,

@@ -74,6 +74,7 @@ enum Happening {
     Pause,
     Resume,
     Quarantine(u8),
+    HoldDown(u8, u32),
 }
 
 fn happenings() -> impl Strategy<Value = Happening> {
@@ -91,6 +92,7 @@ fn happenings() -> impl Strategy<Value = Happening> {
         1 => Just(Happening::Pause),
         1 => Just(Happening::Resume),
         1 => any::<u8>().prop_map(Happening::Quarantine),
+        1 => (0..4_u8, 0..3_u32).prop_map(|(n, slots)| Happening::HoldDown(n, slots)),
     ]
 }
 
@@ -184,6 +186,13 @@ fn happen(history: &mut History, happening: &Happening) {
             .campaign_event(campaign_event::Event::CampaignPaused(v1::CampaignPaused::default())),
         Happening::Resume => history
             .campaign_event(campaign_event::Event::CampaignResumed(v1::CampaignResumed::default())),
+        Happening::HoldDown(n, slots_max) => {
+            let host = format!("src-{n}");
+            let hosts = vec![v1::HostSlots { host, slots_max, reason: String::new() }];
+            history.campaign_event(campaign_event::Event::HostSlotsChanged(v1::HostSlotsChanged {
+                hosts,
+            }))
+        }
         Happening::Quarantine(n) => {
             history.campaign_event(campaign_event::Event::HostQuarantined(v1::HostQuarantined {
                 host: format!("src-{n}"),

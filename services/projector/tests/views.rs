@@ -261,3 +261,32 @@ fn a_retried_migration_forgets_why_it_was_parked() {
     let groups = projection.views().failures(&history.campaign).unwrap();
     assert_eq!((groups[0].count, groups[0].migrations, groups[0].waiting), (2, 2, 1));
 }
+
+#[test]
+fn hosts_that_are_set_aside_or_held_down_are_told_until_they_are_no_more() {
+    let mut night = night();
+    let slots = |host: &str, slots_max| {
+        let (host, reason) = (host.to_owned(), "40 threads run, at most 25".to_owned());
+        Event::HostSlotsChanged(v1::HostSlotsChanged {
+            hosts: vec![v1::HostSlots { host, slots_max, reason }],
+        })
+    };
+    let aside = v1::HostQuarantined { host: "src-2".into(), reason: "no answer".into() };
+    let mut told = |events: Vec<Event>| {
+        let before = night.history.items.len();
+        for event in events {
+            night.history.campaign_event(event);
+        }
+        let items = &night.history.items[before..];
+        night.projection.apply(&night.history.campaign, items).unwrap();
+        let status = night.status();
+        (status.quarantined.join(" "), status.held_down.join(" "))
+    };
+    let text = |a: &str, b: &str| (a.to_owned(), b.to_owned());
+    assert_eq!(told(Vec::new()), text("", ""));
+    let events = vec![slots("src-1", 3), slots("dst-1", 2), Event::HostQuarantined(aside)];
+    assert_eq!(told(events), text("src-2", "dst-1=2 src-1=3"));
+    let released = v1::HostReleased { host: "src-2".into(), by: "me".into() };
+    let events = vec![slots("src-1", 1), slots("dst-1", 0), Event::HostReleased(released)];
+    assert_eq!(told(events), text("", "src-1=1"));
+}

@@ -61,8 +61,8 @@ where
     Ok(())
 }
 
-/// Tells what these servers are under, each every [`TELL_EVERY`], as long as what is answered is kept.
-/// Each comes with how it is asked.
+/// Tells what these servers are under, each every [`TELL_EVERY`], as long as what is answered is kept, and
+/// the bus does not refuse it. Each comes with how it is asked.
 #[must_use = "it ends when this is dropped"]
 pub fn tell_loads<L, F>(
     bus: &Bus,
@@ -87,6 +87,9 @@ where
                     && !is_silent
                 {
                     tracing::warn!(%server, %failure, "what it is under is not known");
+                }
+                if told.as_ref().is_err_and(|failure| failure.code == Code::BusDenied) {
+                    return;
                 }
                 is_silent = told.is_err();
             }

@@ -177,6 +177,13 @@ async fn who_does_steps_tells_what_its_own_server_is_under_and_the_orchestrator_
             }
         });
         assert_eq!(told.await.unwrap(), load);
+        // Of another server it tells nothing, and learns so.
+        eventually(DEADLINE, || async {
+            let refused = bus.tell_load(&server("elsewhere"), &load).await;
+            Ok(refused.is_err_and(|error| error.code() == Code::BusDenied))
+        })
+        .await
+        .unwrap();
     }
     shutdown.cancel();
     hearing.await.unwrap().unwrap();

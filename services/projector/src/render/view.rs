@@ -43,12 +43,28 @@ pub fn status(status: &Status) -> String {
     if !status.quarantined.is_empty() {
         line("set aside", printable(&status.quarantined.join(", ")).into_owned());
     }
+    if !status.held_down.is_empty() {
+        line("held down", held_down(&status.held_down));
+    }
     if status.set_aside > 0 {
         let events = count(status.set_aside, "event");
         line("log", format!("{events} cannot be read or do not fit; see the projector's log"));
     }
     out
 }
+
+/// The first few, and how many more.
+fn held_down(hosts: &[String]) -> String {
+    let named = hosts.iter().take(HELD_DOWN_NAMED_MAX).cloned().collect::<Vec<_>>().join(", ");
+    let named = printable(&named).into_owned();
+    match hosts.len().saturating_sub(HELD_DOWN_NAMED_MAX) {
+        0 => named,
+        more => format!("{named} and {more} more"),
+    }
+}
+
+/// How many hosts that are held down are named.
+const HELD_DOWN_NAMED_MAX: usize = 8;
 
 const HEADER: [&str; 8] =
     ["total", "planned", "held", "in flight", "finishing", "parked", "completed", "rolled back"];

@@ -30,6 +30,9 @@ pub struct Status {
     pub in_flight_max: u32,
     /// Hosts that are set aside.
     pub quarantined: Vec<String>,
+    /// Hosts that are held down to so many slots for what they are under: `dst-1=2`.
+    #[serde(default)]
+    pub held_down: Vec<String>,
     /// All its migrations.
     #[serde(flatten)]
     pub counts: Counts,
@@ -215,16 +218,18 @@ fn row(connection: &Connection, campaign: &CampaignName) -> Result<Row, Error> {
     let id = view::known_campaign_id(connection, campaign)?;
     let statement = "SELECT phase, in_flight_max, quarantined, failures, set_aside,
         first_admission_at, last_completion_at, last_event_at, position, frozen_ms_max,
-        promised_ms, deferrals
+        promised_ms, deferrals, host_slots
         FROM campaign WHERE id = ?1";
     let row = connection.prepare_cached(statement)?.query_row([id], |row| {
-        let quarantined: String = row.get(2)?;
+        let (quarantined, held_down): (String, String) = (row.get(2)?, row.get(12)?);
+        let words = |text: String| text.split_whitespace().map(str::to_owned).collect();
         let last_event_at: i64 = row.get(7)?;
         let status = Status {
             campaign: campaign.to_string(),
             phase: row.get(0)?,
             in_flight_max: row.get(1)?,
-            quarantined: quarantined.split_whitespace().map(str::to_owned).collect(),
+            quarantined: words(quarantined),
+            held_down: words(held_down),
             counts: Counts::default(),
             phases: BTreeMap::new(),
             waves: Vec::new(),
