@@ -22,6 +22,7 @@
 //! | `trial` | one campaign and what it cost |
 //! | `planned` | one campaign that waits, and the memory that it takes |
 //! | `used` | what a process has used of the machine |
+//! | `workers` | the loops of the services that do steps, on the model |
 
 mod auto;
 mod bench;
@@ -41,6 +42,7 @@ mod role;
 mod stage;
 mod trial;
 mod used;
+mod workers;
 
 use std::process::ExitCode;
 

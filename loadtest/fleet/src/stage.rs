@@ -1,13 +1,10 @@
-//! A stage: a real nats-server, the real orchestrator and projector as processes beside it, the
-//! real loops of dump, import, dns and notify in this process with the model for their steps, and
+//! A stage: a real nats-server, the real orchestrator and projector as processes beside it, and
 //! campaigns on it.
 
 use std::{
     collections::BTreeSet,
-    future::ready,
     path::{Path, PathBuf},
     process::Command,
-    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -19,8 +16,7 @@ use drover_projector::{Reader, view::Status};
 use drover_schemas::{
     CampaignName, ServerName,
     envelope::CloudEvent,
-    streams::Service,
-    subjects::{Aggregate, History, Host},
+    subjects::{Aggregate, History},
     v1::{
         CampaignCreated, CampaignStarted, CampaignStatus, Limits, LimitsChanged, Policy,
         RetryPolicy, ServiceStatus, campaign_event::Event as Campaigns, migration_event::Event,
@@ -29,11 +25,10 @@ use drover_schemas::{
 use drover_testbed::{Bed, Cluster, Nats, Process, cluster};
 use futures::StreamExt as _;
 use prost::Message as _;
-use tokio::{task::JoinSet, time::sleep};
-use tokio_util::sync::CancellationToken;
+use tokio::time::sleep;
 
 use crate::{
-    herd::{Fleet, destination_name, source_name},
+    herd::Fleet,
     model::Model,
     record::ATTEMPTS_MAX,
     role::connect,
@@ -46,10 +41,6 @@ const POLL: Duration = Duration::from_millis(50);
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How long nothing may move, beyond the longest step, before the run is given up.
 const STILL_MAX: Duration = Duration::from_secs(120);
-/// How many DNS updates and messages are in work at once: as many as it takes, since here the
-/// bus is measured. Each slot waits for two answers of the bus a step, and with too few of them
-/// what is measured is the line before the services that all servers share.
-const SHARED_SLOTS: u32 = 1_000;
 /// The events' source.
 const SOURCE: &str = "drover/fleet";
 
@@ -62,9 +53,9 @@ pub struct Stage {
     pub bus: Bus,
     /// The further servers of a cluster, and the ways between all of them.
     others: Option<(Vec<Nats>, Cluster)>,
-    replicas: usize,
-    synced: bool,
-    fleet: Fleet,
+    pub(crate) replicas: usize,
+    pub(crate) synced: bool,
+    pub(crate) fleet: Fleet,
     processes: usize,
 }
 
@@ -81,12 +72,6 @@ pub enum Servers {
 
 /// JetStream that syncs every message to the disk before it acknowledges it.
 const SYNC_ALWAYS: &str = "jetstream { store_dir: \"$DIR/store\", sync_interval: always }";
-
-/// Dump, import, dns and notify at work. Ends when it is dropped.
-pub struct Workers {
-    shutdown: CancellationToken,
-    tasks: JoinSet<Result<()>>,
-}
 
 impl Stage {
     /// With a bus of this kind, and nothing else yet.
@@ -193,48 +178,6 @@ impl Stage {
         let path = self.bed.dir().join(format!("projection-{}.sqlite", self.processes));
         let process = self.spawn("projector", &[format!("--database={}", path.display())])?;
         Ok((process, path))
-    }
-
-    /// The loops of the services that do steps, each with a connection of its own.
-    pub async fn workers(&self, model: &Arc<Model>) -> Result<Workers> {
-        let server = |name| Host::Server(name);
-        let sources = (0..self.fleet.sources)
-            .map(|n| Ok((server(source_name(n)?), self.fleet.per_source)))
-            .collect::<Result<Vec<_>>>()?;
-        let destinations = (0..self.fleet.destinations)
-            .map(|n| Ok((server(destination_name(n)?), self.fleet.per_destination)))
-            .collect::<Result<Vec<_>>>()?;
-        let services = [
-            (Service::Dump, sources),
-            (Service::Import, destinations),
-            (Service::Dns, vec![(Host::Dns, SHARED_SLOTS)]),
-            (Service::Notify, vec![(Host::Notify, SHARED_SLOTS)]),
-        ];
-        let shutdown = CancellationToken::new();
-        let mut tasks = JoinSet::new();
-        for (service, hosts) in services {
-            let bus = connect(&self.nats.url(), self.replicas, self.synced, service.name()).await?;
-            let (model, shutdown) = (model.clone(), shutdown.clone());
-            let servers = hosts.iter().filter_map(|(host, _)| match host {
-                Host::Server(server) => Some(server.clone()),
-                Host::Dns | Host::Notify => None,
-            });
-            let asking = servers.map(|server| {
-                let (model, name) = (model.clone(), server.to_string());
-                (server, move || ready(Ok(model.load(&name))))
-            });
-            let telling = drover_worker::tell_loads(&bus, asking);
-            let step = move |job| model.clone().step(job);
-            tasks.spawn(async move {
-                let _telling = telling;
-                let ended = drover_worker::run(&bus, service, "fleet", hosts, shutdown, step).await;
-                if let Err(error) = &ended {
-                    tracing::error!(%error, service = service.name(), "a service has ended");
-                }
-                Ok(ended?)
-            });
-        }
-        Ok(Workers { shutdown, tasks })
     }
 
     /// Waits until `migrations` have come to their end, but for those that wait because a host of
@@ -411,19 +354,5 @@ impl Stage {
             }
             sleep(POLL).await;
         }
-    }
-}
-
-impl Workers {
-    /// Lets them end, so that the next campaign has the processor for itself.
-    ///
-    /// # Errors
-    /// A service's own.
-    pub async fn stop(mut self) -> Result<()> {
-        self.shutdown.cancel();
-        while let Some(ended) = self.tasks.join_next().await {
-            ended??;
-        }
-        Ok(())
     }
 }

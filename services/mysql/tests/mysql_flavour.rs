@@ -13,13 +13,13 @@ use std::{
 };
 
 use drover_mysql::{
-    Options, Order, Server, accounts, close, disarm, drop_copy, dump, freeze, import,
-    mysql::grants_needed, open, retire, thaw,
+    Options, Order, Replica, Server, accounts, close, disarm, drop_copy, dump, freeze, import,
+    load, mysql::grants_needed, open, retire, thaw,
 };
-use drover_schemas::{CampaignName, Code, MigrationId};
+use drover_schemas::{CampaignName, Code, MigrationId, v1::HostLoad};
 use drover_testbed::{
     Bed,
-    bed::Process,
+    bed::{Process, eventually},
     mariadb::{secret, write_private},
 };
 use mysql_async::{Conn, Opts, OptsBuilder, Row, Value, prelude::Queryable as _};
@@ -320,7 +320,7 @@ async fn no_row_is_written_after_the_consistency_point() {
         ] {
             busy.push(writer(site.connect(user, "pw").await.unwrap(), first, statement));
         }
-        drover_testbed::bed::eventually(Duration::from_secs(20), || async {
+        eventually(Duration::from_secs(20), || async {
             let mut root = site.root().await;
             let sql = "SELECT (SELECT COUNT(*) FROM fire.inno) > 100 \
                 AND (SELECT COUNT(*) FROM fire.ticks) > 100 \
@@ -432,4 +432,55 @@ async fn a_database_moves_with_its_accounts_and_back_again() {
     for (table, rows) in empty.iter().filter(|(t, _)| t.contains("mysql.")) {
         assert_eq!(left.get(table), Some(rows), "{table}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs a MySQL server, see ops/servers"]
+async fn a_server_tells_of_its_threads_its_redo_log_and_its_replica() {
+    let (primary, replica) = tokio::join!(site("primary"), site("replica"));
+    let secret = secret();
+    let mut at_primary = primary.root().await;
+    at_primary
+        .query_drop(format!(
+            "CREATE USER repl@'127.%' IDENTIFIED BY '{secret}'; \
+             GRANT REPLICATION SLAVE ON *.* TO repl@'127.%'; RESET BINARY LOGS AND GTIDS"
+        ))
+        .await
+        .unwrap();
+    // The account is the same at both, as replication makes it.
+    let file = primary.server.options().password_file.clone();
+    let password = std::fs::read_to_string(&file).unwrap();
+    let mut at_replica = replica.root().await;
+    at_replica
+        .query_drop(format!(
+            "SET GLOBAL server_id = 2; ALTER USER drover@'127.%' IDENTIFIED BY '{password}'; \
+             CHANGE REPLICATION SOURCE TO SOURCE_HOST = '{}', SOURCE_PORT = {PORT}, \
+             SOURCE_USER = 'repl', SOURCE_PASSWORD = '{secret}', GET_SOURCE_PUBLIC_KEY = 1, \
+             SOURCE_AUTO_POSITION = 1",
+            primary.address
+        ))
+        .await
+        .unwrap();
+    let there = Replica { host: replica.address.to_string(), port: PORT };
+    let options = Options { replicas: vec![there], ..primary.server.options().clone() };
+    let server = &Server::new("dst-1".parse().unwrap(), options).unwrap();
+    let until = async |so: &dyn Fn(&HostLoad) -> bool| {
+        let said = || async { Ok(load(server).await.is_ok_and(|said| so(&said))) };
+        eventually(Duration::from_secs(60), said).await.unwrap();
+    };
+
+    let calm = load(server).await.unwrap();
+    assert!(calm.flush_backlog_percent.is_some_and(|percent| percent <= 100), "{calm:?}");
+    assert_eq!(calm.silent_replica, format!("{}:{PORT}", replica.address), "{calm:?}");
+    at_replica.query_drop("START REPLICA").await.unwrap();
+    until(&|said| said.replica_lag_seconds == Some(0) && said.silent_replica.is_empty()).await;
+    let sql = "STOP REPLICA; CHANGE REPLICATION SOURCE TO SOURCE_DELAY = 3600; START REPLICA";
+    at_replica.query_drop(sql).await.unwrap();
+    at_primary.query_drop("CREATE DATABASE late").await.unwrap();
+    until(&|said| said.replica_lag_seconds > Some(0)).await;
+
+    let before = load(server).await.unwrap().threads_running;
+    let busy = writer(primary.root().await, "DO 0", "DO SLEEP(3600)");
+    until(&|said| said.threads_running == before + 1).await;
+    busy.abort();
 }

@@ -11,12 +11,12 @@ use chrono::Utc;
 use drover_bus::{Bus, Held};
 use drover_lifecycle::{admission::Slots, forecast::foresee};
 use drover_schemas::{
-    CampaignName, ServerName, subjects,
-    v1::{HostLoad, ServiceStatus, migration_event},
+    CampaignName, ServerName,
+    v1::{ServiceStatus, migration_event},
 };
 use prost::Message as _;
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::mpsc,
     task::{JoinError, JoinSet},
     time::{Instant, interval, sleep_until},
 };
@@ -29,21 +29,21 @@ use crate::{
     follow::{ITEMS_MAX, follow_all},
 };
 
+mod beside;
 mod intake;
 mod touched;
 
-use self::touched::Touched;
+use self::{
+    beside::{LOADS_MAX, QUESTIONS_MAX, answer, listen},
+    touched::Touched,
+};
 
 /// The service's name: of its lease, its control subject and its events' source.
 const NAME: &str = "orchestrator";
 /// How many exchanges with the bus are under way at once: enough to keep a server busy.
 const ACTS_MAX: usize = 256;
-/// Questions that wait for the desk.
-const QUESTIONS_MAX: usize = 16;
 /// Items taken in before the desk acts again.
 const BATCH_MAX: usize = 512;
-/// What servers said that waits for the desk.
-const LOADS_MAX: usize = 1_024;
 /// How often all that is due is ordered again. An order that is there is kept once, so this only
 /// costs; it is for an order that was lost between its decision and the queue.
 const SWEEP_EVERY: Duration = Duration::from_secs(30);
@@ -73,9 +73,6 @@ pub struct Desk {
     timers: BinaryHeap<Timer>,
     acts: JoinSet<Done>,
 }
-
-/// Somebody asks for the status.
-type Question = oneshot::Sender<Vec<u8>>;
 
 impl Desk {
     /// Knows nothing yet.
@@ -372,34 +369,6 @@ impl Desk {
             campaigns: self.board.overview(),
         }
         .encode_to_vec()
-    }
-}
-
-/// Answers requests for this instance's status, with the desk's word.
-async fn answer(bus: Bus, ask: mpsc::Sender<Question>, shutdown: CancellationToken) {
-    let subject = subjects::control(NAME);
-    let served = bus.serve(&subject, shutdown, |_| {
-        let ask = ask.clone();
-        async move {
-            let (question, answer) = oneshot::channel();
-            // A desk that is closed answers nothing.
-            let _ = ask.send(question).await;
-            answer.await.unwrap_or_default().into()
-        }
-    });
-    if let Err(error) = served.await {
-        tracing::error!(%error, "requests are not answered");
-    }
-}
-
-/// Brings what servers say that they are under to the desk.
-async fn listen(bus: Bus, say: mpsc::Sender<(ServerName, HostLoad)>, shutdown: CancellationToken) {
-    let hear = |host, load| {
-        // Where the desk is busy, the next word comes in a few seconds.
-        let _ = say.try_send((host, load));
-    };
-    if let Err(error) = bus.loads(shutdown, hear).await {
-        tracing::error!(%error, "what the servers are under is not heard");
     }
 }
 
