@@ -92,10 +92,14 @@ fn migration_events() -> Vec<migration_event::Event> {
         Event::DumpStored(dump()),
         Event::ImportCompleted(v1::ImportCompleted { tables: 12, dump_bytes: 31_337 }),
         Event::CopyVerified(v1::CopyVerified { tables: 12, rows: 4_711 }),
-        Event::SourceDisarmed(v1::SourceDisarmed { disarmed_at_unix_ms: 1_750_000_000_800 }),
+        Event::SourceDisarmed(v1::SourceDisarmed {
+            disarmed_at_unix_ms: 1_750_000_000_800,
+            took_us: 700,
+        }),
         Event::DestinationOpened(v1::DestinationOpened {
             accounts: 2,
             opened_at_unix_ms: 1_750_000_000_900,
+            took_us: 2_500,
         }),
         Event::DnsSwitched(v1::DnsSwitched { changes: vec![dns_change()] }),
         Event::SourceRetired(v1::SourceRetired { accounts: 2 }),

@@ -346,10 +346,14 @@ fn event(job: &Job, bytes: u64) -> Conclusion {
             Event::ImportCompleted(v1::ImportCompleted { tables, dump_bytes: bytes / 4 })
         }
         Step::Verify => Event::CopyVerified(v1::CopyVerified { tables, rows }),
-        Step::Disarm => Event::SourceDisarmed(v1::SourceDisarmed { disarmed_at_unix_ms: now }),
-        Step::Open => {
-            Event::DestinationOpened(DestinationOpened { accounts: 1, opened_at_unix_ms: now })
+        Step::Disarm => {
+            Event::SourceDisarmed(v1::SourceDisarmed { disarmed_at_unix_ms: now, took_us: 0 })
         }
+        Step::Open => Event::DestinationOpened(DestinationOpened {
+            accounts: 1,
+            opened_at_unix_ms: now,
+            took_us: 0,
+        }),
         Step::Switch => {
             Event::DnsSwitched(DnsSwitched { changes: vec![change("192.0.2.1", "198.51.100.1")] })
         }

@@ -10,10 +10,10 @@
 //! throughput must cross the knee again and again to see it.
 //!
 //! 1. The latency is that of the steps whose work is the same for every database: disarming the
-//!    source and opening the destination. That of the whole way tells of the databases' sizes, which
-//!    differ by orders of magnitude, and not of the servers. It is the sum of both kinds' geometric
-//!    means over a window, since one takes several times as long as the other: that is no
-//!    uncertainty, and what the bus adds to the shorter one is little of both.
+//!    source and opening the destination; each step's own time, in which nothing is of the bus. That of
+//!    the whole way tells of the databases' sizes, which differ by orders of magnitude, and not of the
+//!    servers. It is the sum of both kinds' geometric means over a window, since one takes several times
+//!    as long as the other, which is no uncertainty.
 //! 2. Servers may become slower for good, and then the baseline is of the past: where less in flight
 //!    did not make it faster, what remains was no queue, and becomes the baseline. A window in which
 //!    everything became slower is no measure for that, since it shows a little of both.

@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a failed test may panic anywhere")]
 
+use std::time::Duration;
+
 use drover_lifecycle::concurrency::{Controller, Range, Seen};
 
 /// The simulation's step, in milliseconds.
@@ -62,7 +64,8 @@ impl Fleet {
     /// What disarming and opening take now.
     fn small(&mut self) -> [Seen; 2] {
         let slowdown = self.slowdown();
-        let [disarm, open] = SMALL_MS.map(|ms| (ms * slowdown * self.log_normal(0.4)) as i64);
+        let [disarm, open] =
+            SMALL_MS.map(|ms| Duration::from_secs_f64(ms * slowdown * self.log_normal(0.4) / 1e3));
         [Seen::Disarmed(disarm), Seen::Opened(open)]
     }
 
@@ -268,7 +271,8 @@ fn where_many_fail_it_goes_down_and_not_below_the_floor() {
     let mut limit = 400;
     for window in 0..30 {
         for n in 0..50 {
-            let seen = [Seen::Disarmed(20), Seen::Failed, Seen::Opened(130), Seen::Failed];
+            let ms = Duration::from_millis;
+            let seen = [Seen::Disarmed(ms(20)), Seen::Failed, Seen::Opened(ms(130)), Seen::Failed];
             controller.take(window * 20_000 + n * 300, seen[n as usize % 4]);
         }
         let change = controller.decide(RANGE, window * 20_000 + 19_000, limit, limit);

@@ -46,5 +46,5 @@ async fn disarm_locked(locked: &mut Locked) -> Result<v1::SourceDisarmed, Error>
         Move::Again | Move::Rest => {}
     }
     locked.disarm(&facts).await?;
-    Ok(v1::SourceDisarmed { disarmed_at_unix_ms: facts.disarmed_at_unix_ms })
+    Ok(v1::SourceDisarmed { disarmed_at_unix_ms: facts.disarmed_at_unix_ms, took_us: 0 })
 }

@@ -44,7 +44,8 @@ impl Facts {
 
 impl From<Facts> for v1::DestinationOpened {
     fn from(facts: Facts) -> Self {
-        Self { accounts: facts.accounts, opened_at_unix_ms: facts.opened_at_unix_ms }
+        let Facts { accounts, opened_at_unix_ms, .. } = facts;
+        Self { accounts, opened_at_unix_ms, took_us: 0 }
     }
 }
 

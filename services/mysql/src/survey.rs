@@ -104,7 +104,8 @@ fn told(state: State, facts: &str) -> Vec<Event> {
         State::Disarmed => frozen()
             .map(|facts| {
                 let disarmed_at_unix_ms = facts.disarmed_at_unix_ms;
-                let disarmed = Event::SourceDisarmed(SourceDisarmed { disarmed_at_unix_ms });
+                let disarmed =
+                    Event::SourceDisarmed(SourceDisarmed { disarmed_at_unix_ms, took_us: 0 });
                 vec![Event::SourceFrozen(SourceFrozen::from(facts)), disarmed]
             })
             .unwrap_or_default(),

@@ -151,7 +151,11 @@ impl World {
                 dump_sha256: written.sha256,
                 ..DumpStored::default()
             }),
-            opened: Some(DestinationOpened { accounts: 1, opened_at_unix_ms: 1_800_000_000_000 }),
+            opened: Some(DestinationOpened {
+                accounts: 1,
+                opened_at_unix_ms: 1_800_000_000_000,
+                took_us: 0,
+            }),
             ..Job::default()
         }
     }

@@ -146,7 +146,11 @@ async fn announcement(bed: &Bed, database: &str) -> Job {
             dump_sha256: written.sha256,
             ..DumpStored::default()
         }),
-        opened: Some(DestinationOpened { accounts: 1, opened_at_unix_ms: 1_800_000_000_000 }),
+        opened: Some(DestinationOpened {
+            accounts: 1,
+            opened_at_unix_ms: 1_800_000_000_000,
+            took_us: 0,
+        }),
         ..Job::default()
     };
     job.published = Some(service(bed, None, None).publish(&job).await.unwrap());

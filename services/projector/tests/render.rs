@@ -213,7 +213,7 @@ fn migration_events() -> Vec<(Event, &'static str)> {
         ),
         (Event::CopyVerified(v1::CopyVerified { tables: 1, rows: 5 }), "1 table, 5 rows equal"),
         (
-            Event::SourceDisarmed(v1::SourceDisarmed { disarmed_at_unix_ms: 1 }),
+            Event::SourceDisarmed(v1::SourceDisarmed { disarmed_at_unix_ms: 1, took_us: 0 }),
             "at 1970-01-01T00:00:00.001Z",
         ),
         (
@@ -228,7 +228,11 @@ fn migration_events() -> Vec<(Event, &'static str)> {
             "deferral 2, until 1970-01-01T00:00:00.001Z; dump: DRV-0704 m",
         ),
         (
-            Event::DestinationOpened(v1::DestinationOpened { accounts: 1, opened_at_unix_ms: 1 }),
+            Event::DestinationOpened(v1::DestinationOpened {
+                accounts: 1,
+                opened_at_unix_ms: 1,
+                took_us: 0,
+            }),
             "1 account, at 1970-01-01T00:00:00.001Z",
         ),
         (

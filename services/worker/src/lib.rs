@@ -4,7 +4,7 @@
 //! It stands between `bus`, which knows no business, and `lifecycle`, which knows no clock: here
 //! the time and the jitter are taken that a conclusion needs.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use chrono::Utc;
 use drover_bus::{Bus, Trade};
@@ -17,7 +17,7 @@ use drover_schemas::{
     envelope::CloudEvent,
     streams::{Service, consumer},
     subjects::{Host, step_name},
-    v1::{HostLoad, Job},
+    v1::{HostLoad, Job, migration_event::Event},
 };
 use tokio::{
     task::JoinSet,
@@ -120,7 +120,15 @@ where
     F: Future<Output = Conclusion> + Send + 'static,
 {
     fn step(&self, job: Job) -> impl Future<Output = Conclusion> + Send {
-        (self.step)(job)
+        let step = (self.step)(job);
+        async move {
+            let begun = Instant::now();
+            let mut conclusion = step.await;
+            if let Ok(event) = &mut conclusion {
+                note_time(event, begun.elapsed());
+            }
+            conclusion
+        }
     }
 
     fn conclude(&self, job: &Job, conclusion: Conclusion) -> CloudEvent {
@@ -135,6 +143,16 @@ where
         let at_unix_ms = event.time.timestamp_millis();
         let fact = Fact { revision, at_unix_ms, event: event.decode_migration().ok()? };
         onward(job, fact, Utc::now().timestamp_millis())
+    }
+}
+
+/// Writes a step's own time into the events by whose time a campaign's slots are moved.
+fn note_time(event: &mut Event, took: Duration) {
+    let us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX).max(1);
+    if let Event::SourceDisarmed(disarmed) = event {
+        disarmed.took_us = us;
+    } else if let Event::DestinationOpened(opened) = event {
+        opened.took_us = us;
     }
 }
 

@@ -85,6 +85,11 @@ async fn every_step_was_done_once(world: &World) {
         let count = events.iter().filter(|e| e["type"] == format!("drover.v1.{kind}")).count();
         assert_eq!(count, 20, "{kind}");
     }
+    // By whose own times a campaign's slots are moved.
+    for kind in ["SourceDisarmed", "DestinationOpened"] {
+        let mut of_kind = events.iter().filter(|e| e["type"] == format!("drover.v1.{kind}"));
+        assert!(of_kind.all(|event| event["data"]["took_us"].as_u64() > Some(0)), "{events:#?}");
+    }
     let finished = events.last().unwrap();
     assert_eq!(finished["type"], "drover.v1.CampaignCompleted");
 }

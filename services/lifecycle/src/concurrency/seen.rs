@@ -1,15 +1,20 @@
 //! What is seen of migrations between two decisions.
 
+use std::time::Duration;
+
 /// What was seen of a migration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Seen {
-    /// Its source was disarmed, which took so long, in milliseconds.
-    Disarmed(i64),
-    /// Its destination was opened, which took so long, in milliseconds.
-    Opened(i64),
+    /// Its source was disarmed, which took so long.
+    Disarmed(Duration),
+    /// Its destination was opened, which took so long.
+    Opened(Duration),
     /// A step before its switch failed.
     Failed,
 }
+
+/// No step is taken to be shorter: where clocks differ, none may seem to take any time.
+const SHORTEST_MS: f64 = 0.1;
 
 /// How long the steps of one kind took.
 #[derive(Debug, Clone, Copy, Default)]
@@ -30,8 +35,8 @@ pub(super) struct Window {
 }
 
 impl Times {
-    fn take(&mut self, ms: i64) {
-        let ln_ms = (ms.max(1) as f64).ln();
+    fn take(&mut self, took: Duration) {
+        let ln_ms = (took.as_secs_f64() * 1e3).max(SHORTEST_MS).ln();
         self.samples += 1;
         self.sum_ln_ms += ln_ms;
         self.sum_ln_ms_squared += ln_ms * ln_ms;
@@ -51,8 +56,8 @@ impl Window {
     pub(super) fn take(&mut self, now_unix_ms: i64, seen: Seen) {
         self.since_unix_ms.get_or_insert(now_unix_ms);
         match seen {
-            Seen::Disarmed(ms) => self.disarmed.take(ms),
-            Seen::Opened(ms) => self.opened.take(ms),
+            Seen::Disarmed(took) => self.disarmed.take(took),
+            Seen::Opened(took) => self.opened.take(took),
             Seen::Failed => self.failed += 1,
         }
     }

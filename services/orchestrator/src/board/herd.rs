@@ -1,6 +1,9 @@
 //! One campaign on the board: its migrations, and what controls their flow.
 
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::Duration,
+};
 
 use drover_lifecycle::{
     Forward, Migration,
@@ -283,11 +286,17 @@ impl Seen {
     /// Takes in how long a step took whose work is the same for every database, or that one failed.
     fn observe(&mut self, before_unix_ms: i64, at_unix_ms: i64, event: &Event) {
         let Some(controller) = &mut self.controller else { return };
-        let took_ms = at_unix_ms.saturating_sub(before_unix_ms);
-        if let Event::SourceDisarmed(_) = event {
-            controller.take(at_unix_ms, concurrency::Seen::Disarmed(took_ms));
-        } else if let Event::DestinationOpened(_) = event {
-            controller.take(at_unix_ms, concurrency::Seen::Opened(took_ms));
+        // Who does not tell a step's own time yet: the time since the event before.
+        let took = |own_us: u64| match own_us {
+            0 => Duration::from_millis(
+                at_unix_ms.saturating_sub(before_unix_ms).max(0).unsigned_abs(),
+            ),
+            own_us => Duration::from_micros(own_us),
+        };
+        if let Event::SourceDisarmed(disarmed) = event {
+            controller.take(at_unix_ms, concurrency::Seen::Disarmed(took(disarmed.took_us)));
+        } else if let Event::DestinationOpened(opened) = event {
+            controller.take(at_unix_ms, concurrency::Seen::Opened(took(opened.took_us)));
         } else if let Event::StepFailed(failed) = event
             && Forward::ALL.iter().any(|f| *f < Forward::Switch && f.step() == failed.step())
         {

@@ -86,7 +86,7 @@ prop_compose! {
         (revision, at_unix_ms, run, destination_shut) in any::<(u64, i64, u32, bool)>(),
         (phase, rollback, planned) in (phase(), rollback(), planned()),
         (frozen, dump) in (option::of(frozen()), option::of(dump())),
-        opened in option::of(any::<(u32, i64)>()),
+        opened in option::of(any::<(u32, i64, u64)>()),
         switched in option::of(switched()),
         published in option::of((".{0,99}", any::<i64>())),
     ) -> Migration {
@@ -97,9 +97,10 @@ prop_compose! {
             run,
             frozen,
             dump,
-            opened: opened.map(|(accounts, opened_at_unix_ms)| DestinationOpened {
+            opened: opened.map(|(accounts, opened_at_unix_ms, took_us)| DestinationOpened {
                 accounts,
                 opened_at_unix_ms,
+                took_us,
             }),
             destination_shut,
             switched,

@@ -170,6 +170,7 @@ impl History {
             Step::Open => Event::DestinationOpened(v1::DestinationOpened {
                 accounts: 1,
                 opened_at_unix_ms: now,
+                took_us: 1_000,
             }),
             Step::Switch => Event::DnsSwitched(v1::DnsSwitched {
                 changes: vec![v1::DnsChange { old_ttl_seconds: 300, ..Default::default() }],
