@@ -3,7 +3,7 @@
 use std::{future::ready, sync::Arc};
 
 use anyhow::Result;
-use drover_schemas::{streams::Service, subjects::Host};
+use drover_schemas::{ServerName, streams::Service, subjects::Host};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -49,11 +49,10 @@ impl Stage {
                 Host::Server(server) => Some(server.clone()),
                 Host::Dns | Host::Notify => None,
             });
-            let asking = servers.map(|server| {
-                let (model, name) = (model.clone(), server.to_string());
-                (server, move || ready(Ok(model.load(&name))))
-            });
-            let telling = drover_worker::tell_loads(&bus, asking);
+            let servers = servers.map(|server| (server.clone(), (model.clone(), server)));
+            let ask =
+                |(model, server): (Arc<Model>, ServerName)| ready(Ok(model.load(server.as_str())));
+            let telling = drover_worker::tell_loads(&bus, servers, ask);
             let step = move |job| model.clone().step(job);
             tasks.spawn(async move {
                 let _telling = telling;

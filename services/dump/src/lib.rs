@@ -63,15 +63,10 @@ impl Service {
             .iter()
             .map(|(name, source)| (Host::Server(name.clone()), source.slots))
             .collect();
-        let asking = self.sources.iter().map(|(name, source)| {
-            let server = source.server.clone();
-            let ask = move || {
-                let server = server.clone();
-                async move { Ok(drover_mysql::load(&server).await?) }
-            };
-            (name.clone(), ask)
-        });
-        let _telling = drover_worker::tell_loads(&bus, asking);
+        let servers =
+            self.sources.iter().map(|(name, source)| (name.clone(), source.server.clone()));
+        let ask = |server| async move { Ok(drover_mysql::load(&server).await?) };
+        let _telling = drover_worker::tell_loads(&bus, servers, ask);
         let step = move |job| {
             let service = self.clone();
             async move { service.step(&job).await }

@@ -63,15 +63,12 @@ impl Service {
             .iter()
             .map(|(name, destination)| (Host::Server(name.clone()), destination.slots))
             .collect();
-        let asking = self.destinations.iter().map(|(name, destination)| {
-            let server = destination.server.clone();
-            let ask = move || {
-                let server = server.clone();
-                async move { Ok(drover_mysql::load(&server).await?) }
-            };
-            (name.clone(), ask)
-        });
-        let _telling = drover_worker::tell_loads(&bus, asking);
+        let servers = self
+            .destinations
+            .iter()
+            .map(|(name, destination)| (name.clone(), destination.server.clone()));
+        let ask = |server| async move { Ok(drover_mysql::load(&server).await?) };
+        let _telling = drover_worker::tell_loads(&bus, servers, ask);
         let step = move |job| {
             let service = self.clone();
             async move { service.step(&job).await }

@@ -275,13 +275,15 @@ impl Board {
         heard.collect()
     }
 
-    /// The campaigns of which servers are to have other numbers of slots, by what they say.
+    /// Those of these campaigns of which servers are to have other numbers of slots, by what they say.
     pub fn retune_hosts(
         &mut self,
         now_unix_ms: i64,
+        may_move: impl Fn(&CampaignName) -> bool,
     ) -> Vec<(CampaignName, Campaign, Vec<HostSlots>)> {
         let admission = &self.admission;
-        let moved = self.herds.iter_mut().filter_map(|(name, herd)| {
+        let herds = self.herds.iter_mut().filter(|(name, _)| may_move(name));
+        let moved = herds.filter_map(|(name, herd)| {
             let hosts = herd.retune_hosts(admission, now_unix_ms);
             let campaign = herd.campaign.clone().filter(|_| !hosts.is_empty())?;
             Some((name.clone(), campaign, hosts))

@@ -329,10 +329,9 @@ impl Desk {
             self.acts.spawn(self.hands.clone().retune(name, campaign, change));
         }
         // One of two at once would be refused: the campaign has moved on.
-        for (name, campaign, hosts) in self.board.retune_hosts(now()) {
-            if !moved.contains(&name) {
-                self.acts.spawn(self.hands.clone().retune_hosts(name, campaign, hosts));
-            }
+        let may_move = |name: &CampaignName| !moved.contains(name);
+        for (name, campaign, hosts) in self.board.retune_hosts(now(), may_move) {
+            self.acts.spawn(self.hands.clone().retune_hosts(name, campaign, hosts));
         }
     }
 

@@ -21,13 +21,15 @@ use drover_schemas::{
 };
 use tokio::{
     task::JoinSet,
-    time::{MissedTickBehavior, interval},
+    time::{MissedTickBehavior, interval, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
 /// How often it is told what a server is under: several times in the shortest window by which its slots
 /// are moved.
 const TELL_EVERY: Duration = Duration::from_secs(3);
+/// How long a server is given to say it: what comes later says little of now.
+const ANSWER_WAIT: Duration = Duration::from_secs(10);
 
 /// Does the steps of `service` at these hosts, each with its number of slots, until `shutdown`.
 /// `instance` is unique among the instances of the service.
@@ -62,19 +64,20 @@ where
 }
 
 /// Tells what these servers are under, each every [`TELL_EVERY`], as long as what is answered is kept, and
-/// the bus does not refuse it. Each comes with how it is asked.
+/// the bus does not refuse it. `ask` asks one of them.
 #[must_use = "it ends when this is dropped"]
-pub fn tell_loads<L, F>(
+pub fn tell_loads<T, F>(
     bus: &Bus,
-    servers: impl IntoIterator<Item = (ServerName, L)>,
+    servers: impl IntoIterator<Item = (ServerName, T)>,
+    ask: impl Fn(T) -> F + Clone + Send + 'static,
 ) -> JoinSet<()>
 where
-    L: Fn() -> F + Send + 'static,
+    T: Clone + Send + 'static,
     F: Future<Output = Result<HostLoad, Failure>> + Send + 'static,
 {
     let mut telling = JoinSet::new();
-    for (server, ask) in servers {
-        let bus = bus.clone();
+    for (name, server) in servers {
+        let (bus, ask) = (bus.clone(), ask.clone());
         telling.spawn(async move {
             let mut turns = interval(TELL_EVERY);
             // Whoever was held up says it once, not as often as was missed.
@@ -82,11 +85,11 @@ where
             let mut is_silent = false;
             loop {
                 turns.tick().await;
-                let told = tell_load(&bus, &server, ask()).await;
+                let told = tell_load(&bus, &name, ask(server.clone())).await;
                 if let Err(failure) = &told
                     && !is_silent
                 {
-                    tracing::warn!(%server, %failure, "what it is under is not known");
+                    tracing::warn!(server = %name, %failure, "what it is under is not known");
                 }
                 if told.as_ref().is_err_and(|failure| failure.code == Code::BusDenied) {
                     return;
@@ -101,9 +104,11 @@ where
 async fn tell_load(
     bus: &Bus,
     server: &ServerName,
-    load: impl Future<Output = Result<HostLoad, Failure>>,
+    ask: impl Future<Output = Result<HostLoad, Failure>>,
 ) -> Result<(), Failure> {
-    Ok(bus.tell_load(server, &load.await?).await?)
+    let silent = |_| Failure::new(Code::ServerUnreachable, format!("{server}: no answer in time"));
+    let load = timeout(ANSWER_WAIT, ask).await.map_err(silent)??;
+    Ok(bus.tell_load(server, &load).await?)
 }
 
 /// A service's steps, with what the lifecycle says of them.

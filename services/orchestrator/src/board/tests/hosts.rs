@@ -18,7 +18,7 @@ fn says(log: &mut Log, from_ms: i64, load: &HostLoad) -> (i64, Vec<HostSlots>) {
     for _ in 0..5 {
         now += WINDOW_MS / 4;
         log.board.hear(&host, load, now);
-        let moved = log.board.retune_hosts(now);
+        let moved = log.board.retune_hosts(now, |_| true);
         if let Some((_, campaign, hosts)) = moved.into_iter().next() {
             let event = campaign.decide(campaign::Command::TuneHosts(hosts.clone())).unwrap();
             log.campaign(event.unwrap());
