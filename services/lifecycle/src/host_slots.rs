@@ -18,7 +18,7 @@
 //! 5. A destination whose disk is nearly full is not helped by fewer at once: it is set aside, and a
 //!    person makes room.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use drover_schemas::{
     ServerName,
@@ -53,6 +53,11 @@ pub struct Bounds {
 pub const WINDOW_MS: i64 = 10_000;
 /// Of how many words it is at least.
 const SAMPLES_MIN: usize = 3;
+/// How old a word may be, in milliseconds: where nobody decides, as this is another orchestrator's, or the
+/// campaign paused, what was heard is of the past.
+const HEARD_MS: i64 = 3 * WINDOW_MS;
+/// How many words are kept at the most, however many tell of a host.
+const HEARD_MAX: usize = 64;
 /// Below this share of every bound a host gets another slot.
 const CALM: f64 = 0.9;
 /// How far it goes down at most in one window, as a factor.
@@ -82,7 +87,7 @@ struct Pressure {
 #[derive(Debug, Default)]
 struct Window {
     since_unix_ms: i64,
-    heard: Vec<Pressure>,
+    heard: VecDeque<(i64, Pressure)>,
     /// Its slots were made fewer, and more are in flight.
     drains: bool,
 }
@@ -114,7 +119,7 @@ impl Watched {
             return;
         };
         let fresh = || Window { since_unix_ms: now_unix_ms, ..Window::default() };
-        self.windows.entry(host.clone()).or_insert_with(fresh).heard.push(pressure);
+        self.windows.entry(host.clone()).or_insert_with(fresh).hear(now_unix_ms, pressure);
     }
 
     /// Another number of slots for those whose windows say so. `standing` tells how a host stands; of
@@ -155,6 +160,14 @@ impl Watched {
 }
 
 impl Window {
+    fn hear(&mut self, now_unix_ms: i64, pressure: Pressure) {
+        self.heard.push_back((now_unix_ms, pressure));
+        let is_old = |(at, _): &(i64, Pressure)| at.saturating_add(HEARD_MS) < now_unix_ms;
+        while self.heard.len() > HEARD_MAX || self.heard.front().is_some_and(is_old) {
+            self.heard.pop_front();
+        }
+    }
+
     fn decide(&mut self, now_unix_ms: i64, standing: Standing) -> Option<(u32, String)> {
         let Standing { own, slots_max, in_flight } = standing;
         let now = if slots_max == 0 { own } else { slots_max.min(own) };
@@ -192,7 +205,8 @@ fn fewer(slots: u32, ratio: f64) -> u32 {
 }
 
 /// The middle one; of an even number the lower of the two.
-fn median(mut heard: Vec<Pressure>) -> Option<Pressure> {
+fn median(heard: VecDeque<(i64, Pressure)>) -> Option<Pressure> {
+    let mut heard: Vec<Pressure> = heard.into_iter().map(|(_, pressure)| pressure).collect();
     heard.sort_by(|a, b| a.ratio.total_cmp(&b.ratio));
     let middle = heard.len().checked_sub(1)? / 2;
     heard.into_iter().nth(middle)

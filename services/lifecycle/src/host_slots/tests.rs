@@ -134,6 +134,21 @@ fn each_signal_counts_and_the_nearest_bound_is_named() {
 }
 
 #[test]
+fn what_was_heard_while_nobody_decided_is_forgotten() {
+    let mut slots = Watched::default();
+    for n in 0..10_000 {
+        slots.take(n * 100, &host(), true, &threads(400), &LIMITS);
+    }
+    assert!(slots.windows[&host()].heard.len() <= HEARD_MAX);
+    let calm_since = 10_000 * 100 + HEARD_MS;
+    for n in 0..4 {
+        slots.take(calm_since + n * 3_000, &host(), true, &threads(1), &LIMITS);
+    }
+    let standing = |_: &ServerName| Standing { own: 8, slots_max: 0, in_flight: 8 };
+    assert!(slots.decide(calm_since + WINDOW_MS, &LIMITS, &None, standing).is_empty());
+}
+
+#[test]
 fn without_bounds_nothing_is_held_down() {
     let mut slots = Watched::default();
     let standing = |_: &ServerName| Standing { own: 8, slots_max: 2, in_flight: 2 };

@@ -212,7 +212,9 @@ impl Herd {
         let (true, Some(campaign)) = (self.live && self.is_running(), &self.campaign) else {
             return false;
         };
-        let is_destination = admission.slots_at(host).is_some_and(|own| own.as_destination > 0);
+        // Of one that is not in the configuration there is nothing to decide.
+        let Some(own) = admission.slots_at(host) else { return false };
+        let is_destination = own.as_destination > 0;
         self.seen.watched.take(now_unix_ms, host, is_destination, load, &campaign.limits);
         self.seen.watched.judge(&campaign.quarantined).is_some()
     }
