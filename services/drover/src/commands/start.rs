@@ -3,7 +3,12 @@
 use std::path::Path;
 
 use drover_bus::Bus;
-use drover_lifecycle::{self as lifecycle, campaign::Command, concurrency::Range, limits::Adjust};
+use drover_lifecycle::{
+    self as lifecycle,
+    campaign::Command,
+    concurrency::Range,
+    limits::{Adjust, words},
+};
 use drover_schemas::{CampaignName, Code, Failure};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 
@@ -14,7 +19,7 @@ use super::{
     rehearse::check_alone,
 };
 use crate::{
-    context::{Context, command_campaign, command_migration, operator},
+    context::{Context, campaign_state, command_campaign, command_migration, operator},
     report::Trouble,
     standing::{Standing, standing},
 };
@@ -50,15 +55,15 @@ pub async fn run(config: &Path, args: Args) -> Result<(), Trouble> {
     let reason = "as it was started".to_owned();
     let limit = Command::Limit { adjust, reason, by: operator() };
     command_campaign(&context.bus, &campaign, limit).await?;
-    let moves = match auto.flatten() {
-        Some(Range { floor, ceiling }) => format!(", by itself between {floor} and {ceiling}"),
-        None => String::new(),
-    };
     print(&if decided.changed {
-        format!("{campaign}: started, at most {in_flight_max} in flight{moves}\n")
+        format!("{campaign}: started, at most {in_flight_max} in flight\n")
     } else {
         format!("{campaign}: was started already\n")
     });
+    if auto.flatten().is_some() {
+        let limits = words(&campaign_state(&context.bus, &campaign).await?.limits);
+        print(&format!("{campaign}: {limits}\n"));
+    }
     match (held.len(), ignore_findings) {
         (0, _) => {}
         (count, true) => {
