@@ -12,21 +12,14 @@
 //! Time is not made shorter here, since the controller's windows are of the real time; a few
 //! campaigns at once, each with some fifty migrations a second, leave the machine mostly idle.
 
-use std::time::Duration;
-
 use anyhow::{Context as _, Result, ensure};
 use drover_schemas::v1::Limits;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 
 use crate::{
     compare::Comparison,
-    course::{Course, Plan, course},
-    herd::Fleet,
+    course::{Course, FIXED_SHARE, Measuring, course},
 };
-
-/// A fixed setting needs only until what was begun at once has spread: this share of the time that
-/// `auto` is given.
-pub const FIXED_SHARE: f64 = 1.0 / 6.0;
 
 /// What to compare. Takes six and a half minutes.
 #[derive(Debug, Clone, clap::Args)]
@@ -47,22 +40,8 @@ pub struct Args {
     /// The most it may set.
     #[arg(long, default_value_t = 800)]
     ceiling: u32,
-    /// How long `auto` is given from its start, and again when the neighbour's load has doubled, in
-    /// seconds; a fixed setting a sixth of it.
-    #[arg(long, default_value_t = 120)]
-    settle_seconds: u32,
-    /// How long each is measured then, in seconds.
-    #[arg(long, default_value_t = 60)]
-    measure_seconds: u32,
-    /// How many fixed settings have their campaigns at once, beside that of `auto`.
-    #[arg(long, default_value_t = 3)]
-    at_once: usize,
-    /// How many databases are planned: more than come to their end.
-    #[arg(long, default_value_t = 30_000)]
-    migrations: u64,
-    /// The fleet.
     #[command(flatten)]
-    fleet: Fleet,
+    measuring: Measuring,
 }
 
 /// What the fleet is here where nothing else is said: in real time, so slow that a campaign does
@@ -85,7 +64,7 @@ pub async fn run(args: &Args) -> Result<bool> {
     let knees: [u32; 2] =
         args.knees.as_slice().try_into().context("there is one knee before and one after")?;
     let fixed = args.settings.iter().chain(&knees).map(|&slots| run_one(args, Some(slots)));
-    let fixed = stream::iter(fixed).buffered(args.at_once.max(1)).try_collect::<Vec<_>>();
+    let fixed = stream::iter(fixed).buffered(args.measuring.at_once.max(1)).try_collect::<Vec<_>>();
     let (auto, mut swept) = tokio::try_join!(run_one(args, None), fixed)?;
     let at_knees = swept.split_off(args.settings.len());
     let Args { floor, ceiling, .. } = *args;
@@ -100,19 +79,13 @@ pub async fn run(args: &Args) -> Result<bool> {
 
 /// One campaign with fixed slots, or with those that move by themselves.
 async fn run_one(args: &Args, fixed: Option<u32>) -> Result<Course> {
-    let settle = Duration::from_secs(args.settle_seconds.into());
-    let moving = Limits {
-        in_flight_floor: args.floor,
-        in_flight_ceiling: args.ceiling,
-        ..Limits::default()
+    let Args { floor, ceiling, measuring, .. } = args;
+    let (in_flight_floor, in_flight_ceiling) = (*floor, *ceiling);
+    let moving = Limits { in_flight_floor, in_flight_ceiling, ..Limits::default() };
+    let fleet = measuring.fleet.clone();
+    let plan = match fixed {
+        Some(slots) => measuring.plan(fleet, slots, Limits::default(), FIXED_SHARE),
+        None => measuring.plan(fleet, *floor, moving, 1.0),
     };
-    course(Plan {
-        fleet: args.fleet.clone(),
-        migrations: args.migrations,
-        in_flight_max: fixed.unwrap_or(args.floor),
-        limits: if fixed.is_some() { Limits::default() } else { moving },
-        settle: if fixed.is_some() { settle.mul_f64(FIXED_SHARE) } else { settle },
-        measure: Duration::from_secs(args.measure_seconds.into()),
-    })
-    .await
+    course(plan).await
 }

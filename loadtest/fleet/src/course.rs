@@ -14,6 +14,45 @@ use crate::{
     stage::{Servers, Stage},
 };
 
+/// A fixed setting needs only until what was begun at once has spread: this share of the time that one
+/// which moves is given.
+pub const FIXED_SHARE: f64 = 1.0 / 6.0;
+
+/// How campaigns are measured beside each other.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Measuring {
+    /// How long a setting that moves is given from its start, and again when the neighbour's load has
+    /// doubled, in seconds; a fixed one a sixth of it.
+    #[arg(long, default_value_t = 120)]
+    settle_seconds: u32,
+    /// How long each is measured then, in seconds.
+    #[arg(long, default_value_t = 60)]
+    measure_seconds: u32,
+    /// How many fixed settings have their campaigns at once, beside the one that moves.
+    #[arg(long, default_value_t = 3)]
+    pub at_once: usize,
+    /// How many databases are planned: more than come to their end.
+    #[arg(long, default_value_t = 30_000)]
+    migrations: u64,
+    /// The fleet.
+    #[command(flatten)]
+    pub fleet: Fleet,
+}
+
+impl Measuring {
+    /// One campaign, which is given so much of the time.
+    pub fn plan(&self, fleet: Fleet, in_flight_max: u32, limits: Limits, share: f64) -> Plan {
+        Plan {
+            fleet,
+            migrations: self.migrations,
+            in_flight_max,
+            limits,
+            settle: Duration::from_secs(self.settle_seconds.into()).mul_f64(share),
+            measure: Duration::from_secs(self.measure_seconds.into()),
+        }
+    }
+}
+
 /// How a campaign goes.
 #[derive(Debug, Clone)]
 pub struct Plan {

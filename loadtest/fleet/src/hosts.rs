@@ -8,7 +8,7 @@
 //! The bound is on what runs at a host, its neighbour's share included. So whoever sets it needs to know
 //! what a host can bear, but not how many migrations that is, nor what else is there.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result, ensure};
 use drover_schemas::v1::Limits;
@@ -16,9 +16,8 @@ use futures::{StreamExt as _, TryStreamExt as _, stream};
 use serde_json::{Value, json};
 
 use crate::{
-    auto::FIXED_SHARE,
     compare::{cells, row, span},
-    course::{Course, Measured, Plan, course},
+    course::{Course, FIXED_SHARE, Measured, Measuring, Plan, course},
     herd::Fleet,
     log::HostSlots,
     record::Span,
@@ -37,22 +36,8 @@ pub struct Args {
     /// The slots of the campaign: more than its hosts have.
     #[arg(long, default_value_t = 800)]
     max_in_flight: u32,
-    /// How long the hosts that are held down are given from the start, and again when the neighbour's load
-    /// has doubled, in seconds; fixed ones a sixth of it.
-    #[arg(long, default_value_t = 120)]
-    settle_seconds: u32,
-    /// How long each is measured then, in seconds.
-    #[arg(long, default_value_t = 60)]
-    measure_seconds: u32,
-    /// How many fixed settings have their campaigns at once, beside that with the bound.
-    #[arg(long, default_value_t = 3)]
-    at_once: usize,
-    /// How many databases are planned: more than come to their end.
-    #[arg(long, default_value_t = 30_000)]
-    migrations: u64,
-    /// The fleet.
     #[command(flatten)]
-    fleet: Fleet,
+    measuring: Measuring,
 }
 
 /// What the fleet is here where nothing else is said: in real time, so slow that a campaign does some
@@ -89,13 +74,13 @@ struct Comparison {
 pub async fn run(args: &Args) -> Result<bool> {
     ensure!(args.settings.is_sorted(), "the settings are in growing order");
     let most = *args.settings.last().context("without a setting there is nothing to compare")?;
-    let bound = Limits { threads_running_max: args.fleet.knee, ..Limits::default() };
+    let bound = Limits { threads_running_max: args.measuring.fleet.knee, ..Limits::default() };
     let fixed = args.settings.iter().map(|&slots| async move {
         anyhow::Ok((slots, course(plan(args, slots, Limits::default(), FIXED_SHARE)).await?))
     });
-    let fixed = stream::iter(fixed).buffered(args.at_once.max(1)).try_collect::<Vec<_>>();
+    let fixed = stream::iter(fixed).buffered(args.measuring.at_once.max(1)).try_collect::<Vec<_>>();
     let (held, fixed) = tokio::try_join!(course(plan(args, most, bound, 1.0)), fixed)?;
-    let destinations = args.fleet.destinations;
+    let destinations = args.measuring.fleet.destinations;
     let comparison = Comparison { fixed, held, most, destinations };
     if args.json {
         println!("{:#}", comparison.json());
@@ -106,14 +91,8 @@ pub async fn run(args: &Args) -> Result<bool> {
 }
 
 fn plan(args: &Args, per_destination: u32, limits: Limits, settle: f64) -> Plan {
-    Plan {
-        fleet: Fleet { per_destination, ..args.fleet.clone() },
-        migrations: args.migrations,
-        in_flight_max: args.max_in_flight,
-        limits,
-        settle: Duration::from_secs(args.settle_seconds.into()).mul_f64(settle),
-        measure: Duration::from_secs(args.measure_seconds.into()),
-    }
+    let fleet = Fleet { per_destination, ..args.measuring.fleet.clone() };
+    args.measuring.plan(fleet, args.max_in_flight, limits, settle)
 }
 
 impl Comparison {
