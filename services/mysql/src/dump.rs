@@ -266,7 +266,11 @@ async fn sequences<W: AsyncWrite + Unpin>(
         let name = ident(name);
         [
             format!("SHOW CREATE SEQUENCE {name}"),
-            format!("SELECT next_not_cached_value, cycle_count FROM {name}"),
+            format!(
+                "SELECT next_not_cached_value, cycle_count, \
+                 IF(increment < 0, next_not_cached_value > start_value, \
+                 next_not_cached_value < start_value) FROM {name}"
+            ),
         ]
     });
     let answers = ask(session, doing, &shows.collect::<Vec<_>>()).await?;
@@ -276,8 +280,13 @@ async fn sequences<W: AsyncWrite + Unpin>(
             return Err(session.unexpected(doing, "no answer".to_owned()));
         };
         writer.statement(text(create, 1).as_bytes());
-        let (next, round) = (text(place, 0), text(place, 1));
-        let set = format!("DO SETVAL({}, {next}, 0, {round})", ident(name));
+        let (next, round, is_behind) = (text(place, 0), text(place, 1), text(place, 2) == "1");
+        let quoted = ident(name);
+        // SETVAL only goes forward; a sequence stands behind its start where that was changed later.
+        if is_behind {
+            writer.statement(format!("ALTER SEQUENCE {quoted} RESTART WITH {next}").as_bytes());
+        }
+        let set = format!("DO SETVAL({quoted}, {next}, 0, {round})");
         writer.statement(set.as_bytes());
         writer.end(FrameKind::Sequence, name).await?;
     }

@@ -75,6 +75,7 @@ pub mod takeaway;
 mod team;
 pub mod thaw;
 mod tokens;
+mod varying;
 pub mod verify;
 mod viewing;
 mod views;
