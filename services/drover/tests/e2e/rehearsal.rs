@@ -12,10 +12,13 @@ const REHEARSAL: &str = "night-rehearsal";
 /// Until nothing of the rehearsal is under way.
 async fn at_rest(world: &World) -> Value {
     let mut last = Value::Null;
+    // What was said a moment ago may not be in the view yet.
+    let said = world.events_of(REHEARSAL).await;
+    let end: u64 = said.last().unwrap()["sequence"].as_str().unwrap().parse().unwrap();
     let waited = drover_testbed::bed::eventually(DEADLINE, || async {
         let counts = world.json(&["status", REHEARSAL, "--json"]).await;
         let moving = ["planned", "in_flight", "finishing"].map(|name| counts[name].as_u64());
-        let settled = counts["total"].as_u64() > Some(0);
+        let settled = counts["position"].as_u64() >= Some(end);
         Ok(settled && moving == [Some(0); 3])
     })
     .await;
