@@ -15,6 +15,7 @@ const VARYING: &[&str] = &[
     "current_user",
     "curtime",
     "database",
+    "encrypt",
     "found_rows",
     "get_lock",
     "is_free_lock",
@@ -25,6 +26,7 @@ const VARYING: &[&str] = &[
     "localtimestamp",
     "now",
     "rand",
+    "random_bytes",
     "release_lock",
     "row_count",
     "schema",
@@ -40,6 +42,8 @@ const VARYING: &[&str] = &[
     "utc_timestamp",
     "uuid",
     "uuid_short",
+    "uuid_v4",
+    "uuid_v7",
     "version",
 ];
 

@@ -175,7 +175,7 @@ impl Hands {
             }
         };
         let Ok(Some(event)) = campaign.decide(command) else { return Done::Told };
-        tracing::warn!(campaign = %name, ?event, "too many failures");
+        tracing::warn!(campaign = %name, ?event, "it pauses, or goes on without a host");
         let event = CloudEvent::campaign(event, &self.source, Utc::now());
         match self.bus.append(&name, &History::Campaign, campaign.revision, &event).await {
             Ok(revision) => {

@@ -4,7 +4,7 @@
 //! It stands between `bus`, which knows no business, and `lifecycle`, which knows no clock: here
 //! the time and the jitter are taken that a conclusion needs.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use chrono::Utc;
 use drover_bus::{Bus, Trade};
@@ -21,7 +21,7 @@ use drover_schemas::{
 };
 use tokio::{
     task::JoinSet,
-    time::{MissedTickBehavior, interval, timeout},
+    time::{Instant, MissedTickBehavior, interval_at, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -79,7 +79,9 @@ where
     for (name, server) in servers {
         let (bus, ask) = (bus.clone(), ask.clone());
         telling.spawn(async move {
-            let mut turns = interval(TELL_EVERY);
+            // Each at a time of its own: all at once they would be more than an orchestrator hears.
+            let first = Instant::now() + TELL_EVERY.mul_f64(rand::random_range(0.0..1.0));
+            let mut turns = interval_at(first, TELL_EVERY);
             // Whoever was held up says it once, not as often as was missed.
             turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
             let mut is_silent = false;

@@ -194,12 +194,14 @@ proptest! {
             host.in_flight = in_flight.min(own);
             if let Some(change) = host.says(&load) {
                 prop_assert_ne!(change.slots_max, before, "a change changes something");
-                prop_assert!(change.slots_max < own || own == 1);
+                prop_assert!(change.slots_max < own);
+                let gets_all = change.slots_max == 0;
+                prop_assert!(!gets_all || before + 1 >= own, "all of {own} after {before}");
             }
         }
     }
 
-    /// A host whose own load and neighbours' come and go: it is held near its bound, whatever its slots.
+    /// Whatever a host's slots, its neighbours, and what a migration takes: it comes to just below its bound.
     #[test]
     fn a_host_is_held_near_its_bound(own in 2..64_u32, each in 1..4_u32, neighbours in 0..12_u32) {
         let mut host = One::new(own);
@@ -210,7 +212,6 @@ proptest! {
         }
         let runs = neighbours + host.in_flight * each;
         prop_assert!(runs <= 20 || host.in_flight == 1, "{runs} run with {}", host.in_flight);
-        let one_more = runs + each;
-        prop_assert!(one_more * 10 > 20 * 8 || host.in_flight == own, "{runs} run");
+        prop_assert!(runs * 10 >= 20 * 9 || host.in_flight == own, "{runs} run");
     }
 }
