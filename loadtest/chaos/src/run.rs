@@ -37,8 +37,6 @@ const RETRY_EVERY: Duration = Duration::from_secs(15);
 const STANDSTILL_MAX: Duration = Duration::from_secs(120);
 /// How often what the storm parked is tried again after it.
 const RETRIES_MAX: usize = 5;
-/// How long it may take until the events of a retry are seen.
-const NEWS_WAIT: Duration = Duration::from_secs(5);
 /// How often is looked.
 const LOOK_EVERY: Duration = Duration::from_millis(300);
 
@@ -120,7 +118,6 @@ impl Run {
                 break;
             }
             self.world.drover(&["retry", CAMPAIGN, "--all"]).await?;
-            sleep(NEWS_WAIT).await;
             self.until_rest().await?;
         }
         sleep(AFTERWARDS).await;
@@ -141,19 +138,23 @@ impl Run {
         };
         let weather = Weather::new(Arc::clone(&self.world), Arc::clone(&self.diary));
         let mut storm = tokio::spawn(weather.storm(seed, until, over));
-        let mut retried = Instant::now();
-        loop {
+        let (mut retried, mut operator) = (Instant::now(), JoinSet::new());
+        let ended = loop {
             tokio::select! {
-                ended = &mut storm => return ended?,
+                ended = &mut storm => break ended?,
                 () = sleep(LOOK_EVERY) => {}
             }
             self.keep_writing()?;
+            while operator.try_join_next().is_some() {}
             if retried.elapsed() > RETRY_EVERY {
                 retried = Instant::now();
                 let world = Arc::clone(&self.world);
-                tokio::spawn(async move { world.operate().await });
+                operator.spawn(async move { world.operate().await });
             }
-        }
+        };
+        // What the operator has begun to try again would move while it is judged.
+        operator.join_all().await;
+        ended
     }
 
     /// Begins with the customers of what is to move next, and ends those of what has moved.
@@ -209,7 +210,8 @@ impl Run {
                 let rest = progress.count(|it| it.is_completed() || it.is_parked());
                 (rest, events, progress.count(|it| it.is_put_off(now)))
             });
-            if rest == total {
+            // What was followed may be from before the last retry.
+            if rest == total && self.rests_now().await? {
                 return Ok(());
             }
             if events != seen || put_off > 0 {
@@ -226,6 +228,13 @@ impl Run {
             }
             sleep(LOOK_EVERY).await;
         }
+    }
+
+    /// Whether all are completed or parked in the log as it is now.
+    async fn rests_now(&self) -> Result<bool> {
+        let now = Progress::read(&self.world).await?;
+        let rest = now.count(|it| it.is_completed() || it.is_parked());
+        Ok(rest == self.world.herd.movers.len())
     }
 
     fn bounds(&self, verdict: &mut Verdict) {
