@@ -275,15 +275,15 @@ async fn in_one_packet(session: &mut Session, sql: &[u8], done: &mut usize) -> R
     let server = session.server().clone();
     let failed = |e| server.statement_error(DOING, &e);
     let mut result = session.conn().query_iter(sql).await.map_err(failed)?;
-    loop {
+    while !result.is_empty() {
         *done += 1;
-        if result.is_empty() {
-            // The driver tells an error of a statement behind the first to who asks for more.
-            return result.next().await.map(drop).map_err(failed);
-        }
         // None of them has rows: this goes on to the next one's answer.
         let _: Vec<mysql_async::Row> = result.collect().await.map_err(failed)?;
     }
+    // The driver keeps the error of a statement behind the first for who asks for more.
+    result.next().await.map_err(failed)?;
+    *done += 1;
+    Ok(())
 }
 
 /// What the server itself must find to be one statement.

@@ -160,14 +160,21 @@ async fn a_dump_that_was_changed_anywhere_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_refusal_says_nothing_of_the_rows() {
+async fn a_refusal_names_its_table_and_says_nothing_of_the_rows() {
     let pair = pair().await;
-    let sql = "CREATE TABLE t (a INT, b TEXT); INSERT INTO t VALUES (4711, 'secret')";
+    // All of it goes to the server in one packet: others stand around what is refused.
+    let sql = "CREATE TABLE s (a INT); INSERT INTO s VALUES (1); \
+         CREATE TABLE t (a INT, b TEXT); INSERT INTO t VALUES (4711, 'secret'); \
+         CREATE TABLE u (a INT); INSERT INTO u VALUES (1); \
+         CREATE TABLE v (a INT); INSERT INTO v VALUES (1)";
     let mut dumped = pair.dumped_from(&unique("twins"), sql).await;
-    let rows = dumped.contents.frames.iter().position(|f| f.kind == FrameKind::Rows).unwrap();
+    let of_t = |kind| {
+        let frames = &dumped.contents.frames;
+        frames.iter().position(|f| f.kind == kind && f.name == "t").unwrap()
+    };
+    let (rows, tables) = (of_t(FrameKind::Rows), of_t(FrameKind::Table));
     let frame = dumped.contents.frames[rows].clone();
     // The definition makes a key, and the rows come twice.
-    let tables = dumped.contents.frames.iter().position(|f| f.kind == FrameKind::Table).unwrap();
     let table = &mut dumped.contents.frames[tables];
     let text = b"CREATE TABLE t (a INT PRIMARY KEY, b TEXT)";
     let packed = zstd::bulk::compress(text, 1).unwrap();
@@ -185,6 +192,7 @@ async fn a_refusal_says_nothing_of_the_rows() {
     let refused = failure(pair.import(&dumped, 6).await);
     assert_eq!(refused.code, Code::KeyTwice);
     assert!(refused.message.contains("1062"), "{}", refused.message);
+    assert!(refused.message.ends_with("(Rows `t`)"), "{}", refused.message);
     for row in ["4711", "secret"] {
         assert!(!refused.message.contains(row), "{}", refused.message);
     }
