@@ -82,6 +82,10 @@ pub(crate) struct Database {
     pub references: BTreeMap<String, (Places, bool)>,
     /// Triggers, with what they name of their tables.
     pub triggers: Vec<Trigger>,
+    /// Partitioned MEMORY tables whose AUTO_INCREMENT is the largest number that there is.
+    pub counters_ended: Option<Places>,
+    /// Whether a column that is AUTO_INCREMENT may be NULL.
+    pub counts_from_null: bool,
     /// Whether a column's default is taken from a sequence.
     pub takes_from_sequences: bool,
     /// Tables that may have a value of more than a packet.

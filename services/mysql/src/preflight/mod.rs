@@ -11,6 +11,7 @@
 //! 4. Logins (plugin and password hash) are held in memory to be compared, and are in no finding.
 
 mod accounts;
+mod counters;
 mod destination;
 mod facts;
 mod gone;

@@ -37,19 +37,24 @@ pub(crate) async fn tables(session: &mut Session, into: &mut Databases) -> Resul
     let sql = format!(
         "SELECT CAST(TABLE_SCHEMA AS BINARY), COALESCE(ENGINE, ''), COALESCE(TABLE_COLLATION, ''), \
          TABLE_TYPE, CAST(MIN(TABLE_NAME) AS BINARY), COUNT(*), \
-         CAST(COALESCE(SUM(DATA_LENGTH + INDEX_LENGTH), 0) AS UNSIGNED) \
+         CAST(COALESCE(SUM(DATA_LENGTH + INDEX_LENGTH), 0) AS UNSIGNED), \
+         CAST(MIN(IF(ENGINE = 'MEMORY' AND CREATE_OPTIONS LIKE '%partitioned%' \
+         AND AUTO_INCREMENT = 18446744073709551615, TABLE_NAME, NULL)) AS BINARY) \
          FROM information_schema.TABLES WHERE TABLE_SCHEMA IN ({}) \
          AND TABLE_TYPE <> 'VIEW' AND ENGINE IS NOT NULL \
          GROUP BY CAST(TABLE_SCHEMA AS BINARY), ENGINE, TABLE_COLLATION, TABLE_TYPE",
         names(into)
     );
-    type Row = (String, String, String, String, String, u64, u64);
-    for (db, engine, collation, kind, table, count, bytes) in
+    type Row = (String, String, String, String, String, u64, u64, Option<String>);
+    for (db, engine, collation, kind, table, count, bytes, ended) in
         session.rows::<Row>("reading the tables", &sql).await?
     {
         let Some(database) = into.get_mut(&db) else { continue };
         let places = Places::of(ident(&table), count);
         database.bytes += bytes;
+        if let Some(table) = ended {
+            database.counters_ended = Some(Places::of(ident(&table), 1));
+        }
         match kind.as_str() {
             "SEQUENCE" => _ = database.own_kinds.insert("sequence", places.clone()),
             "SYSTEM VERSIONED" => {
@@ -119,13 +124,14 @@ pub(crate) async fn columns(session: &mut Session, into: &mut Databases) -> Resu
         "SELECT CAST(TABLE_SCHEMA AS BINARY), COALESCE(COLLATION_NAME, ''), DATA_TYPE, \
          COALESCE(COLUMN_DEFAULT LIKE '%0000-00-00%', 0), \
          COALESCE(COLUMN_DEFAULT LIKE '%val(`%', 0), \
+         EXTRA LIKE '%auto_increment%' AND IS_NULLABLE = 'YES', \
          CAST(MIN(CONCAT(TABLE_NAME, '.', COLUMN_NAME)) AS BINARY), COUNT(*) \
          FROM information_schema.COLUMNS WHERE TABLE_SCHEMA IN ({}) \
-         GROUP BY CAST(TABLE_SCHEMA AS BINARY), 2, 3, 4, 5",
+         GROUP BY CAST(TABLE_SCHEMA AS BINARY), 2, 3, 4, 5, 6",
         names(into)
     );
-    type Row = (String, String, String, bool, bool, String, u64);
-    for (db, collation, kind, zero, takes, place, count) in
+    type Row = (String, String, String, bool, bool, bool, String, u64);
+    for (db, collation, kind, zero, takes, counts, place, count) in
         session.rows::<Row>("reading the columns", &sql).await?
     {
         let Some(database) = into.get_mut(&db) else { continue };
@@ -137,6 +143,7 @@ pub(crate) async fn columns(session: &mut Session, into: &mut Databases) -> Resu
             database.zero_dates = Some(places.clone());
         }
         database.takes_from_sequences |= takes;
+        database.counts_from_null |= counts;
         merge(&mut database.types, kind.to_lowercase(), places);
     }
     large_rows(session, into).await?;

@@ -11,6 +11,7 @@ use crate::{
     ident::{ident, literals},
     preflight::{
         accounts::{Rows, logins},
+        counters,
         facts::{Finding, Login, Settings},
         gone, rights, server,
         shape::{self, Databases},
@@ -186,6 +187,10 @@ impl Source {
         for (db, what) in gone::found(session, &chunk.databases).await? {
             let what = format!("{}: {}: {what}", self.server.name(), ident(&db));
             chunk.findings.push(of_database(Code::ReferenceMissing, true, &db, what));
+        }
+        for (db, what) in counters::found(session, &chunk.databases).await? {
+            let what = format!("{}: {}: {what}", self.server.name(), ident(&db));
+            chunk.findings.push(of_database(Code::ValueRefused, true, &db, what));
         }
         Ok(())
     }
