@@ -34,7 +34,7 @@ use crate::{
     listing::{Relation, ask, text},
     live::Live,
     manifest::Source,
-    outside, programs,
+    momentary, outside, programs,
     rows::{self, Digests, merge},
     schema::Kind,
     slices::{self, Queue, SIDE_BY_SIDE_MAX},
@@ -310,10 +310,12 @@ async fn all_rows<W: AsyncWrite + Unpin + Send>(
     writer.end(FrameKind::RowsBegin, "").await?;
     let digests = if let Some(live) = live {
         live.rows(session, tables, writer).await?
-    } else if slices::are_large(tables) {
-        side_by_side(session, order, tables, writer).await?
     } else {
-        one_by_one(session, tables, writer).await?
+        momentary::write(session, tables, writer).await?;
+        match slices::are_large(tables) {
+            true => side_by_side(session, order, tables, writer).await?,
+            false => one_by_one(session, tables, writer).await?,
+        }
     };
     for (name, keys) in &definitions.later {
         writer.statement(keys.as_bytes());

@@ -172,7 +172,8 @@ const ESCAPES: [u8; 256] = {
     table
 };
 
-fn quoted(bytes: &[u8], to: &mut Vec<u8>) {
+/// Writes a literal of these bytes.
+pub(crate) fn quoted(bytes: &[u8], to: &mut Vec<u8>) {
     to.reserve(bytes.len() + 2);
     to.push(b'\'');
     let mut rest = bytes;

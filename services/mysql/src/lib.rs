@@ -46,6 +46,7 @@ mod load;
 mod long;
 pub mod lost;
 pub mod manifest;
+mod momentary;
 pub mod mysql;
 mod normal;
 pub mod open;

@@ -12,6 +12,7 @@ use crate::{
     Error, Flavour, Session,
     ident::{ident, literal},
     long::LONG_BYTES_MIN,
+    momentary::Period,
     normal::normalise,
     questions,
     schema::{Defaults, Kind, Object},
@@ -81,7 +82,8 @@ pub(crate) struct Relation {
     pub by_transaction: bool,
     /// About how large its rows are, in bytes, by the server's estimate.
     pub data_bytes: u64,
-    names_its_period: bool,
+    /// Where the columns stand that say since when a row was there, and until when.
+    pub period: Period,
     key_columns: usize,
 }
 
@@ -214,7 +216,6 @@ impl Relation {
     fn column(&mut self, flavour: Flavour, row: &Row) {
         let (name, kind, extra, expression) =
             (text(row, 1), text(row, 2), text(row, 3), text(row, 4));
-        self.names_its_period |= expression == "ROW START";
         self.by_transaction |= expression == "ROW START" && kind == "bigint";
         // No two readings of a row can be compared by it, and it says nothing that its definition does not.
         if extra.contains("VIRTUAL GENERATED") && varies(&expression) {
@@ -222,6 +223,11 @@ impl Relation {
         }
         let computed = extra.contains("VIRTUAL GENERATED") || extra.contains("STORED GENERATED");
         let period = matches!(expression.as_str(), "ROW START" | "ROW END");
+        match expression.as_str() {
+            "ROW START" => self.period.start = Some(self.columns.len()),
+            "ROW END" => self.period.end = Some(self.columns.len()),
+            _ => {}
+        }
         let quoted = ident(&name);
         let (selected, literal) = match kind.as_str() {
             // The text of a FLOAT has six digits; that of the same number as a DOUBLE has all.
@@ -251,7 +257,9 @@ impl Relation {
 
     /// A system-versioned table that does not name its period has one all the same.
     fn end(&mut self) {
-        if self.system_versioned && !self.names_its_period {
+        if self.system_versioned && self.period.start.is_none() {
+            let at = self.columns.len();
+            self.period = Period { start: Some(at), end: Some(at + 1) };
             self.columns.extend(["row_start", "row_end"].map(|name| Column {
                 name: name.to_owned(),
                 selected: ident(name),

@@ -18,6 +18,7 @@ use crate::{
     Error, Order, Session,
     frames::Writer,
     listing::Relation,
+    momentary,
     rows::{self, Digests},
     slices::{self, Part},
     table_rows::Rows,
@@ -56,6 +57,7 @@ impl Live {
             slices::packets(tables.iter().collect()).into()
         };
         let (mut digests, mut words) = (Digests::new(), words());
+        momentary::write(&mut self.session, tables, writer).await?;
         for part in parts {
             {
                 let mut to = Rows::new(writer);

@@ -14,6 +14,7 @@ use crate::{
     insert::{Insert, forget, piece},
     listing::Relation,
     long::number,
+    momentary::Period,
     rows::Sink,
 };
 
@@ -24,7 +25,7 @@ const INSERT_BYTES_MIN: usize = 512 << 10;
 
 /// When a frame of rows has at least this size it ends, in bytes: each of the sessions that read side
 /// by side has one, with its compressed form.
-const FRAME_BYTES_MIN: usize = 2 << 20;
+pub(crate) const FRAME_BYTES_MIN: usize = 2 << 20;
 
 /// After a table of at least this size there is a COMMIT, in bytes. Small databases have one in all:
 /// each costs the destination two flushes to its disk.
@@ -98,6 +99,7 @@ struct Table {
     name: String,
     insert: Insert,
     is_written: bool,
+    period: Period,
     keys: Keys,
     /// The digest of what was in the table's frames before.
     before: Digest,
@@ -149,6 +151,7 @@ impl<S: Ship> Sink for Rows<'_, S> {
             name: table.to_owned(),
             insert: Insert::new(table, relation),
             is_written: !relation.shows_others_rows(),
+            period: relation.period,
             keys: Keys { column: relation.key_column(), first: None, last: None },
             before: Digest::default(),
             so_far: Digest::default(),
@@ -164,6 +167,10 @@ impl<S: Ship> Sink for Rows<'_, S> {
         };
         table.so_far = so_far;
         table.keys.see(&row);
+        // It stands in front of the others ([`momentary`](crate::momentary)).
+        if table.period.is_momentary(&row) {
+            return Ok(());
+        }
         let own_head = table.insert.own_head(&row);
         let stands_alone = own_head.is_some();
         if stands_alone {
@@ -207,7 +214,9 @@ impl<S: Ship> Sink for Rows<'_, S> {
     }
 
     async fn piece(&mut self, column: usize, bytes: Vec<u8>, row: &[Value]) -> Result<(), Error> {
-        let written = |table: &&mut Table| table.is_written && table.insert.says(column);
+        let written = |table: &&mut Table| {
+            table.is_written && table.insert.says(column) && !table.period.is_momentary(row)
+        };
         let Some(table) = self.table.as_mut().filter(written) else { return Ok(()) };
         table.keys.are(row);
         let draft = self.ship.draft();
@@ -228,6 +237,9 @@ impl<S: Ship> Sink for Rows<'_, S> {
         };
         table.so_far = so_far;
         table.keys.are(&row);
+        if table.period.is_momentary(&row) {
+            return Ok(());
+        }
         let pieces = std::mem::take(&mut table.pieces);
         let own_head = table.insert.own_head(&row);
         let draft = self.ship.draft();
@@ -258,7 +270,8 @@ impl<S: Ship> Sink for Rows<'_, S> {
     }
 }
 
-fn refused(server: &Server, table: &str, what: &str) -> Error {
+/// What cannot be written of a table.
+pub(crate) fn refused(server: &Server, table: &str, what: &str) -> Error {
     server.found(Code::DumpRefused, format!("TABLE {}: {what}", ident(table)))
 }
 

@@ -61,6 +61,8 @@ const TABLES: &str = "SET NAMES utf8mb4, @text = REPEAT('äü€''\\\\\\n', 1200
      CREATE TABLE old (id INT PRIMARY KEY, b LONGBLOB) WITH SYSTEM VERSIONING; \
      INSERT INTO old VALUES (1, @bytes), (2, 'x'); UPDATE old SET b = 'short' WHERE id = 1; \
      UPDATE old SET b = CONCAT(@bytes, 'x') WHERE id = 1; DELETE FROM old WHERE id = 2; \
+     SET timestamp = 1234567890.000001; INSERT INTO old VALUES (7, @bytes), (8, 'x'), (9, CONCAT(@bytes, @text, @bytes)); \
+     DELETE FROM old WHERE id > 2; SET timestamp = DEFAULT; \
      CREATE TABLE m (id INT, b LONGBLOB, KEY (id)) ENGINE=MyISAM; \
      CREATE TABLE merged (id INT, b LONGBLOB, KEY (id)) ENGINE=MERGE UNION=(m); \
      INSERT INTO m VALUES (1, @bytes), (1, 'x'), (2, @bytes); \

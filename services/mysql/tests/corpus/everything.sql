@@ -110,6 +110,30 @@ INSERT INTO periods (a, free) VALUES (1, 1), (2, 2)
 
 UPDATE periods SET a = 3 WHERE a = 1
 
+INSERT INTO periods (a, free) VALUES (7, 7)
+
+SET timestamp = 1234567890.654321
+
+INSERT INTO periods (a, free) VALUES (8, 8), (9, 9)
+
+DELETE FROM periods WHERE a = 8
+
+INSERT INTO periods (a, free) VALUES (8, 10)
+
+SET timestamp = 1234567890.654322
+
+DELETE FROM periods WHERE a = 8
+
+SET timestamp = DEFAULT
+
+CREATE TABLE noted (a INT) WITH SYSTEM VERSIONING
+
+CREATE TABLE notes (a INT)
+
+CREATE TRIGGER notes_come BEFORE INSERT ON notes FOR EACH ROW BEGIN INSERT INTO noted VALUES (NEW.a); UPDATE noted SET a = a + 1; DELETE FROM noted WHERE a = 3; END
+
+INSERT INTO notes VALUES (1), (2), (3)
+
 CREATE TABLE booked (room INT, f DATE, u DATE, PERIOD FOR stay (f, u), UNIQUE (room, stay WITHOUT OVERLAPS))
 
 INSERT INTO booked VALUES (1, '2024-01-01', '2024-01-05'), (1, '2024-01-05', '2024-02-01')

@@ -191,12 +191,22 @@ impl Generator {
         }
         self.say(sql);
         let table = Table { name, columns, keyed: key && engine == "InnoDB" && !versioned };
+        // The time stands still, as in a trigger: what goes then has been there for no time.
+        let still = versioned && self.one_in(2);
+        if still {
+            let (s, us) =
+                (self.rng.random_range(1..1_700_000_000), self.rng.random_range(0..1_000_000));
+            self.say(format!("SET timestamp = {s}.{us:06}"));
+        }
         self.rows(&table);
         if versioned {
             let name = ident(&table.name);
             let change = self.change(&table);
             self.say(format!("UPDATE {name} SET {change} LIMIT 2"));
             self.say(format!("DELETE FROM {name} LIMIT 1"));
+        }
+        if still {
+            self.say("SET timestamp = DEFAULT".to_owned());
         }
         self.tables.push(table);
     }
