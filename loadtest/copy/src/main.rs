@@ -72,6 +72,9 @@ struct Bench {
     /// The size of the long row, in MB.
     #[arg(long, default_value_t = 64)]
     row_mb: u64,
+    /// How many migrations are in flight, with --only migrations.
+    #[arg(long, default_value_t = 8)]
+    in_flight: u32,
     /// How often each is measured; the figures are medians. [default: 3, with --quick 2]
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: Option<u32>,
@@ -123,7 +126,10 @@ async fn bench(args: &Bench) -> Result<()> {
         figures.insert("steps".into(), steps::measure(databases).await?);
     }
     if args.only == Some(Part::Migrations) {
-        figures.insert("migrations".into(), small::migrations(databases, rounds).await?);
+        figures.insert(
+            "migrations".into(),
+            small::migrations(databases, rounds, args.in_flight).await?,
+        );
     }
     if matches!(args.only, None | Some(Part::Small)) {
         figures.insert("small".into(), small::measure(databases, rounds).await?);
