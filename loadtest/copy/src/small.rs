@@ -28,8 +28,9 @@ const MANY: usize = 200;
 const SAMPLE: usize = 48;
 /// Up to how many times as long as the fastest takes who counts as fast as it.
 const AS_FAST: f64 = 1.05;
-/// How many migrations in flight are tried.
-const IN_FLIGHT: [u32; 3] = [4, 8, 16];
+/// How many migrations in flight are tried: with fewer, two cores are not busy all of the time, which
+/// the short campaign of a sample does not show.
+const IN_FLIGHT: [u32; 2] = [8, 16];
 
 /// What is measured.
 const NAMES: [&str; 5] = ["pipe", "mydumper", "floor", "engine", "migration"];
