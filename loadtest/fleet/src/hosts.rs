@@ -97,7 +97,13 @@ fn plan(args: &Args, per_destination: u32, limits: Limits, settle: f64) -> Plan 
 
 impl Comparison {
     fn breaches(&self) -> u64 {
-        self.fixed.iter().map(|(_, course)| course).chain([&self.held]).map(|it| it.breaches).sum()
+        self.courses().map(|(_, course)| course.breaches).sum()
+    }
+
+    /// All of them, with what their slots are called.
+    fn courses(&self) -> impl Iterator<Item = (String, &Course)> {
+        let fixed = self.fixed.iter().map(|(slots, course)| (slots.to_string(), course));
+        fixed.chain([(format!("held down from {}", self.most), &self.held)])
     }
 
     /// The best fixed setting of one of the two measurements.
@@ -159,6 +165,9 @@ impl Comparison {
                 self.slots(n)
             ));
         }
+        lines.extend(self.courses().filter(|(_, course)| course.breaches > 0).map(
+            |(slots, course)| format!("{slots} slots: {} promises were broken", course.breaches),
+        ));
         lines.join("\n") + "\n"
     }
 }
