@@ -27,6 +27,7 @@ use drover_schemas::{
     },
 };
 use tokio::time::sleep;
+use tracing::warn;
 
 use crate::{
     herd::{Fleet, Health, SLOW_FACTOR, destination_name, source_name, sum},
@@ -250,7 +251,11 @@ impl Model {
             self.hosts.get(&planned.destination).is_some_and(|host| host.health == Health::Lying);
         let mut databases = self.databases.lock().unwrap_or_else(PoisonError::into_inner);
         let database = databases.entry(job.migration_id.clone()).or_default();
-        let breach = || self.breaches.fetch_add(1, Ordering::Relaxed);
+        let breach = || {
+            self.breaches.fetch_add(1, Ordering::Relaxed);
+            let Job { migration_id, run, attempt, revision, .. } = job;
+            warn!(step = ?job.step(), migration_id, run, attempt, revision, "a promise is broken");
+        };
         match job.step() {
             Step::Freeze => {
                 if !std::mem::replace(&mut database.frozen, true) {
